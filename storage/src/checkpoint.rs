@@ -1,0 +1,2 @@
+//! Checkpoint files: where they live.
+pub(crate) const CHECKPOINTS_DIR: &str = "checkpoints";

@@ -1,0 +1,324 @@
+//! The segment journal: one frame per group commit, one write, one sync.
+//!
+//! Owns the current segment, the spare, the chain and the witness; refuses to know what the events mean, to retry a
+//! failed write or sync (POI-1), and to read a clock.
+//!
+//! ```text
+//!  append ─► build in the reusable buffer ─► write ─► fdatasync ─► durable_seq      (commit(): the only place that writes)
+//!               │ does not fit                          │ error
+//!               ▼                                       ▼
+//!            roll over to the spare, then witness    poisoned, for ever
+//! ```
+//!
+//! The seam for a mirror is `commit` (a second device written and synced before it returns) and the scan (run once
+//! per copy before `begin`).
+
+use std::io;
+use std::sync::Arc;
+
+use crate::block::BLOCK;
+use crate::directory::DataDirectory;
+use crate::frame::{self, FrameBuffer, FrameHeader, FrameKind, Position};
+use crate::journal::{FrameInput, FrameSource, Journal, JournalError, RoomDone, RoomError, RoomTask, check_input};
+use crate::reader::{Index, LiveSegment};
+use crate::recover::{Floor, JournalOptions, RecoverError, Recovered, source_of};
+use crate::segment::{self, Segment};
+use crate::witness::{WITNESS_PATH, Witness, WitnessWriter};
+
+/// State of the search for a spare segment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Room {
+    /// A task is under way.
+    asked: bool,
+    /// The last task failed.
+    refused: bool,
+}
+
+/// A [`Journal`] in segment files. Made by [`SegmentJournal::recover`].
+pub struct SegmentJournal {
+    dir: DataDirectory,
+    options: JournalOptions,
+    epoch: u64,
+    current: Segment,
+    end: Position,
+    spare: Option<Segment>,
+    room: Room,
+    /// Number of the first segment of the journal.
+    segment_first: u64,
+    last_seq: u64,
+    last_time: u64,
+    chain: u32,
+    /// What the last frame shows to be durable.
+    shown_seq: u64,
+    buffer: FrameBuffer,
+    witness: WitnessWriter,
+    index: Index,
+    poison: Option<Arc<str>>,
+    bytes: u64,
+}
+
+impl std::fmt::Debug for SegmentJournal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SegmentJournal")
+            .field("epoch", &self.epoch)
+            .field("end", &self.end)
+            .field("last_seq", &self.last_seq)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sequence numbers and times of the frame to commit.
+struct Group {
+    kind: FrameKind,
+    count: u32,
+    time_min: u64,
+    time_max: u64,
+    cut: Position,
+}
+
+impl SegmentJournal {
+    /// Scans the journal of a directory (an empty one is a journal too). `floor`: what checkpoints and catalogue show
+    /// to be durable. `replay_from`: the first sequence number that the caller will replay; segments below it are only
+    /// looked at by their first frame, so that a restart is bounded by the checkpoint.
+    ///
+    /// # Errors
+    /// [`RecoverError`]; nothing was changed.
+    pub fn recover(
+        dir: &DataDirectory,
+        options: JournalOptions,
+        floor: Floor,
+        replay_from: u64,
+    ) -> Result<Recovered, RecoverError> {
+        Recovered::run(dir, options, floor, replay_from)
+    }
+
+    /// Opens the new epoch; see [`Recovered::open`].
+    pub(crate) fn begin(recovered: Recovered) -> Result<Self, RecoverError> {
+        let Recovered { last_seq, last_time, dir, options, scan, index, .. } = recovered;
+        let device = Arc::clone(dir.device());
+        let number = scan.segment_highest + 1;
+        let writing = || RecoverError::writing(device.display(&segment::path(number)), 0);
+        segment::remove_temporary(&*device).map_err(writing())?;
+        // An unused spare of the last run serves under a new number; the others are given back.
+        let reusable = scan.spares.iter().position(|&(_, bytes)| bytes == options.segment_bytes);
+        let current = match reusable {
+            Some(at) => segment::renumber(&*device, scan.spares[at].0, number),
+            None => segment::allocate(&*device, number, options.segment_bytes),
+        };
+        let current = current.map_err(writing())?;
+        let witness = WitnessWriter::open(&*device, &scan.witness)
+            .map_err(RecoverError::writing(device.display(WITNESS_PATH), 0))?;
+        let mut journal = Self {
+            options,
+            epoch: scan.epoch + 1,
+            end: Position { segment: number, offset: 0 },
+            current,
+            spare: None,
+            room: Room::default(),
+            segment_first: scan.live.first().map_or(number, |live| live.number),
+            last_seq,
+            last_time,
+            chain: scan.chain,
+            shown_seq: last_seq,
+            buffer: FrameBuffer::default(),
+            witness,
+            index,
+            poison: None,
+            bytes: scan.bytes,
+            dir,
+        };
+        journal.boot(scan.end).map_err(into_recover)?;
+        for (at, &(spare, _)) in scan.spares.iter().enumerate() {
+            if Some(at) != reusable {
+                device.remove(&segment::path(spare)).map_err(writing())?;
+            }
+        }
+        Ok(journal)
+    }
+
+    /// Writes the boot frame and the witness.
+    fn boot(&mut self, cut: Position) -> Result<(), JournalError> {
+        let time = self.last_time;
+        self.commit(&Group { kind: FrameKind::Boot, count: 0, time_min: time, time_max: time, cut }, 1, &[])?;
+        self.index.write().push(LiveSegment { number: self.current.number, first_seq: self.last_seq + 1, cut: None });
+        self.witness(time)
+    }
+
+    fn check_poison(&self) -> Result<(), JournalError> {
+        match &self.poison {
+            Some(cause) => Err(JournalError::Poisoned { cause: Arc::clone(cause) }),
+            None => Ok(()),
+        }
+    }
+
+    /// Poisons the journal and says what is in doubt.
+    fn fail(&mut self, path: &str, offset: u64, seqs: (u64, u64), source: io::Error) -> JournalError {
+        let file = self.dir.device().display(path);
+        self.poison = Some(format!("{file} at byte {offset}: {source}").into());
+        JournalError::Failed { file, offset, seq_first: seqs.0, seq_last: seqs.1, source }
+    }
+
+    /// Free bytes in the current segment.
+    fn free(&self) -> u64 {
+        self.current.bytes - self.end.offset
+    }
+
+    /// The only place that writes frames: builds, writes, syncs, and moves on. The frame fits.
+    fn commit(&mut self, group: &Group, blocks: usize, parts: &[&[u8]]) -> Result<(), JournalError> {
+        let mut header = FrameHeader {
+            kind: group.kind,
+            engine_id: self.dir.engine_id(),
+            epoch: self.epoch,
+            at: self.end,
+            segment_bytes: self.current.bytes,
+            first_seq: self.last_seq + 1,
+            count: group.count,
+            durable_seq: self.last_seq,
+            time_min: group.time_min,
+            time_max: group.time_max,
+            payload_bytes: 0,
+            blocks: 0,
+            cut: group.cut,
+            chain: self.chain,
+            checksum: 0,
+        };
+        let frame = self.buffer.build(&mut header, blocks, parts);
+        let file = &self.current.file;
+        let written = file.write_all_at(frame, self.end.offset).and_then(|()| file.sync_data());
+        if let Err(source) = written {
+            let path = segment::path(self.current.number);
+            return Err(self.fail(&path, header.at.offset, (header.first_seq, header.last_seq()), source));
+        }
+        self.shown_seq = self.last_seq;
+        self.last_seq = header.last_seq();
+        self.last_time = self.last_time.max(header.time_max);
+        self.chain = header.checksum;
+        self.end = header.end();
+        self.bytes += header.bytes();
+        Ok(())
+    }
+
+    /// Makes the spare the current segment.
+    fn roll_over(&mut self) -> Result<(), JournalError> {
+        let Some(spare) = self.spare.take() else {
+            return Err(JournalError::NoSpace { seq: self.last_seq + 1 });
+        };
+        self.index.write().push(LiveSegment { number: spare.number, first_seq: self.last_seq + 1, cut: None });
+        self.end = Position { segment: spare.number, offset: 0 };
+        self.current = spare;
+        Ok(())
+    }
+
+    /// Commits where there is space: in the current segment, or first in the spare.
+    fn commit_anywhere(&mut self, group: &Group, blocks: usize, parts: &[&[u8]]) -> Result<(), JournalError> {
+        if blocks as u64 * BLOCK <= self.free() {
+            return self.commit(group, blocks, parts);
+        }
+        self.roll_over()?;
+        self.commit(group, blocks, parts)?;
+        self.witness(group.time_max)
+    }
+}
+
+fn into_recover(error: JournalError) -> RecoverError {
+    match error {
+        JournalError::Failed { file, offset, source, .. } => RecoverError::writing(file, offset)(source),
+        other => RecoverError::Io { file: String::new(), offset: 0, source: io::Error::other(other.to_string()) },
+    }
+}
+
+impl Journal for SegmentJournal {
+    fn append(&mut self, frame: &FrameInput<'_>) -> Result<u64, JournalError> {
+        self.check_poison()?;
+        // What fits into a new segment fits somewhere.
+        let limit =
+            frame::payload_bytes_max(self.spare.as_ref().map_or(self.options.segment_bytes, |spare| spare.bytes));
+        let payload_bytes = check_input(frame, self.last_seq, limit)?;
+        let Some(blocks) = frame::blocks_for(payload_bytes) else {
+            return Err(JournalError::TooLarge { seq: frame.first_seq, bytes: payload_bytes, limit });
+        };
+        let FrameInput { count, time_min, time_max, .. } = *frame;
+        let group = Group { kind: FrameKind::Events, count, time_min, time_max, cut: Position::default() };
+        self.commit_anywhere(&group, blocks, frame.parts)?;
+        Ok(self.last_seq)
+    }
+
+    fn seal(&mut self, time: u64) -> Result<(), JournalError> {
+        self.check_poison()?;
+        if self.shown_seq == self.last_seq || (self.free() < BLOCK && self.spare.is_none()) {
+            return Ok(());
+        }
+        let time = time.max(self.last_time);
+        let group = Group { kind: FrameKind::Seal, count: 0, time_min: time, time_max: time, cut: Position::default() };
+        self.commit_anywhere(&group, 1, &[])
+    }
+
+    fn durable_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    fn last_time(&self) -> u64 {
+        self.last_time
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn has_room(&self) -> bool {
+        let open = self.spare.is_some() || (!self.room.refused && self.free() >= self.options.reserve_bytes);
+        open && self.poison.is_none()
+    }
+
+    fn room_task(&mut self) -> Option<RoomTask> {
+        if self.spare.is_some() || self.room.asked || self.poison.is_some() {
+            return None;
+        }
+        self.room.asked = true;
+        let device = Arc::clone(self.dir.device());
+        let (number, bytes) = (self.current.number + 1, self.options.segment_bytes);
+        Some(Box::new(move || {
+            let file = device.display(&segment::path(number));
+            let result = segment::allocate(&*device, number, bytes).map_err(|source| RoomError { file, source });
+            RoomDone { result }
+        }))
+    }
+
+    fn room_done(&mut self, done: RoomDone) {
+        self.room = Room { asked: false, refused: done.result.is_err() };
+        if let Ok(segment) = done.result {
+            self.spare = Some(segment);
+        }
+    }
+
+    fn witness(&mut self, time: u64) -> Result<(), JournalError> {
+        self.check_poison()?;
+        self.last_time = self.last_time.max(time);
+        let witness = Witness {
+            engine_id: self.dir.engine_id(),
+            writes: 0,
+            epoch: self.epoch,
+            durable_seq: self.last_seq,
+            time: self.last_time,
+            segment_first: self.segment_first,
+            end: self.end,
+        };
+        match self.witness.write(witness) {
+            Ok(()) => Ok(()),
+            Err(source) => Err(self.fail(WITNESS_PATH, 0, (self.last_seq, self.last_seq), source)),
+        }
+    }
+
+    fn source(&self) -> Arc<dyn FrameSource> {
+        source_of(&self.dir, &self.index)
+    }
+
+    fn close(mut self: Box<Self>, time: u64) -> Result<(), JournalError> {
+        self.seal(time)?;
+        self.witness(time)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}

@@ -1,0 +1,202 @@
+//! The witness: a small file that remembers how far the journal was durable.
+//!
+//! Owns the file `witness`: two 4 KiB copies, written in turn, so that a torn write always leaves the other one. Refuses
+//! to know frames. It exists from the creation of the directory on; a journal that ends below it has lost its tail.
+
+use std::sync::Arc;
+
+use zerocopy::little_endian::{U16, U32, U64, U128};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::block::{BLOCK, BLOCK_BYTES, Block, is_zero};
+use crate::device::{Device, DeviceFile, OpenMode};
+use crate::frame::{FORMAT, Position};
+use crate::problem::{Problem, RESTORE};
+
+pub(crate) const WITNESS_PATH: &str = "witness";
+const MAGIC: [u8; 8] = *b"TPCWITNS";
+const COPIES: u64 = 2;
+
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct RawWitness {
+    magic: [u8; 8],
+    format: U16,
+    reserved_a: [u8; 6],
+    engine_id: U128,
+    writes: U64,
+    epoch: U64,
+    durable_seq: U64,
+    time: U64,
+    segment_first: U64,
+    segment: U64,
+    offset: U64,
+    reserved_b: U32,
+    checksum: U32,
+}
+
+const RAW_BYTES: usize = size_of::<RawWitness>();
+const _: () = assert!(RAW_BYTES == 96);
+
+/// What the witness says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Witness {
+    pub(crate) engine_id: u128,
+    /// How many times it was written: the copy is `writes % 2`.
+    pub(crate) writes: u64,
+    pub(crate) epoch: u64,
+    pub(crate) durable_seq: u64,
+    pub(crate) time: u64,
+    /// Number of the journal's first segment; 0: none yet.
+    pub(crate) segment_first: u64,
+    /// End of the durable frames.
+    pub(crate) end: Position,
+}
+
+impl Witness {
+    pub(crate) fn encode(&self) -> Block {
+        let mut raw = RawWitness {
+            magic: MAGIC,
+            format: U16::new(FORMAT),
+            reserved_a: [0; 6],
+            engine_id: U128::new(self.engine_id),
+            writes: U64::new(self.writes),
+            epoch: U64::new(self.epoch),
+            durable_seq: U64::new(self.durable_seq),
+            time: U64::new(self.time),
+            segment_first: U64::new(self.segment_first),
+            segment: U64::new(self.end.segment),
+            offset: U64::new(self.end.offset),
+            reserved_b: U32::new(0),
+            checksum: U32::new(0),
+        };
+        raw.checksum = U32::new(crc32c::crc32c(&raw.as_bytes()[..RAW_BYTES - 4]));
+        let mut block = Block::ZERO;
+        block.0[..RAW_BYTES].copy_from_slice(raw.as_bytes());
+        block
+    }
+}
+
+/// One copy, read.
+pub(crate) enum WitnessCopy {
+    Good(Witness),
+    Newer(u16),
+    Bad,
+}
+
+pub(crate) fn decode(block: &Block) -> WitnessCopy {
+    let Ok((raw, rest)) = RawWitness::read_from_prefix(&block.0) else { return WitnessCopy::Bad };
+    if raw.magic != MAGIC || crc32c::crc32c(&block.0[..RAW_BYTES - 4]) != raw.checksum.get() {
+        return WitnessCopy::Bad;
+    }
+    if raw.format.get() > FORMAT {
+        return WitnessCopy::Newer(raw.format.get());
+    }
+    if !is_zero(rest) {
+        return WitnessCopy::Bad;
+    }
+    WitnessCopy::Good(Witness {
+        engine_id: raw.engine_id.get(),
+        writes: raw.writes.get(),
+        epoch: raw.epoch.get(),
+        durable_seq: raw.durable_seq.get(),
+        time: raw.time.get(),
+        segment_first: raw.segment_first.get(),
+        end: Position { segment: raw.segment.get(), offset: raw.offset.get() },
+    })
+}
+
+/// Both copies, judged together.
+pub(crate) struct WitnessRead {
+    /// The newer good copy.
+    pub(crate) witness: Witness,
+    /// A copy that is not good: a write that was cut off, or damage.
+    pub(crate) problem: Option<Problem>,
+}
+
+/// Why there is no witness to go by.
+pub(crate) enum WitnessFailure {
+    Io(std::io::Error),
+    Newer(u16),
+    NotOurs,
+    Damaged(Problem),
+}
+
+/// Reads both copies, past the cache when `fresh`.
+pub(crate) fn read(device: &dyn Device, engine_id: u128, fresh: bool) -> Result<WitnessRead, WitnessFailure> {
+    let shown = device.display(WITNESS_PATH);
+    let file = match device.open(WITNESS_PATH, OpenMode::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(WitnessFailure::Damaged(Problem::new(shown, 0, "the witness is missing", RESTORE)));
+        }
+        Err(error) => return Err(WitnessFailure::Io(error)),
+    };
+    if fresh {
+        file.forget_cache().map_err(WitnessFailure::Io)?;
+    }
+    let mut best: Option<Witness> = None;
+    let mut problem = None;
+    for copy in 0..COPIES {
+        let mut block = Block::ZERO;
+        let read = file.read_at(&mut block.0, copy * BLOCK).map_err(WitnessFailure::Io)?;
+        match decode(&block) {
+            WitnessCopy::Newer(format) => return Err(WitnessFailure::Newer(format)),
+            WitnessCopy::Good(witness) if read == BLOCK_BYTES && witness.writes % COPIES == copy => {
+                if witness.engine_id != engine_id {
+                    return Err(WitnessFailure::NotOurs);
+                }
+                if best.is_none_or(|best| best.writes < witness.writes) {
+                    best = Some(witness);
+                }
+            }
+            WitnessCopy::Good(_) | WitnessCopy::Bad => {
+                problem = Some(Problem::new(
+                    shown.clone(),
+                    copy * BLOCK,
+                    "this copy of the witness is not readable: a write was cut off, or the disk is damaged",
+                    "nothing to do: the other copy is used, and this one is rewritten when the engine runs",
+                ));
+            }
+        }
+    }
+    if file.size().map_err(WitnessFailure::Io)? > COPIES * BLOCK {
+        let what = "bytes after the second copy of the witness";
+        problem.get_or_insert(Problem::new(shown.clone(), COPIES * BLOCK, what, RESTORE));
+    }
+    match best {
+        Some(witness) => Ok(WitnessRead { witness, problem }),
+        None => Err(WitnessFailure::Damaged(Problem::new(shown, 0, "no copy of the witness is readable", RESTORE))),
+    }
+}
+
+/// Creates the witness of a new directory; synced. The caller syncs the directory.
+pub(crate) fn create(device: &dyn Device, engine_id: u128) -> std::io::Result<()> {
+    let file = device.open(WITNESS_PATH, OpenMode::CreateNew)?;
+    file.allocate(COPIES * BLOCK)?;
+    for copy in 0..COPIES {
+        let witness = Witness { engine_id, writes: copy, ..Witness::default() };
+        file.write_all_at(&witness.encode().0, copy * BLOCK)?;
+    }
+    file.sync_all()
+}
+
+/// Writes the copies in turn.
+pub(crate) struct WitnessWriter {
+    file: Arc<dyn DeviceFile>,
+    writes: u64,
+}
+
+impl WitnessWriter {
+    pub(crate) fn open(device: &dyn Device, last: &Witness) -> std::io::Result<Self> {
+        Ok(Self { file: device.open(WITNESS_PATH, OpenMode::ReadWrite)?, writes: last.writes })
+    }
+
+    /// Writes and syncs the next copy. `witness.writes` is filled in here.
+    pub(crate) fn write(&mut self, mut witness: Witness) -> std::io::Result<()> {
+        self.writes += 1;
+        witness.writes = self.writes;
+        self.file.write_all_at(&witness.encode().0, (self.writes % COPIES) * BLOCK)?;
+        self.file.sync_data()
+    }
+}
