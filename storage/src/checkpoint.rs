@@ -1,2 +1,475 @@
-//! Checkpoint files: where they live.
+//! Checkpoint files: images of all slots, two generations of them.
+//!
+//! Owns names, order of steps and damage reports of `checkpoints/`; refuses to know what a page holds and when its
+//! `as_of` is durable (the caller publishes only then).
+//!
+//! ```text
+//!  begin ─► page, page, .. ─► finish: footer, sync, read back past the cache ─► publish: rename, sync directory,
+//!    <generation>.unpublished                                                   delete all but two generations
+//! ```
+
+use std::io;
+use std::sync::Arc;
+
+use crate::block::{AlignedBytes, Block};
+use crate::checkpoint_format::{
+    self as format, CheckpointHeader, FOOTER_BYTES, Footer, HEADER_BYTES, HeaderRead, PAGE_HEADER_BYTES, PageHeader,
+    PartRead,
+};
+use crate::device::{Device, DeviceFile, OpenMode};
+use crate::directory::{DataDirectory, remove_if_there};
+use crate::frame::FORMAT;
+use crate::problem::{Problem, is_disk_full};
+
 pub(crate) const CHECKPOINTS_DIR: &str = "checkpoints";
+const SUFFIX: &str = ".checkpoint";
+const SUFFIX_UNPUBLISHED: &str = ".unpublished";
+
+/// Generations kept.
+const GENERATIONS: usize = 2;
+
+/// Bytes gathered before a write.
+const WRITE_BYTES: usize = 256 * 1024;
+
+const FALL_BACK: &str = "the checkpoint before it, or the whole journal, serves instead; delete this file once it does";
+
+/// Why a checkpoint could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The bytes are not what was written.
+    #[error("{0}")]
+    Corrupt(Box<Problem>),
+    /// The file belongs to another engine.
+    #[error("{file} belongs to another engine: put the right file back, or delete it")]
+    NotOurs {
+        /// The file.
+        file: String,
+    },
+    /// Written by a later version of this software.
+    #[error("{file} has format version {format}, this software knows up to {known}: use the newer software")]
+    NewerFormat {
+        /// The file.
+        file: String,
+        /// Its format version.
+        format: u16,
+        /// The highest version known here.
+        known: u16,
+    },
+    /// There is no such generation.
+    #[error("there is no checkpoint {generation}")]
+    Missing {
+        /// The generation asked for.
+        generation: u64,
+    },
+    /// The data directory was opened read-only.
+    #[error("the data directory was opened read-only")]
+    ReadOnlyDirectory,
+    /// Space ran out; what was written of this checkpoint can be deleted.
+    #[error("no space left for {file}")]
+    DiskFull {
+        /// The file.
+        file: String,
+    },
+    /// The system reported something.
+    #[error("{file} at byte {offset}: {source}")]
+    Io {
+        /// The file.
+        file: String,
+        /// Byte offset.
+        offset: u64,
+        /// The system's report.
+        source: io::Error,
+    },
+}
+
+fn io_error(device: &dyn Device, path: &str, offset: u64) -> impl FnOnce(io::Error) -> CheckpointError + use<> {
+    let file = device.display(path);
+    move |source| {
+        if is_disk_full(&source) {
+            CheckpointError::DiskFull { file }
+        } else {
+            CheckpointError::Io { file, offset, source }
+        }
+    }
+}
+
+fn path(generation: u64, suffix: &str) -> String {
+    format!("{CHECKPOINTS_DIR}/{generation:020}{suffix}")
+}
+
+/// One slot, as it was.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The slot.
+    pub slot: u16,
+    /// The page holds all events up to this sequence number, and none above.
+    pub as_of: u64,
+    /// Its bytes; they start on 16 bytes in memory.
+    pub bytes: AlignedBytes,
+}
+
+/// A checkpoint, read and checked in full.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// Which one.
+    pub generation: u64,
+    /// Epoch of the journal in which it was taken.
+    pub epoch: u64,
+    /// Engine time when it was finished, Unix milliseconds.
+    pub time: u64,
+    /// Highest `as_of` of all pages: what the journal must hold at least.
+    pub as_of_max: u64,
+    /// Lowest `as_of` of all pages: replay starts behind it. 0 without pages.
+    pub as_of_min: u64,
+    /// What the caller added.
+    pub extra: Vec<u8>,
+    /// The pages, in the order in which they were written.
+    pub pages: Vec<Page>,
+}
+
+/// The checkpoints of a data directory.
+#[derive(Clone, Debug)]
+pub struct CheckpointStore {
+    dir: DataDirectory,
+}
+
+impl CheckpointStore {
+    /// The checkpoints of this directory. Touches nothing.
+    pub fn new(dir: &DataDirectory) -> Self {
+        Self { dir: dir.clone() }
+    }
+
+    fn device(&self) -> &dyn Device {
+        &**self.dir.device()
+    }
+
+    fn list(&self, suffix: &str) -> Result<Vec<u64>, CheckpointError> {
+        let names = self.device().list(CHECKPOINTS_DIR).map_err(io_error(self.device(), CHECKPOINTS_DIR, 0))?;
+        let generations = names.iter().filter_map(|name| name.strip_suffix(suffix)?.parse().ok());
+        let mut generations: Vec<u64> = generations.collect();
+        generations.sort_unstable();
+        Ok(generations)
+    }
+
+    fn check_writable(&self) -> Result<(), CheckpointError> {
+        if self.dir.is_writable() { Ok(()) } else { Err(CheckpointError::ReadOnlyDirectory) }
+    }
+
+    /// Published generations, oldest first.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn generations(&self) -> Result<Vec<u64>, CheckpointError> {
+        self.list(SUFFIX)
+    }
+
+    /// Deletes what was never published: for recovery, since sequence numbers above a cut are used again.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn delete_unpublished(&self) -> Result<(), CheckpointError> {
+        self.check_writable()?;
+        let unpublished = self.list(SUFFIX_UNPUBLISHED)?;
+        for generation in &unpublished {
+            let path = path(*generation, SUFFIX_UNPUBLISHED);
+            self.device().remove(&path).map_err(io_error(self.device(), &path, 0))?;
+        }
+        if unpublished.is_empty() { Ok(()) } else { self.sync_names() }
+    }
+
+    fn sync_names(&self) -> Result<(), CheckpointError> {
+        self.device().sync_dir(CHECKPOINTS_DIR).map_err(io_error(self.device(), CHECKPOINTS_DIR, 0))
+    }
+
+    /// Begins a checkpoint in this epoch of the journal.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn begin(&self, epoch: u64) -> Result<CheckpointWriter, CheckpointError> {
+        self.check_writable()?;
+        let taken = self.list(SUFFIX)?.into_iter().chain(self.list(SUFFIX_UNPUBLISHED)?);
+        let generation = taken.max().unwrap_or(0) + 1;
+        let path = path(generation, SUFFIX_UNPUBLISHED);
+        let file = self.device().open(&path, OpenMode::CreateNew).map_err(io_error(self.device(), &path, 0))?;
+        let header = CheckpointHeader { engine_id: self.dir.engine_id(), generation, epoch };
+        let buffer = format::encode_header(&header).0.to_vec();
+        Ok(CheckpointWriter {
+            store: self.clone(),
+            file,
+            path,
+            header,
+            buffer,
+            written: 0,
+            pages: 0,
+            chain: 0,
+            as_of_max: 0,
+        })
+    }
+
+    /// Reads a published checkpoint from the medium and checks every byte.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]; `Corrupt`: fall back to the generation before, then to the whole journal.
+    pub fn load(&self, generation: u64) -> Result<Checkpoint, CheckpointError> {
+        let path = path(generation, SUFFIX);
+        match self.device().open(&path, OpenMode::Read) {
+            Ok(file) => Loader::new(self, &path, &*file)?.load(generation),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CheckpointError::Missing { generation }),
+            Err(error) => Err(io_error(self.device(), &path, 0)(error)),
+        }
+    }
+}
+
+/// A checkpoint being written.
+pub struct CheckpointWriter {
+    store: CheckpointStore,
+    file: Arc<dyn DeviceFile>,
+    path: String,
+    header: CheckpointHeader,
+    buffer: Vec<u8>,
+    written: u64,
+    pages: u32,
+    chain: u32,
+    as_of_max: u64,
+}
+
+impl CheckpointWriter {
+    /// Adds a page: slot `slot` with all events up to `as_of`. Writes at most the page and 256 KiB more, so that the
+    /// caller can throttle between pages.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]; the checkpoint is then to be given up.
+    pub fn page(&mut self, slot: u16, as_of: u64, bytes: &[u8]) -> Result<(), CheckpointError> {
+        let (header, checksum) = format::encode_page(slot, self.pages, as_of, bytes);
+        self.add(&header)?;
+        self.add(bytes)?;
+        self.add(format::padding(bytes.len()))?;
+        self.pages += 1;
+        self.chain = format::chain(self.chain, checksum);
+        self.as_of_max = self.as_of_max.max(as_of);
+        Ok(())
+    }
+
+    fn add(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= WRITE_BYTES { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> Result<(), CheckpointError> {
+        let device = self.store.device();
+        let written = self.file.write_all_at(&self.buffer, self.written);
+        written.map_err(io_error(device, &self.path, self.written))?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Bytes given so far.
+    pub fn bytes(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    /// Writes the footer, syncs, and reads everything back from the medium. `extra` is opaque.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]; the checkpoint is then to be given up.
+    pub fn finish(mut self, time: u64, extra: &[u8]) -> Result<FinishedCheckpoint, CheckpointError> {
+        let footer = Footer {
+            pages: self.pages,
+            chain: self.chain,
+            time,
+            as_of_max: self.as_of_max,
+            extra_bytes: extra.len() as u64,
+            file_bytes: self.bytes() + (FOOTER_BYTES + format::padded(extra.len())) as u64,
+            checksum: 0,
+        };
+        self.add(&format::encode_footer(&footer, extra))?;
+        self.add(extra)?;
+        self.add(format::padding(extra.len()))?;
+        self.write()?;
+        let device = self.store.device();
+        self.file.sync_all().map_err(io_error(device, &self.path, 0))?;
+        Loader::new(&self.store, &self.path, &*self.file)?.check(self.header.generation)?;
+        Ok(FinishedCheckpoint {
+            store: self.store,
+            generation: self.header.generation,
+            as_of_max: self.as_of_max,
+            bytes: self.written,
+        })
+    }
+}
+
+/// A checkpoint whose bytes are durable and were read back, but that has no name yet.
+pub struct FinishedCheckpoint {
+    store: CheckpointStore,
+    generation: u64,
+    as_of_max: u64,
+    bytes: u64,
+}
+
+impl FinishedCheckpoint {
+    /// Which one it will be.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Highest `as_of` of its pages: publish once this is durable in the same epoch.
+    pub fn as_of_max(&self) -> u64 {
+        self.as_of_max
+    }
+
+    /// Size of the file.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Gives it its name, durably, and deletes all but the last two generations. The caller knows that
+    /// [`FinishedCheckpoint::as_of_max`] is durable in the epoch in which the checkpoint began.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn publish(self) -> Result<u64, CheckpointError> {
+        let device = self.store.device();
+        let (from, to) = (path(self.generation, SUFFIX_UNPUBLISHED), path(self.generation, SUFFIX));
+        device.rename(&from, &to).map_err(io_error(device, &to, 0))?;
+        self.store.sync_names()?;
+        let generations = self.store.generations()?;
+        let old = generations.len().saturating_sub(GENERATIONS);
+        for generation in &generations[..old] {
+            let path = path(*generation, SUFFIX);
+            remove_if_there(device, &path).map_err(io_error(device, &path, 0))?;
+        }
+        if old > 0 {
+            self.store.sync_names()?;
+        }
+        Ok(self.generation)
+    }
+
+    /// Gives it up.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn discard(self) -> Result<(), CheckpointError> {
+        let path = path(self.generation, SUFFIX_UNPUBLISHED);
+        remove_if_there(self.store.device(), &path).map_err(io_error(self.store.device(), &path, 0))
+    }
+}
+
+/// Reads a checkpoint file from the medium.
+struct Loader<'a> {
+    store: &'a CheckpointStore,
+    path: &'a str,
+    file: &'a dyn DeviceFile,
+    size: u64,
+    at: u64,
+}
+
+impl<'a> Loader<'a> {
+    fn new(store: &'a CheckpointStore, path: &'a str, file: &'a dyn DeviceFile) -> Result<Self, CheckpointError> {
+        file.forget_cache().map_err(io_error(store.device(), path, 0))?;
+        let size = file.size().map_err(io_error(store.device(), path, 0))?;
+        Ok(Self { store, path, file, size, at: 0 })
+    }
+
+    fn corrupt(&self, what: &str) -> CheckpointError {
+        let file = self.store.device().display(self.path);
+        CheckpointError::Corrupt(Box::new(Problem::new(file, self.at, what, FALL_BACK)))
+    }
+
+    /// Reads up to `buffer.len()` bytes at the position, which stays.
+    fn peek(&self, buffer: &mut [u8]) -> Result<usize, CheckpointError> {
+        self.file.read_at(buffer, self.at).map_err(io_error(self.store.device(), self.path, self.at))
+    }
+
+    /// The bytes behind a page header or footer of `header_bytes`, and their padding; checks the part's checksum.
+    fn body(&mut self, header: &[u8], bytes: u64, checksum: u32) -> Result<AlignedBytes, CheckpointError> {
+        let left = self.size.saturating_sub(self.at + header.len() as u64);
+        let Some(length) = usize::try_from(bytes).ok().filter(|_| bytes <= left) else {
+            return Err(self.corrupt("the file is shorter than it says"));
+        };
+        let mut body = AlignedBytes::zeroed(format::padded(length));
+        let start = self.at + header.len() as u64;
+        let read = self.file.read_at(body.as_mut_slice(), start);
+        let read = read.map_err(io_error(self.store.device(), self.path, start))?;
+        let whole = read == body.len() && body[length..].iter().all(|byte| *byte == 0);
+        if !whole || format::part_checksum(header, &body[..length]) != checksum {
+            return Err(self.corrupt("a checksum does not hold"));
+        }
+        self.at = start + body.len() as u64;
+        body.truncate(length);
+        Ok(body)
+    }
+
+    fn header(&mut self, generation: u64) -> Result<CheckpointHeader, CheckpointError> {
+        let mut block = Block::ZERO;
+        let read = self.peek(&mut block.0)?;
+        let file = self.store.device().display(self.path);
+        match format::decode_header(&block) {
+            HeaderRead::Newer(format) => Err(CheckpointError::NewerFormat { file, format, known: FORMAT }),
+            HeaderRead::Good(header) if read == HEADER_BYTES => {
+                if header.engine_id != self.store.dir.engine_id() {
+                    return Err(CheckpointError::NotOurs { file });
+                }
+                if header.generation != generation {
+                    return Err(self.corrupt("this file holds another generation"));
+                }
+                self.at = HEADER_BYTES as u64;
+                Ok(header)
+            }
+            HeaderRead::Good(_) | HeaderRead::Bad => Err(self.corrupt("the header is damaged")),
+        }
+    }
+
+    /// Reads and checks everything; hands out the pages.
+    fn walk(
+        &mut self,
+        generation: u64,
+        mut take: impl FnMut(PageHeader, AlignedBytes),
+    ) -> Result<(CheckpointHeader, Footer, Vec<u8>), CheckpointError> {
+        let header = self.header(generation)?;
+        let (mut pages, mut chain, mut as_of_max) = (0, 0, 0);
+        loop {
+            let mut part = [0; FOOTER_BYTES];
+            let read = self.peek(&mut part)?;
+            match format::decode_part(&part[..read]) {
+                PartRead::Page(page) if page.index == pages => {
+                    let bytes = self.body(&part[..PAGE_HEADER_BYTES], page.bytes, page.checksum)?;
+                    pages += 1;
+                    chain = format::chain(chain, page.checksum);
+                    as_of_max = as_of_max.max(page.as_of);
+                    take(page, bytes);
+                }
+                PartRead::Footer(footer) => {
+                    let extra = self.body(&part, footer.extra_bytes, footer.checksum)?;
+                    let agree = (footer.pages, footer.chain, footer.as_of_max) == (pages, chain, as_of_max)
+                        && footer.file_bytes == self.at
+                        && self.size == self.at;
+                    let footer = agree.then_some(footer).ok_or_else(|| self.corrupt("the footer does not fit"))?;
+                    return Ok((header, footer, extra.to_vec()));
+                }
+                PartRead::Page(_) | PartRead::Bad => return Err(self.corrupt("this is neither a page nor the end")),
+            }
+        }
+    }
+
+    fn check(mut self, generation: u64) -> Result<(), CheckpointError> {
+        self.walk(generation, |_, _| {}).map(|_| ())
+    }
+
+    fn load(mut self, generation: u64) -> Result<Checkpoint, CheckpointError> {
+        let mut pages = Vec::new();
+        let (header, footer, extra) = self.walk(generation, |page, bytes| {
+            pages.push(Page { slot: page.slot, as_of: page.as_of, bytes });
+        })?;
+        Ok(Checkpoint {
+            generation,
+            epoch: header.epoch,
+            time: footer.time,
+            as_of_max: footer.as_of_max,
+            as_of_min: pages.iter().map(|page| page.as_of).min().unwrap_or(0),
+            extra,
+            pages,
+        })
+    }
+}

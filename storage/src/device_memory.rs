@@ -272,6 +272,7 @@ impl MemoryDevice {
     }
 
     /// What a machine finds after a power cut now: a new device, free of faults and locks. This one is unchanged.
+    #[must_use]
     pub fn crash(&self, mode: CrashMode) -> Self {
         let state = self.state.lock();
         let mut seed = if let CrashMode::Sectors(seed) = mode { seed } else { 0 };

@@ -24,7 +24,10 @@
 #![forbid(unsafe_code)]
 
 mod block;
+mod catalogue;
+mod catalogue_sled;
 mod checkpoint;
+mod checkpoint_format;
 mod device;
 mod device_disk;
 mod device_memory;
@@ -33,14 +36,22 @@ mod frame;
 mod journal;
 mod journal_memory;
 mod journal_segment;
+mod journal_sled;
 mod problem;
 mod reader;
 mod recover;
 mod scan;
+mod scan_judge;
+mod scan_walk;
 mod segment;
+mod sled_store;
+mod verify;
 mod witness;
 
 pub use block::{AlignedBytes, BLOCK_BYTES};
+pub use catalogue::{Catalogue, CatalogueError, FrameEntry, MemoryCatalogue};
+pub use catalogue_sled::SledCatalogue;
+pub use checkpoint::{Checkpoint, CheckpointError, CheckpointStore, CheckpointWriter, FinishedCheckpoint, Page};
 pub use device::{Device, DeviceFile, OpenMode};
 pub use device_disk::DiskDevice;
 pub use device_memory::{AfterSyncFailure, CrashMode, Fault, MemoryDevice};
@@ -52,6 +63,8 @@ pub use journal::{
 };
 pub use journal_memory::MemoryJournal;
 pub use journal_segment::SegmentJournal;
+pub use journal_sled::{SledJournal, SledJournalError};
 pub use problem::Problem;
 pub use recover::{Floor, JournalOptions, ReadOnlyJournal, RecoverError, Recovered, scan_read_only};
 pub use scan::{Cut, TailReport};
+pub use verify::{VerifyError, VerifyReport, VerifyStatus, verify};

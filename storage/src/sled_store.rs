@@ -1,0 +1,143 @@
+//! An embedded store that can be made durable: sled, plus the syncs it does not do.
+//!
+//! Owns opening, the identity entry (engine id, format) and durability; refuses to know what is stored.
+//!
+//! sled 0.34's `flush()` writes its buffers with `pwrite` and then calls `sync_file_range`, which makes nothing durable
+//! (no metadata, no device cache): spacejam/sled#1452. So after it every file that changed is synced here, through
+//! descriptors of our own: an `fsync` concerns the file, whichever descriptor it comes through.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::frame::FORMAT;
+
+const META: &[u8] = b"meta";
+const ENGINE: &[u8] = b"engine_id";
+const FORMAT_KEY: &[u8] = b"format";
+
+/// Page cache of one store, in bytes.
+const CACHE_BYTES: u64 = 64 << 20;
+
+/// Why a store failed; the callers give it their own words.
+#[derive(Debug)]
+pub(crate) enum StoreError {
+    Store(sled::Error),
+    Io(PathBuf, io::Error),
+    NotOurs,
+    NewerFormat(u64),
+    Corrupt(&'static str),
+}
+
+impl From<sled::Error> for StoreError {
+    fn from(error: sled::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+pub(crate) struct SledStore {
+    pub(crate) db: sled::Db,
+    pub(crate) meta: sled::Tree,
+    path: PathBuf,
+    /// Files that are written once and were synced.
+    synced: BTreeSet<PathBuf>,
+}
+
+impl SledStore {
+    /// Opens or creates the store of this engine.
+    pub(crate) fn open(path: &Path, engine_id: u128) -> Result<Self, StoreError> {
+        // No background flushing: what is durable is decided by `sync` alone.
+        let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let db = config.open()?;
+        let meta = db.open_tree(META)?;
+        let mut store = Self { db, meta, path: path.to_owned(), synced: BTreeSet::new() };
+        store.check_identity(engine_id)?;
+        Ok(store)
+    }
+
+    fn check_identity(&mut self, engine_id: u128) -> Result<(), StoreError> {
+        let Some(found) = self.meta.get(ENGINE)? else {
+            if !self.db.was_recovered() || self.is_empty()? {
+                self.meta.insert(FORMAT_KEY, &u64::from(FORMAT).to_be_bytes())?;
+                self.meta.insert(ENGINE, &engine_id.to_be_bytes())?;
+                return self.sync();
+            }
+            return Err(StoreError::Corrupt("it has entries but no engine id"));
+        };
+        let format = self.number(FORMAT_KEY)?.ok_or(StoreError::Corrupt("it has no format version"))?;
+        if format > u64::from(FORMAT) {
+            return Err(StoreError::NewerFormat(format));
+        }
+        if found.as_ref() == engine_id.to_be_bytes() { Ok(()) } else { Err(StoreError::NotOurs) }
+    }
+
+    fn is_empty(&self) -> Result<bool, StoreError> {
+        for name in self.db.tree_names() {
+            if !self.db.open_tree(name)?.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A number in the meta tree.
+    pub(crate) fn number(&self, key: &[u8]) -> Result<Option<u64>, StoreError> {
+        match self.meta.get(key)? {
+            Some(bytes) => Ok(Some(be_u64(&bytes).ok_or(StoreError::Corrupt("a number has the wrong length"))?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Writes out sled's buffers and syncs every file that may have changed, and the directories.
+    pub(crate) fn sync(&mut self) -> Result<(), StoreError> {
+        self.db.flush()?;
+        self.sync_files().map_err(|(path, error)| StoreError::Io(path, error))
+    }
+
+    fn sync_files(&mut self) -> Result<(), (PathBuf, io::Error)> {
+        sync(&self.path.join("db"))?;
+        let mut new = false;
+        for dir in [self.path.clone(), self.path.join("blobs")] {
+            for file in files_in(&dir)? {
+                if file.ends_with("db") || self.synced.contains(&file) {
+                    continue;
+                }
+                match sync(&file) {
+                    // sled removes old snapshots and blobs by itself.
+                    Err((_, error)) if error.kind() == io::ErrorKind::NotFound => continue,
+                    other => other?,
+                }
+                self.synced.insert(file);
+                new = true;
+            }
+        }
+        if new {
+            sync(&self.path)?;
+            sync(&self.path.join("blobs"))?;
+            sync(self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+        }
+        Ok(())
+    }
+}
+
+fn files_in(dir: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
+    let failed = |error| (dir.to_owned(), error);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().map_err(failed)?.is_file() {
+            files.push(entry.path());
+        }
+    }
+    Ok(files)
+}
+
+fn sync(path: &Path) -> Result<(), (PathBuf, io::Error)> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(|error| (path.to_owned(), error))
+}
+
+/// A big-endian number that fills the slice.
+pub(crate) fn be_u64(bytes: &[u8]) -> Option<u64> {
+    bytes.try_into().ok().map(u64::from_be_bytes)
+}
