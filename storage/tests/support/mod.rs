@@ -87,3 +87,44 @@ pub fn check_events(frames: &[Frame], first: u64, last: u64) {
     }
     assert_eq!(next, last + 1, "all events read back");
 }
+
+/// A journal of one epoch with a boot frame and these groups, each a frame; not sealed, no witness after the boot.
+pub fn journal_of(device: &MemoryDevice, groups: &[(u32, usize)]) -> SegmentJournal {
+    let mut journal = open(&directory(device));
+    for &(count, extra) in groups {
+        make_room(&mut journal);
+        append_sized(&mut journal, count, extra).unwrap();
+    }
+    journal
+}
+
+/// A copy of the device, as it is.
+pub fn copy(device: &MemoryDevice) -> MemoryDevice {
+    device.crash(tp_storage::CrashMode::KeepAll)
+}
+
+/// A copy of the device with one file changed.
+pub fn changed(device: &MemoryDevice, path: &str, change: impl FnOnce(&mut Vec<u8>)) -> MemoryDevice {
+    let copy = copy(device);
+    let mut bytes = copy.contents(path).unwrap();
+    change(&mut bytes);
+    copy.plant(path, &bytes);
+    copy
+}
+
+/// Events of a recovered journal, checked; returns the last sequence number.
+pub fn check_recovered(recovered: &Recovered) -> u64 {
+    check_events(&read_all(&*recovered.source(), 1, recovered.last_seq), 1, recovered.last_seq);
+    recovered.last_seq
+}
+
+/// Checks the journal of a directory that another process left, and goes on with it.
+pub fn check_goes_on(dir: &DataDirectory, recovered: Recovered) {
+    let before = check_recovered(&recovered);
+    let mut journal = recovered.open().unwrap();
+    make_room(&mut journal);
+    append(&mut journal, 5).unwrap();
+    drop(journal);
+    let again = recover(dir).unwrap();
+    assert_eq!(check_recovered(&again), before + 5);
+}
