@@ -14,8 +14,8 @@ use rkyv::util::AlignedVec;
 use rkyv::{Archive, Serialize};
 
 use crate::event::{
-    Answered, Authorized, Body, Ended, Event, Expired, Fenced, Forgotten, Incremented, Moved, Noted, Opened, Recorded, Released,
-    Settled, Tombstoned,
+    Answered, Authorized, Body, Ended, Event, Expired, Fenced, Forgotten, Incremented, Moved, Noted, Opened, Recorded,
+    Released, Settled, Tombstoned,
 };
 use crate::time::Time;
 

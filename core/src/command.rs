@@ -467,7 +467,9 @@ impl Command {
                     && c.tolerance_bp <= 10_000
                     && lifetime_is_positive(c.lifetime_ms)
             }
-            Self::Increment(c) => (!c.amount.is_zero() || c.lifetime_ms.is_some()) && lifetime_is_positive(c.lifetime_ms),
+            Self::Increment(c) => {
+                (!c.amount.is_zero() || c.lifetime_ms.is_some()) && lifetime_is_positive(c.lifetime_ms)
+            }
             Self::Capture(c) => c.payee.is_clients() && !c.amount.is_zero(),
             Self::Void(c) => c.amount.is_none_or(|amount| !amount.is_zero()),
             Self::Refund(c) => !c.amount.is_zero(),
@@ -549,9 +551,7 @@ impl Command {
                     Advice::Declined => start.narrow(2),
                 }
             }
-            Self::Transfer(c) => {
-                start.wide(c.account.0).wide(c.payee.0).narrow(c.ledger.bits()).wide(c.amount.get())
-            }
+            Self::Transfer(c) => start.wide(c.account.0).wide(c.payee.0).narrow(c.ledger.bits()).wide(c.amount.get()),
             Self::Lookup(c) => start.wide(c.account.0).wide(c.key.bits).narrow(u64::from(c.fence)),
             Self::Read(_) | Self::Record(_) => start,
         }

@@ -467,7 +467,12 @@ impl Body {
             Self::Released(e) => Some(&e.head),
             Self::Moved(e) => Some(&e.head),
             Self::Opened(e) => Some(&e.head),
-            Self::Fenced(_) | Self::Expired(_) | Self::Answered(_) | Self::Ended(_) | Self::Forgotten(_) | Self::Recorded(_) => None,
+            Self::Fenced(_)
+            | Self::Expired(_)
+            | Self::Answered(_)
+            | Self::Ended(_)
+            | Self::Forgotten(_)
+            | Self::Recorded(_) => None,
         }
     }
 
@@ -481,7 +486,12 @@ impl Body {
             Self::Released(e) => Some(&mut e.head),
             Self::Moved(e) => Some(&mut e.head),
             Self::Opened(e) => Some(&mut e.head),
-            Self::Fenced(_) | Self::Expired(_) | Self::Answered(_) | Self::Ended(_) | Self::Forgotten(_) | Self::Recorded(_) => None,
+            Self::Fenced(_)
+            | Self::Expired(_)
+            | Self::Answered(_)
+            | Self::Ended(_)
+            | Self::Forgotten(_)
+            | Self::Recorded(_) => None,
         }
     }
 
@@ -566,7 +576,6 @@ impl Body {
             Self::Opened(e) => SlotIndex::new(e.movement.counter_slot.get()).is_some(),
             _ => true,
         };
-        // Expired and Released sums of many increments may pass a single amount's range, never a balance's.
-        amount.get() < 1 << 126 && slots_are_valid && opener_is_valid
+        amount <= Amount::MAX && slots_are_valid && opener_is_valid
     }
 }

@@ -1,15 +1,39 @@
-//! The domain of tpcore.
+//! The domain of tpcore: what an authorization's life is, and nothing of where it runs.
+//!
+//! ```text
+//! Command --decide(state, now)--> Event --evolve--> state        decide reads, evolve writes; both are pure and total
+//!            (decide/)          (event)   (evolve)  (slot)
+//! a partition's turn: messages, expiries, commands in; events, answers, messages out        (partition, turn)
+//! ```
+//!
+//! Owns: ids, amounts, accounts, holds, commands, events, outcomes; `decide`, `evolve`; the partition as a plain state machine;
+//! the invariants. Refuses to know: clocks, threads, files, sockets, randomness, async, hash order, floats.
 #![forbid(unsafe_code)]
 
+mod account;
 pub mod amount;
+pub mod authorization;
 pub mod codec;
 pub mod command;
+mod decide;
+pub mod digest;
 pub mod event;
+mod evolve;
+mod exchange;
 pub mod ids;
+pub mod image;
+pub mod invariants;
 pub mod key;
+mod keys;
 pub mod metadata;
 pub mod outcome;
+pub mod partition;
 pub mod reply;
 pub mod rules;
+mod slab;
+pub mod slot;
 pub mod time;
 pub mod turn;
+mod wheel;
+
+pub use evolve::EvolveError;

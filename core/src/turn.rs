@@ -39,6 +39,13 @@ pub enum Message {
     Open(OpenMessage),
     /// The answer to an exchange.
     Answer(AnswerMessage),
+    /// A slot still remembers answers to exchanges of an opener slot: may it forget?
+    Ask {
+        /// The slot that remembers.
+        from: SlotIndex,
+        /// The opener slot.
+        to: SlotIndex,
+    },
     /// The opener slot has nothing open below a number.
     Forget {
         /// The opener slot.
@@ -56,7 +63,7 @@ impl Message {
         match self {
             Self::Open(m) => m.to,
             Self::Answer(m) => m.to,
-            Self::Forget { to, .. } => *to,
+            Self::Ask { to, .. } | Self::Forget { to, .. } => *to,
         }
     }
 }

@@ -1,0 +1,582 @@
+//! The fold: the only code that changes money. Adds and stores what events carry; decides nothing, and is total.
+//!
+//! LED-1 every event balances by itself together with in-transit; HLD-1 hold + released + captured from the hold is what was
+//! authorized; SEQ-1 an account's version is gapless (J3); EXC-1 an exchange ends once. An event that does not follow from
+//! the state is an error: in a running engine a bug that poisons it, in a replay a corrupt journal.
+
+use crate::account::Account;
+use crate::amount::Ledger;
+use crate::authorization::{Authorization, Capture, NOWHERE};
+use crate::command::Verb;
+use crate::event::{
+    Answered, Authorized, Body, End, Event, Expired, Head, Incremented, Moved, Movement, Noted, Opened, Purpose,
+    Released, Role, Settled,
+};
+use crate::exchange::{Exchange, GivenAnswer};
+use crate::ids::{AccountId, Seq, Version};
+use crate::key::Key;
+use crate::keys::{KeyRecord, Standing};
+use crate::outcome::Outcome;
+use crate::reply::AuthorizationState;
+use crate::slot::Slot;
+use crate::time::{Bucket, Time};
+
+/// An event does not follow from the state that it is applied to.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("event {seq} does not follow from the state of slot {slot}: {what}")]
+pub struct EvolveError {
+    /// The event; above 2^63: the n-th of a running turn.
+    pub seq: u64,
+    /// The slot.
+    pub slot: u16,
+    /// What does not fit.
+    pub what: &'static str,
+}
+
+/// What does not fit.
+type Misfit = &'static str;
+type Fold = Result<(), Misfit>;
+
+fn add(sum: &mut u128, amount: u128) -> Fold {
+    *sum = sum.checked_add(amount).filter(|s| *s < 1 << 127).ok_or("a sum leaves its range")?;
+    Ok(())
+}
+
+fn take(sum: &mut u128, amount: u128) -> Fold {
+    *sum = sum.checked_sub(amount).ok_or("a sum falls below zero")?;
+    Ok(())
+}
+
+/// The account that a leg touches, and what the leg says of it.
+#[derive(Clone, Copy)]
+struct Mark {
+    account: AccountId,
+    version: Version,
+    previous: Seq,
+}
+
+/// When and where in the journal.
+#[derive(Clone, Copy)]
+struct Moment {
+    seq: Seq,
+    time: Time,
+}
+
+impl Slot {
+    /// Applies one leg of an event to this slot.
+    ///
+    /// # Errors
+    /// When the event does not follow from the state. The slot is then no longer to be used.
+    pub fn evolve(&mut self, event: &Event, seq: Seq, role: Role) -> Result<(), EvolveError> {
+        let at = Moment { seq, time: event.time };
+        self.fold(&event.body, at, role).map_err(|what| EvolveError { seq: seq.0, slot: self.index.get(), what })
+    }
+
+    /// Applies one end of a running turn, whose event is still being put together.
+    pub(crate) fn evolve_end(&mut self, end: &End, time: Time, seq: Seq) -> Result<(), EvolveError> {
+        self.ended(end, Moment { seq, time }).map_err(|what| EvolveError { seq: seq.0, slot: self.index.get(), what })
+    }
+
+    fn fold(&mut self, body: &Body, at: Moment, role: Role) -> Fold {
+        match (body, role) {
+            (Body::Settled(e), Role::Owner) => self.settled(e, at),
+            (Body::Noted(e), Role::Owner) => {
+                self.touch_owner(body, &e.head, at)?;
+                let target = KeyRecord { authorization: self.noted_authorization(e, at), ..record(&e.head, at) };
+                self.remember_decided(target)
+            }
+            (Body::Tombstoned(e), Role::Owner) => {
+                self.touch_owner(body, &e.head, at)?;
+                let original = Key { bits: e.original, kind: e.original_kind };
+                let tombstone = KeyRecord::bare(e.head.account, original, Standing::Tombstone, at.seq, at.time);
+                let position = self.remember(tombstone);
+                self.note_key(position, at);
+                self.remember_decided(record(&e.head, at))
+            }
+            (Body::Fenced(e), Role::Owner) => {
+                let key = Key { bits: e.key, kind: e.key_kind };
+                let position = self.remember(KeyRecord::bare(e.account, key, Standing::Fence, at.seq, at.time));
+                self.note_key(position, at);
+                Ok(())
+            }
+            (Body::Authorized(e), Role::Owner) => self.authorized(body, e, at),
+            (Body::Incremented(e), Role::Owner) => self.incremented(e, at),
+            (Body::Released(e), Role::Owner) => self.released(e, at),
+            (Body::Expired(e), Role::Owner) => self.expired(e, at),
+            (Body::Moved(e), Role::Owner) => self.moved(body, e, at),
+            (Body::Moved(e), Role::Counter) => self.moved_counter(e, at),
+            (Body::Opened(e), Role::Owner) => self.opened(body, e, at),
+            (Body::Answered(e), Role::Owner) => self.answered(e, at),
+            (Body::Ended(e), Role::End(n)) => self.ended(e.ends.get(n).ok_or("an end that is not there")?, at),
+            (Body::Forgotten(e), Role::Owner) => {
+                self.answers.forget_below(e.opener, e.below);
+                Ok(())
+            }
+            _ => Err("an event of this kind has no such leg"),
+        }
+    }
+
+    // --- what every leg does ---
+
+    /// J3: the version follows, the previous number is the account's; the account now stands at this event.
+    fn touch(&mut self, mark: Mark, at: Moment) -> Result<u32, Misfit> {
+        let position = match (self.account_position(mark.account), mark.account.suspense()) {
+            (Some(position), _) => position,
+            (None, Some((slot, ledger))) if slot == self.index => {
+                self.insert_account(Account::suspense(mark.account, ledger))
+            }
+            _ => return Err("an account that does not exist"),
+        };
+        let account = self.account_at(position).ok_or("an account that is not there")?;
+        if account.version.0 + 1 != mark.version.0 {
+            return Err("SEQ-1: the account's version does not follow");
+        }
+        if account.seq != mark.previous {
+            return Err("SEQ-1: the account's previous event is another one");
+        }
+        account.version = mark.version;
+        account.seq = at.seq;
+        if at.seq.is_provisional() {
+            self.unstamped_accounts.push(position);
+        }
+        Ok(position)
+    }
+
+    fn touch_owner(&mut self, body: &Body, head: &Head, at: Moment) -> Result<Option<u32>, Misfit> {
+        if head.version == Version(0) {
+            return Ok(None);
+        }
+        let account = body.owner_account(head);
+        self.touch(Mark { account, version: head.version, previous: head.previous }, at).map(Some)
+    }
+
+    fn account_mut(&mut self, position: u32) -> Result<&mut Account, Misfit> {
+        self.account_at(position).ok_or("an account that is not there")
+    }
+
+    fn note_key(&mut self, position: u32, at: Moment) {
+        if at.seq.is_provisional() {
+            self.unstamped_keys.push(position);
+        }
+    }
+
+    /// IDM-1: the key must be free, forbidden, or past its window.
+    fn remember_decided(&mut self, record: KeyRecord) -> Fold {
+        if let Some(old) = self.visible_key(record.account, record.key, record.received)
+            && old.standing == Standing::Decided
+        {
+            return Err("IDM-1: the key is decided already");
+        }
+        let at = Moment { seq: record.seq, time: record.received };
+        let position = self.remember(record);
+        self.note_key(position, at);
+        Ok(())
+    }
+
+    fn transit(&mut self, ledger: Ledger, amount: i128) -> Fold {
+        match self.in_transit.iter_mut().find(|(l, _)| *l == ledger) {
+            Some((_, sum)) => *sum = sum.checked_add(amount).ok_or("in-transit leaves its range")?,
+            None => {
+                let at = self.in_transit.partition_point(|(l, _)| *l < ledger);
+                self.in_transit.insert(at, (ledger, amount));
+            }
+        }
+        Ok(())
+    }
+
+    /// A refusal of a later verb still names its authorization, within that one's window.
+    fn noted_authorization(&self, e: &Noted, at: Moment) -> u128 {
+        let names_one = matches!(e.head.verb, Verb::Increment | Verb::Capture | Verb::Void | Verb::Refund);
+        if names_one && self.visible_authorization(e.target, at.time).is_some() { e.target } else { 0 }
+    }
+
+    // --- accounts ---
+
+    fn settled(&mut self, e: &Settled, at: Moment) -> Fold {
+        match (e.head.verb, self.account_position(e.head.account)) {
+            (Verb::OpenAccount, None) => {
+                self.insert_account(Account::new(e.head.account, &e.settings));
+            }
+            (Verb::UpdateAccount | Verb::CloseAccount, Some(position)) => {
+                self.account_mut(position)?.settle(&e.settings)
+            }
+            _ => return Err("an account opened twice or settled before it exists"),
+        }
+        self.touch(Mark { account: e.head.account, version: e.head.version, previous: e.head.previous }, at)?;
+        self.remember_decided(record(&e.head, at))
+    }
+
+    // --- holds ---
+
+    fn authorized(&mut self, body: &Body, e: &Authorized, at: Moment) -> Fold {
+        let position = self.touch_owner(body, &e.head, at)?.ok_or("a hold on no account")?;
+        let account = self.account_mut(position)?;
+        add(&mut account.held, e.amount.get())?;
+        account.count(e.bucket, e.amount);
+        account.holds_open += 1;
+        let (owner, ledger) = (account.id, account.ledger);
+        if self.authorization_position(e.authorization.0).is_some() {
+            return Err("an authorization made twice");
+        }
+        self.id_counter = e.authorization.0 as u64 & (u64::MAX >> 2);
+        self.insert_authorization(Authorization {
+            id: e.authorization,
+            account: owner,
+            payee: e.head.rare.as_ref().map_or(0, |rare| rare.payee),
+            authorized: e.amount.get(),
+            released: 0,
+            hold: e.amount.get(),
+            captured: 0,
+            expires: e.expires,
+            closed_at: Time(0),
+            exchange: 0,
+            bucket: e.bucket,
+            capture_first: NOWHERE,
+            capture_last: NOWHERE,
+            captures: 0,
+            tolerance_bp: e.tolerance_bp,
+            state: AuthorizationState::Open,
+        });
+        self.remember_decided(KeyRecord {
+            amount: e.amount,
+            authorization: e.authorization.0,
+            expires: e.expires,
+            bucket: e.bucket,
+            is_counted: true,
+            ledger,
+            ..record(&e.head, at)
+        })
+    }
+
+    fn open_authorization(&mut self, id: u128) -> Result<&mut Authorization, Misfit> {
+        let position = self.authorization_position(id).ok_or("an authorization that is not in memory")?;
+        let authorization = self.authorization_at(position).ok_or("an authorization that is not there")?;
+        if authorization.is_open() { Ok(authorization) } else { Err("HLD-1: the hold is closed already") }
+    }
+
+    fn incremented(&mut self, e: &Incremented, at: Moment) -> Fold {
+        let authorization = self.open_authorization(e.authorization.0)?;
+        add(&mut authorization.authorized, e.amount.get())?;
+        add(&mut authorization.hold, e.amount.get())?;
+        authorization.expires = e.expires;
+        let owner = authorization.account;
+        let position = self.touch(Mark { account: owner, version: e.head.version, previous: e.head.previous }, at)?;
+        let account = self.account_mut(position)?;
+        add(&mut account.held, e.amount.get())?;
+        let is_counted = !e.amount.is_zero();
+        if is_counted {
+            account.count(e.bucket, e.amount);
+        }
+        let ledger = account.ledger;
+        self.remember_decided(KeyRecord {
+            amount: e.amount,
+            authorization: e.authorization.0,
+            expires: e.expires,
+            bucket: e.bucket,
+            is_counted,
+            ledger,
+            ..record(&e.head, at)
+        })
+    }
+
+    /// Closes a hold from which nothing is left to release.
+    fn close_hold(&mut self, id: u128, state: AuthorizationState, time: Time) -> Fold {
+        let position = self.authorization_position(id).ok_or("an authorization that is not in memory")?;
+        let authorization = self.authorization_at(position).ok_or("an authorization that is not there")?;
+        authorization.state = state;
+        authorization.closed_at = time;
+        let owner = authorization.account;
+        self.note_closed(time, position);
+        let account = self.account_position(owner).ok_or("a hold on no account")?;
+        let account = self.account_mut(account)?;
+        account.holds_open = account.holds_open.checked_sub(1).ok_or("HLD-1: more holds closed than opened")?;
+        Ok(())
+    }
+
+    fn release(&mut self, id: u128, amount: u128, account: u32) -> Fold {
+        let authorization = self.open_authorization(id)?;
+        take(&mut authorization.hold, amount)?;
+        add(&mut authorization.released, amount)?;
+        take(&mut self.account_mut(account)?.held, amount)
+    }
+
+    fn released(&mut self, e: &Released, at: Moment) -> Fold {
+        let authorization = self.open_authorization(e.authorization.0)?;
+        let (owner, expires) = (authorization.account, authorization.expires);
+        let position = self.touch(Mark { account: owner, version: e.head.version, previous: e.head.previous }, at)?;
+        self.release(e.authorization.0, e.amount.get(), position)?;
+        if e.state != AuthorizationState::Open {
+            self.close_hold(e.authorization.0, e.state, at.time)?;
+        }
+        if e.head.verb == Verb::Reverse {
+            self.mark_reversed(e.head.account, Key { bits: e.original, kind: e.original_kind })?;
+            self.account_mut(position)?.uncount(e.bucket, e.amount, u32::from(e.uncounted));
+        }
+        self.remember_decided(KeyRecord {
+            amount: e.amount,
+            authorization: e.authorization.0,
+            expires,
+            ..record(&e.head, at)
+        })
+    }
+
+    fn expired(&mut self, e: &Expired, at: Moment) -> Fold {
+        let position = self.touch(Mark { account: e.account, version: e.version, previous: e.previous }, at)?;
+        let authorization = self.open_authorization(e.authorization.0)?;
+        if authorization.hold != e.amount.get() {
+            return Err("HLD-1: the expired amount is not what was held");
+        }
+        self.release(e.authorization.0, e.amount.get(), position)?;
+        self.close_hold(e.authorization.0, AuthorizationState::Expired, at.time)
+    }
+
+    /// A reversal marks its original, so that a second one has no effect.
+    fn mark_reversed(&mut self, account: AccountId, original: Key) -> Fold {
+        let position = self.keys.position(account, original).ok_or("the original's key is not in memory")?;
+        let record = self.keys.get_mut(position).ok_or("the original's key is not there")?;
+        if record.is_reversed {
+            return Err("the original is reversed already");
+        }
+        record.is_reversed = true;
+        Ok(())
+    }
+
+    // --- movements ---
+
+    fn moved(&mut self, body: &Body, e: &Moved, at: Moment) -> Fold {
+        let position = self.touch_owner(body, &e.head, at)?.ok_or("a movement from no account")?;
+        self.open_movement(&e.movement, e.head.account, position, at, 0)?;
+        self.end_movement(&e.movement, position, e.head.outcome, at)?;
+        self.remember_decided(movement_record(&e.head, &e.movement, at, 0))
+    }
+
+    fn moved_counter(&mut self, e: &Moved, at: Moment) -> Fold {
+        let mark = Mark { account: e.counter, version: e.counter_version, previous: e.counter_previous };
+        let position = self.touch(mark, at)?;
+        let account = self.account_mut(position)?;
+        let side = if e.movement.purpose.is_push() { &mut account.credits } else { &mut account.debits };
+        add(side, e.movement.amount.get())
+    }
+
+    fn opened(&mut self, body: &Body, e: &Opened, at: Moment) -> Fold {
+        if e.number != self.exchanges.next() {
+            return Err("EXC-1: the exchange's number does not follow");
+        }
+        let position = self.touch_owner(body, &e.head, at)?.ok_or("an exchange from no account")?;
+        self.open_movement(&e.movement, e.head.account, position, at, e.number)?;
+        let account = self.account_mut(position)?;
+        account.exchanges_open += 1;
+        let owner = account.id;
+        if e.movement.purpose.is_push() {
+            self.transit(e.movement.ledger, e.movement.amount.get().cast_signed())?;
+        }
+        self.exchanges.open(Exchange {
+            movement: e.movement,
+            account: e.head.account,
+            key: e.head.full_key(),
+            owner,
+            outcome: e.head.outcome,
+            flags: e.head.flags,
+        });
+        self.remember_decided(movement_record(&e.head, &e.movement, at, e.number))
+    }
+
+    /// The owner's side when it opens: a push debits, a pull reserves the cap; a reversal marks its original.
+    fn open_movement(&mut self, m: &Movement, scope: AccountId, account: u32, at: Moment, number: u64) -> Fold {
+        let amount = m.amount.get();
+        if m.transfer.0 != 0 {
+            self.id_counter = m.transfer.0 as u64 & (u64::MAX >> 2);
+        }
+        if m.purpose.is_push() {
+            let account = self.account_mut(account)?;
+            add(&mut account.debits, amount)?;
+            take(&mut account.held, m.hold.get())?;
+            if m.is_counted && !m.purpose.is_undo() {
+                account.count(m.bucket, m.amount);
+            }
+        }
+        if m.purpose.is_undo() {
+            self.mark_reversed(scope, Key { bits: m.original, kind: m.original_kind })?;
+        }
+        if m.authorization == 0 {
+            return Ok(());
+        }
+        let position = self.authorization_position(m.authorization).ok_or("an authorization that is not in memory")?;
+        let authorization = self.authorization_at(position).ok_or("an authorization that is not there")?;
+        if authorization.exchange != 0 {
+            return Err("EXC-1: an exchange of this authorization is open");
+        }
+        authorization.exchange = number;
+        match m.purpose {
+            Purpose::Capture | Purpose::Advice => {
+                take(&mut authorization.hold, m.hold.get())?;
+                add(&mut authorization.captured, amount)?;
+                self.insert_capture(Capture {
+                    id: m.transfer,
+                    payee: m.counter,
+                    amount,
+                    from_hold: m.hold.get(),
+                    refunded: 0,
+                    at: at.time,
+                    authorization: position,
+                    next: NOWHERE,
+                    is_final: m.is_final,
+                });
+            }
+            Purpose::Refund | Purpose::UndoCapture => add(&mut self.capture_mut(m.capture)?.refunded, amount)?,
+            Purpose::Transfer | Purpose::UndoTransfer | Purpose::UndoRefund => {}
+        }
+        Ok(())
+    }
+
+    fn capture_mut(&mut self, id: u128) -> Result<&mut Capture, Misfit> {
+        let position = self.capture_position(id).ok_or("a capture that is not in memory")?;
+        self.capture_at(position).ok_or("a capture that is not there")
+    }
+
+    /// The owner's side when it ends: a refused push is debited back, a pull that was done credits.
+    fn end_movement(&mut self, m: &Movement, account: u32, outcome: Outcome, at: Moment) -> Fold {
+        let amount = m.amount.get();
+        let is_done = outcome.is_approval();
+        let owner = self.account_mut(account)?;
+        match (m.purpose.is_push(), is_done) {
+            (true, false) => {
+                take(&mut owner.debits, amount)?;
+                add(&mut owner.held, m.hold.get())?;
+                if m.is_counted {
+                    owner.uncount(m.bucket, m.amount, 1);
+                }
+            }
+            (false, true) => {
+                add(&mut owner.credits, amount)?;
+                if m.is_counted {
+                    owner.uncount(m.bucket, m.amount, u32::from(m.is_final));
+                }
+            }
+            (true, true) | (false, false) => {}
+        }
+        if m.purpose.is_forced() && !is_done {
+            return Err("EXC-1: a movement that cannot be refused was refused");
+        }
+        if m.authorization == 0 {
+            return Ok(());
+        }
+        let position = self.authorization_position(m.authorization).ok_or("an authorization that is not in memory")?;
+        self.authorization_at(position).ok_or("an authorization that is not there")?.exchange = 0;
+        match (m.purpose, is_done) {
+            (Purpose::Capture | Purpose::Advice, true) if m.is_final => self.close_captured(m, account, at),
+            (Purpose::Capture, false) => {
+                let authorization = self.authorization_at(position).ok_or("an authorization that is not there")?;
+                add(&mut authorization.hold, m.hold.get())?;
+                take(&mut authorization.captured, amount)?;
+                self.remove_last_capture(position);
+                Ok(())
+            }
+            (Purpose::Refund, false) | (Purpose::UndoRefund, true) => {
+                take(&mut self.capture_mut(m.capture)?.refunded, amount)
+            }
+            (Purpose::UndoCapture, true) => {
+                let capture = self.capture_mut(m.capture)?;
+                take(&mut capture.refunded, amount)?;
+                take(&mut capture.amount, amount)?;
+                take(&mut capture.from_hold, m.hold.get())?;
+                let authorization = self.authorization_at(position).ok_or("an authorization that is not there")?;
+                take(&mut authorization.captured, amount)?;
+                add(&mut authorization.hold, m.hold.get())?;
+                add(&mut self.account_mut(account)?.held, m.hold.get())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A final capture or a matched advice releases the rest; an advice on a closed hold finds nothing to release.
+    fn close_captured(&mut self, m: &Movement, account: u32, at: Moment) -> Fold {
+        let rest = match self.find_authorization(m.authorization) {
+            Some(authorization) if authorization.is_open() => authorization.hold,
+            _ => return Ok(()),
+        };
+        self.release(m.authorization, rest, account)?;
+        self.close_hold(m.authorization, AuthorizationState::Captured, at.time)
+    }
+
+    fn answered(&mut self, e: &Answered, at: Moment) -> Fold {
+        if e.outcome.is_approval() {
+            let position = self.touch(Mark { account: e.account, version: e.version, previous: e.previous }, at)?;
+            let account = self.account_mut(position)?;
+            let amount = e.amount.get();
+            if e.purpose.is_push() {
+                add(&mut account.credits, amount)?;
+                self.transit(e.ledger, -amount.cast_signed())?;
+            } else {
+                add(&mut account.debits, amount)?;
+                self.transit(e.ledger, amount.cast_signed())?;
+            }
+        }
+        let answer = GivenAnswer { number: e.number, outcome: e.outcome, flags: e.flags };
+        if !self.answers.insert(e.opener, answer) {
+            return Err("EXC-1: the exchange is answered already");
+        }
+        self.answers.forget_below(e.opener, e.oldest);
+        Ok(())
+    }
+
+    fn ended(&mut self, e: &End, at: Moment) -> Fold {
+        let exchange = self.exchanges.end(e.number).ok_or("EXC-1: the exchange is not open")?;
+        if exchange.owner != e.account {
+            return Err("EXC-1: the exchange was opened from another account");
+        }
+        let position = self.touch(Mark { account: e.account, version: e.version, previous: e.previous }, at)?;
+        let m = &exchange.movement;
+        self.end_movement(m, position, e.outcome, at)?;
+        let account = self.account_mut(position)?;
+        account.exchanges_open =
+            account.exchanges_open.checked_sub(1).ok_or("EXC-1: more exchanges ended than opened")?;
+        let version = account.version;
+        let amount = m.amount.get().cast_signed();
+        if m.purpose.is_push() != e.outcome.is_approval() {
+            self.transit(m.ledger, -amount)?;
+        }
+        let key = self.keys.position(exchange.account, exchange.key).ok_or("the exchange's key is not in memory")?;
+        self.keys.renew(key, at.time);
+        let record = self.keys.get_mut(key).ok_or("the exchange's key is not there")?;
+        record.exchange = 0;
+        record.outcome = e.outcome;
+        record.flags = e.flags;
+        record.seq = at.seq;
+        record.version = version;
+        if !e.outcome.is_approval() {
+            record.amount = crate::amount::Amount::ZERO;
+            record.transfer = 0;
+            record.is_counted = false;
+        }
+        self.note_key(key, at);
+        Ok(())
+    }
+}
+
+/// What is remembered of a decided key whatever was decided.
+fn record(head: &Head, at: Moment) -> KeyRecord {
+    KeyRecord {
+        fingerprint: head.fingerprint,
+        version: head.version,
+        verb: head.verb,
+        outcome: head.outcome,
+        flags: head.flags,
+        ..KeyRecord::bare(head.account, head.full_key(), Standing::Decided, at.seq, at.time)
+    }
+}
+
+fn movement_record(head: &Head, m: &Movement, at: Moment, exchange: u64) -> KeyRecord {
+    let other = if m.authorization == 0 { m.counter.0 } else { m.capture };
+    KeyRecord {
+        amount: m.amount,
+        authorization: m.authorization,
+        transfer: m.transfer.0,
+        other,
+        ledger: m.ledger,
+        exchange,
+        bucket: if m.is_counted { m.bucket } else { Bucket::default() },
+        is_counted: m.is_counted && !m.purpose.is_undo(),
+        ..record(head, at)
+    }
+}

@@ -1,0 +1,294 @@
+//! A slot as bytes: for checkpoints and for the state digest. Canonical: equal states give equal bytes.
+//!
+//! ```text
+//! 0        4                        16
+//! | version | zeros                 | rkyv archive of SlotImage ...
+//! ```
+//! Everything is sorted by id; positions in memory, and what is past its window, are absent. An image is read only through
+//! validated access and then checked for what the rest of the slot takes for granted.
+
+use rkyv::rancor::Failure;
+use rkyv::util::AlignedVec;
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::account::Account;
+use crate::amount::Ledger;
+use crate::authorization::{Authorization, Capture, NOWHERE};
+use crate::command::Settings;
+use crate::exchange::{Exchange, GivenAnswer, OpenExchanges};
+use crate::ids::{AccountId, AuthorizationId, Seq, SlotIndex, SlotSeed, TransferId, Version};
+use crate::keys::KeyRecord;
+use crate::reply::AuthorizationState;
+use crate::rules::Windows;
+use crate::slot::Slot;
+use crate::time::{Bucket, Time};
+
+/// The version written.
+pub const IMAGE_VERSION: u32 = 1;
+const HEADER_BYTES: usize = 16;
+
+/// Why bytes are not a slot's image.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImageError {
+    /// Written by a later release.
+    #[error("slot image of version {0}, which this release does not know: use a newer one")]
+    Unknown(u32),
+    /// Not an image, or one that contradicts itself.
+    #[error("not a valid slot image: {0}")]
+    Invalid(&'static str),
+}
+
+#[derive(Archive, Serialize, Deserialize)]
+struct SlotImage {
+    id_counter: u64,
+    exchange_next: u64,
+    opaque_since: Option<Time>,
+    index: u16,
+    accounts: Vec<AccountImage>,
+    authorizations: Vec<AuthorizationImage>,
+    keys: Vec<KeyRecord>,
+    exchanges: Vec<(u64, Exchange)>,
+    answers: Vec<(SlotIndex, GivenAnswer)>,
+    in_transit: Vec<(Ledger, i128)>,
+}
+
+#[derive(Archive, Serialize, Deserialize)]
+struct AccountImage {
+    id: AccountId,
+    debits: u128,
+    credits: u128,
+    held: u128,
+    day_amount: u128,
+    month_amount: u128,
+    settings: Settings,
+    seq: Seq,
+    version: Version,
+    day_count: u32,
+    month_count: u32,
+    bucket: Bucket,
+    holds_open: u32,
+    exchanges_open: u32,
+}
+
+#[derive(Archive, Serialize, Deserialize)]
+struct AuthorizationImage {
+    id: AuthorizationId,
+    account: AccountId,
+    payee: u128,
+    authorized: u128,
+    released: u128,
+    hold: u128,
+    captured: u128,
+    expires: Time,
+    closed_at: Time,
+    exchange: u64,
+    bucket: Bucket,
+    tolerance_bp: u16,
+    state: AuthorizationState,
+    captures: Vec<CaptureImage>,
+}
+
+#[derive(Archive, Serialize, Deserialize)]
+struct CaptureImage {
+    id: TransferId,
+    payee: AccountId,
+    amount: u128,
+    from_hold: u128,
+    refunded: u128,
+    at: Time,
+    is_final: bool,
+}
+
+impl Slot {
+    /// The slot as bytes: for a checkpoint, with all that is in memory at that moment and not past its window at `at`, the
+    /// largest event time up to it.
+    pub fn image(&self, at: Time) -> Vec<u8> {
+        let mut bytes: AlignedVec = AlignedVec::new();
+        bytes.extend_from_slice(&IMAGE_VERSION.to_le_bytes());
+        bytes.resize(HEADER_BYTES, 0);
+        rkyv::api::high::to_bytes_in::<_, Failure>(&self.snapshot(at), bytes)
+            .expect("a growing writer and a growing arena: no type of the image shares pointers")
+            .to_vec()
+    }
+
+    /// BLAKE3 of the image: equal states give equal digests, whatever was evicted already.
+    pub fn digest(&self, at: Time) -> [u8; 32] {
+        *blake3::hash(&self.image(at)).as_bytes()
+    }
+
+    fn snapshot(&self, at: Time) -> SlotImage {
+        let mut accounts: Vec<_> = self.iter_accounts().map(account_image).collect();
+        accounts.sort_unstable_by_key(|a| a.id);
+        let visible = self.iter_authorizations().filter(|a| self.is_authorization_visible(a, at));
+        let mut authorizations: Vec<_> = visible.map(|a| self.authorization_image(a)).collect();
+        authorizations.sort_unstable_by_key(|a| a.id);
+        let mut keys: Vec<_> = self.keys.iter().filter(|r| self.is_key_visible(r, at)).cloned().collect();
+        keys.sort_unstable_by_key(|r| (r.account, r.key));
+        SlotImage {
+            id_counter: self.id_counter,
+            exchange_next: self.exchanges.next(),
+            opaque_since: self.opaque_since,
+            index: self.index.get(),
+            accounts,
+            authorizations,
+            keys,
+            exchanges: self.exchanges.iter().map(|(number, exchange)| (number, exchange.clone())).collect(),
+            answers: self.answers.iter().map(|(opener, answer)| (opener, *answer)).collect(),
+            in_transit: self.in_transit.clone(),
+        }
+    }
+
+    fn authorization_image(&self, a: &Authorization) -> AuthorizationImage {
+        let capture = |c: &Capture| CaptureImage {
+            id: c.id,
+            payee: c.payee,
+            amount: c.amount,
+            from_hold: c.from_hold,
+            refunded: c.refunded,
+            at: c.at,
+            is_final: c.is_final,
+        };
+        AuthorizationImage {
+            id: a.id,
+            account: a.account,
+            payee: a.payee,
+            authorized: a.authorized,
+            released: a.released,
+            hold: a.hold,
+            captured: a.captured,
+            expires: a.expires,
+            closed_at: a.closed_at,
+            exchange: a.exchange,
+            bucket: a.bucket,
+            tolerance_bp: a.tolerance_bp,
+            state: a.state,
+            captures: self.captures_of(a).map(capture).collect(),
+        }
+    }
+
+    /// The slot that an image shows.
+    ///
+    /// # Errors
+    /// When the bytes are no image, of a later version, or contradict themselves.
+    pub fn from_image(bytes: &[u8], seed: SlotSeed, windows: Windows) -> Result<Self, ImageError> {
+        let (header, body) = bytes.split_at_checked(HEADER_BYTES).ok_or(ImageError::Invalid("cut short"))?;
+        let version = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+        if version != IMAGE_VERSION {
+            return Err(ImageError::Unknown(version));
+        }
+        let mut aligned: AlignedVec = AlignedVec::with_capacity(body.len());
+        aligned.extend_from_slice(body);
+        let archived =
+            rkyv::access::<ArchivedSlotImage, Failure>(&aligned).map_err(|_| ImageError::Invalid("not an archive"))?;
+        let image: SlotImage =
+            rkyv::deserialize::<_, Failure>(archived).map_err(|_| ImageError::Invalid("not an archive"))?;
+        restore(image, seed, windows)
+    }
+}
+
+fn account_image(a: &Account) -> AccountImage {
+    AccountImage {
+        id: a.id,
+        debits: a.debits,
+        credits: a.credits,
+        held: a.held,
+        day_amount: a.day_amount,
+        month_amount: a.month_amount,
+        settings: a.settings(),
+        seq: a.seq,
+        version: a.version,
+        day_count: a.day_count,
+        month_count: a.month_count,
+        bucket: a.bucket,
+        holds_open: a.holds_open,
+        exchanges_open: a.exchanges_open,
+    }
+}
+
+fn restore(image: SlotImage, seed: SlotSeed, windows: Windows) -> Result<Slot, ImageError> {
+    let invalid = ImageError::Invalid;
+    let index = SlotIndex::new(image.index).ok_or(invalid("no such slot"))?;
+    let mut slot = Slot::new(index, seed, windows);
+    slot.id_counter = image.id_counter;
+    slot.opaque_since = image.opaque_since;
+    for a in image.accounts {
+        if slot.account_position(a.id).is_some() {
+            return Err(invalid("an account twice"));
+        }
+        let mut account = Account::new(a.id, &a.settings);
+        (account.debits, account.credits, account.held) = (a.debits, a.credits, a.held);
+        (account.day_amount, account.month_amount) = (a.day_amount, a.month_amount);
+        (account.day_count, account.month_count, account.bucket) = (a.day_count, a.month_count, a.bucket);
+        (account.seq, account.version) = (a.seq, a.version);
+        (account.holds_open, account.exchanges_open) = (a.holds_open, a.exchanges_open);
+        slot.insert_account(account);
+    }
+    // Closed ones in the order of closing, as the queue of the forgetting expects them.
+    let mut authorizations = image.authorizations;
+    authorizations.sort_by_key(|a| a.closed_at);
+    for a in authorizations {
+        restore_authorization(&mut slot, a)?;
+    }
+    let mut keys = image.keys;
+    keys.sort_by_key(|r| r.received);
+    for record in keys {
+        if slot.keys.position(record.account, record.key).is_some() {
+            return Err(invalid("a key twice"));
+        }
+        slot.restore_key(record);
+    }
+    if image.exchanges.iter().any(|(_, e)| SlotIndex::new(e.movement.counter_slot.get()).is_none()) {
+        return Err(invalid("an exchange with no slot"));
+    }
+    slot.exchanges =
+        OpenExchanges::from_parts(image.exchange_next, image.exchanges).ok_or(invalid("exchanges out of order"))?;
+    for (opener, answer) in image.answers {
+        if SlotIndex::new(opener.get()).is_none() || !slot.answers.insert(opener, answer) {
+            return Err(invalid("an answer twice"));
+        }
+    }
+    slot.in_transit = image.in_transit;
+    Ok(slot)
+}
+
+fn restore_authorization(slot: &mut Slot, a: AuthorizationImage) -> Result<(), ImageError> {
+    if slot.authorization_position(a.id.0).is_some() {
+        return Err(ImageError::Invalid("an authorization twice"));
+    }
+    let position = slot.insert_authorization(Authorization {
+        id: a.id,
+        account: a.account,
+        payee: a.payee,
+        authorized: a.authorized,
+        released: a.released,
+        hold: a.hold,
+        captured: a.captured,
+        expires: a.expires,
+        closed_at: a.closed_at,
+        exchange: a.exchange,
+        bucket: a.bucket,
+        capture_first: NOWHERE,
+        capture_last: NOWHERE,
+        captures: 0,
+        tolerance_bp: a.tolerance_bp,
+        state: a.state,
+    });
+    for c in a.captures {
+        if slot.capture_position(c.id.0).is_some() {
+            return Err(ImageError::Invalid("a capture twice"));
+        }
+        slot.insert_capture(Capture {
+            id: c.id,
+            payee: c.payee,
+            amount: c.amount,
+            from_hold: c.from_hold,
+            refunded: c.refunded,
+            at: c.at,
+            authorization: position,
+            next: NOWHERE,
+            is_final: c.is_final,
+        });
+    }
+    Ok(())
+}

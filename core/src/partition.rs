@@ -1,0 +1,611 @@
+//! The partition as a plain state machine: turns over its slots. Time, messages, commands in; events, answers, messages out.
+//!
+//! ```text
+//! answers --> ends (one event) \
+//! opens   --> answers           \
+//! expiries due                   >--> decide --> event --> evolve --> answer to the submitter, message to a peer
+//! what waited for an exchange   /
+//! commands                     /
+//! ```
+//!
+//! Events carry provisional numbers until [`Partition::stamp`]: the caller draws the turn's numbers once it is over. Refuses
+//! to know: threads, rings, the journal, wall clocks. Invariants: J1 messages leave after the events that caused them; J2
+//! every answer says what must be durable before it; EXC-1; at most [`WAITING_MAX`] commands wait for one exchange.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::command::Command;
+use crate::decide::{self, Decision, Room, Scene};
+use crate::event::{Body, End, Ended, Event, Forgotten, Recorded};
+use crate::evolve::EvolveError;
+use crate::ids::{AccountId, Seq, SlotIndex, SlotSeed};
+use crate::key::Key;
+use crate::outcome::Outcome;
+use crate::reply::Reply;
+use crate::rules::Rules;
+use crate::slot::Slot;
+use crate::time::Time;
+use crate::turn::{Admission, Answer, AnswerMessage, Message, OpenMessage, Output, Submission, Turn};
+use crate::wheel::Wheel;
+
+/// At most so many commands wait for one exchange; further ones are answered `busy`.
+pub const WAITING_MAX: usize = 8;
+/// At most so many openers are asked in one idle call what may be forgotten.
+pub const ASKS_MAX: usize = 16;
+/// So many old records are looked at for each slot that a turn touched.
+const FORGET_STEPS: usize = 4;
+
+/// An exchange: the opener slot and its number there.
+type ExchangeId = (SlotIndex, u64);
+
+/// An exchange that ended in this turn.
+struct EndedExchange {
+    id: ExchangeId,
+    account: AccountId,
+    key: Key,
+    authorization: u128,
+}
+
+/// The slots that one actor owns, and what is under way in them.
+pub struct Partition {
+    slots: Vec<Option<Box<Slot>>>,
+    seed: SlotSeed,
+    rules: Arc<Rules>,
+    wheel: Wheel,
+    /// Commands to be decided again when an exchange ends.
+    waiting: BTreeMap<ExchangeId, Vec<Submission>>,
+    /// Their exchange has ended.
+    ready: VecDeque<Submission>,
+    /// Submitters whose reply comes with the end of an exchange.
+    owed: BTreeMap<ExchangeId, (u64, u64)>,
+    last_seq: Seq,
+    last_event: Time,
+    stats: PartitionStats,
+    /// Slots with provisional numbers in them.
+    touched: Vec<SlotIndex>,
+    opens: Vec<OpenMessage>,
+    forgets: Vec<Message>,
+    /// Where the next idle call goes on asking.
+    ask_from: usize,
+}
+
+/// Counts of a partition, for observation and budgets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartitionStats {
+    /// Accounts, suspense accounts included.
+    pub accounts: u64,
+    /// Holds that are open.
+    pub holds_open: u64,
+    /// Authorizations in memory, closed ones included.
+    pub authorizations: u64,
+    /// Remembered keys.
+    pub keys: u64,
+    /// Exchanges opened and not ended.
+    pub exchanges_open: u64,
+    /// Commands that wait for an exchange.
+    pub waiting: u64,
+    /// Bytes of remembered keys.
+    pub key_bytes: u64,
+    /// Bytes of authorizations and captures.
+    pub authorization_bytes: u64,
+}
+
+impl PartitionStats {
+    fn of(slot: &Slot) -> Self {
+        let [accounts, holds_open, authorizations, keys] = slot.counts().map(|n| n as u64);
+        Self {
+            accounts,
+            holds_open,
+            authorizations,
+            keys,
+            exchanges_open: slot.open_exchanges() as u64,
+            waiting: 0,
+            key_bytes: slot.key_bytes(),
+            authorization_bytes: slot.authorization_bytes(),
+        }
+    }
+    /// Replaces a slot's share by its new one.
+    fn shift(&mut self, before: &Self, after: &Self) {
+        let shift = |sum: &mut u64, before: u64, after: u64| *sum = *sum + after - before;
+        shift(&mut self.accounts, before.accounts, after.accounts);
+        shift(&mut self.holds_open, before.holds_open, after.holds_open);
+        shift(&mut self.authorizations, before.authorizations, after.authorizations);
+        shift(&mut self.keys, before.keys, after.keys);
+        shift(&mut self.exchanges_open, before.exchanges_open, after.exchanges_open);
+        shift(&mut self.key_bytes, before.key_bytes, after.key_bytes);
+        shift(&mut self.authorization_bytes, before.authorization_bytes, after.authorization_bytes);
+    }
+}
+
+impl Partition {
+    /// Takes slots over, empty or recovered.
+    pub fn new(seed: SlotSeed, rules: Arc<Rules>, slots: impl IntoIterator<Item = Slot>) -> Self {
+        let mut partition = Self {
+            slots: SlotIndex::all().map(|_| None).collect(),
+            seed,
+            rules,
+            wheel: Wheel::new(),
+            waiting: BTreeMap::new(),
+            ready: VecDeque::new(),
+            owed: BTreeMap::new(),
+            last_seq: Seq::ZERO,
+            last_event: Time(0),
+            stats: PartitionStats::default(),
+            touched: Vec::new(),
+            opens: Vec::new(),
+            forgets: Vec::new(),
+            ask_from: 0,
+        };
+        for slot in slots {
+            for a in slot.iter_authorizations().filter(|a| a.is_open()) {
+                partition.wheel.insert(a.expires, a.id);
+            }
+            partition.stats.shift(&PartitionStats::default(), &PartitionStats::of(&slot));
+            let index = slot.index().index();
+            partition.slots[index] = Some(Box::new(slot));
+        }
+        partition
+    }
+
+    /// The numbers up to which everything was recovered: replies without an event of their own wait for them.
+    pub const fn set_last_seq(&mut self, seq: Seq) {
+        self.last_seq = seq;
+    }
+
+    /// Takes one turn. Events, answers and messages are added to `out`, which the caller emptied.
+    ///
+    /// # Errors
+    /// When an event did not follow from the state, or an exchange that cannot be refused could not be answered: a bug. The
+    /// engine must be poisoned. (A panic in decide is caught, and answered `system_error`.)
+    pub fn turn(
+        &mut self,
+        turn: Turn,
+        messages: &mut dyn Iterator<Item = Message>,
+        commands: &mut dyn Iterator<Item = Submission>,
+        out: &mut Output,
+    ) -> Result<(), EvolveError> {
+        self.wheel.advance(turn.now);
+        self.take_messages(turn, messages, out)?;
+        if turn.admission == Admission::Open {
+            self.expire(turn, out)?;
+        }
+        let may_decide = turn.admission != Admission::Open || !self.wheel.has_due();
+        if may_decide {
+            for _ in 0..self.ready.len() {
+                let Some(submission) = self.ready.pop_front() else { break };
+                self.command(turn, submission, out)?;
+            }
+            for submission in commands {
+                self.command(turn, submission, out)?;
+            }
+        }
+        self.forget();
+        Ok(())
+    }
+
+    // --- messages ---
+
+    fn take_messages(
+        &mut self,
+        turn: Turn,
+        messages: &mut dyn Iterator<Item = Message>,
+        out: &mut Output,
+    ) -> Result<(), EvolveError> {
+        let mut ends = Vec::new();
+        let mut whose = Vec::new();
+        for message in messages {
+            match message {
+                Message::Answer(m) => self.end(turn, &m, &mut ends, &mut whose, out)?,
+                Message::Open(m) => self.opens.push(m),
+                Message::Ask { .. } | Message::Forget { .. } => self.forgets.push(message),
+            }
+        }
+        if !ends.is_empty() {
+            self.record(turn, Body::Ended(Ended { ends }), out);
+            whose.iter().for_each(|w| self.ended(w, out));
+        }
+        let mut opens = core::mem::take(&mut self.opens);
+        for m in opens.drain(..) {
+            self.answer(turn, &m, out)?;
+        }
+        self.opens = opens;
+        let mut forgets = core::mem::take(&mut self.forgets);
+        for message in forgets.drain(..) {
+            self.forget_answers(turn, message, out)?;
+        }
+        self.forgets = forgets;
+        Ok(())
+    }
+
+    /// An answer to an exchange that is open becomes one of the turn's ends; the state follows at once.
+    fn end(
+        &mut self,
+        turn: Turn,
+        m: &AnswerMessage,
+        ends: &mut Vec<End>,
+        whose: &mut Vec<EndedExchange>,
+        out: &Output,
+    ) -> Result<(), EvolveError> {
+        let Some(slot) = self.slots.get_mut(m.to.index()).and_then(Option::as_deref_mut) else { return Ok(()) };
+        let (Some(end), Some(exchange)) = (decide::end(slot, m), slot.exchanges.get(m.number)) else { return Ok(()) };
+        whose.push(EndedExchange {
+            id: (m.to, m.number),
+            account: exchange.account,
+            key: exchange.key,
+            authorization: exchange.movement.authorization,
+        });
+        let before = PartitionStats::of(slot);
+        slot.evolve_end(&end, turn.now, next_provisional(out))?;
+        self.stats.shift(&before, &PartitionStats::of(slot));
+        self.touched.push(m.to);
+        ends.push(end);
+        Ok(())
+    }
+
+    /// The reply that the end owes, those that waited for it, and the expiry that it kept back.
+    fn ended(&mut self, ended: &EndedExchange, out: &mut Output) {
+        let index = ended.id.0;
+        if let Some(mut waiting) = self.waiting.remove(&ended.id) {
+            self.stats.waiting -= waiting.len() as u64;
+            self.ready.extend(waiting.drain(..));
+        }
+        let owed = self.owed.remove(&ended.id);
+        let Some(slot) = self.slots[index.index()].as_deref() else { return };
+        let open = slot.find_authorization(ended.authorization).filter(|a| a.is_open());
+        if let Some((at, id)) = open.map(|a| (a.expires, a.id)) {
+            self.wheel.insert(at, id);
+        }
+        let record = slot.keys.position(ended.account, ended.key).and_then(|p| slot.keys.get(p));
+        if let (Some((ticket, deadline_ms)), Some(record)) = (owed, record) {
+            let reply = decide::reply_of(slot, record);
+            out.answers.push(Answer { ticket, deadline_ms, after: last_provisional(out, self.last_seq), reply });
+        }
+    }
+
+    fn answer(&mut self, turn: Turn, m: &OpenMessage, out: &mut Output) -> Result<(), EvolveError> {
+        let Some(slot) = self.slots.get(m.to.index()).and_then(Option::as_deref) else { return Ok(()) };
+        let decided = catch_unwind(AssertUnwindSafe(|| decide::answer(slot, m)));
+        let (message, body) = match decided {
+            Ok((message, body)) => (message, body),
+            Err(_) if m.purpose.is_forced() => {
+                let what = "EXC-1: a movement that cannot be refused could not be answered";
+                return Err(EvolveError { seq: next_provisional(out).0, slot: m.to.get(), what });
+            }
+            Err(_) => {
+                let (message, body) = decide::refuse_for_system_error(slot, m);
+                (message, Some(body))
+            }
+        };
+        if let Some(body) = body {
+            self.apply(turn, body, out)?;
+        }
+        out.messages.push(Message::Answer(message));
+        Ok(())
+    }
+
+    fn forget_answers(&mut self, turn: Turn, message: Message, out: &mut Output) -> Result<(), EvolveError> {
+        match message {
+            Message::Ask { from, to } => {
+                if let Some(slot) = self.slot(to) {
+                    out.messages.push(Message::Forget { from: to, to: from, below: slot.exchanges.oldest() });
+                }
+                Ok(())
+            }
+            Message::Forget { from, to, below } => {
+                let has_some = self.slot(to).is_some_and(|slot| slot.answers.has_below(from, below));
+                if has_some && turn.admission == Admission::Open {
+                    self.apply(turn, Body::Forgotten(Forgotten { below, opener: from, slot: to }), out)?;
+                }
+                Ok(())
+            }
+            Message::Open(_) | Message::Answer(_) => Ok(()),
+        }
+    }
+
+    // --- expiries ---
+
+    fn expire(&mut self, turn: Turn, out: &mut Output) -> Result<(), EvolveError> {
+        let mut left = turn.expiries_max;
+        while left > 0 {
+            let Some(id) = self.wheel.pop_due() else { return Ok(()) };
+            let Some(slot) = self.slot(id.slot()) else { continue };
+            let Some(a) = slot.find_authorization(id.0).filter(|a| a.is_open()) else { continue };
+            if a.expires > turn.now {
+                let (at, id) = (a.expires, a.id);
+                self.wheel.insert(at, id);
+            } else if a.exchange == 0 {
+                let body = decide::expiry(a, slot);
+                self.apply(turn, body, out)?;
+                left -= 1;
+            }
+            // Else an exchange works on it: its end puts the entry back.
+        }
+        Ok(())
+    }
+
+    // --- commands ---
+
+    fn command(&mut self, turn: Turn, submission: Submission, out: &mut Output) -> Result<(), EvolveError> {
+        let Submission { ticket, deadline_ms, ref command } = submission;
+        if turn.monotonic_ms >= deadline_ms {
+            return Ok(self.leave(ticket, deadline_ms, Reply::bare(Outcome::DeadlineExceeded), out));
+        }
+        if turn.admission == Admission::Stopping {
+            return Ok(self.leave(ticket, deadline_ms, Reply::bare(Outcome::Stopping), out));
+        }
+        match self.decide(turn, command, out) {
+            Decision::Reply(reply) => self.leave(ticket, deadline_ms, reply, out),
+            Decision::Wait(slot, number) => {
+                let waiting = self.waiting.entry((slot, number)).or_default();
+                if waiting.len() >= WAITING_MAX {
+                    return Ok(self.leave(ticket, deadline_ms, Reply::bare(Outcome::Busy), out));
+                }
+                waiting.push(submission);
+                self.stats.waiting += 1;
+            }
+            Decision::Event(body) => {
+                let opened = match &body {
+                    Body::Opened(e) => Some((e.head.slot, e.number)),
+                    _ => None,
+                };
+                let reply = self.apply(turn, body, out)?;
+                match (opened, reply) {
+                    (Some(id), _) => _ = self.owed.insert(id, (ticket, deadline_ms)),
+                    (None, Some(reply)) => self.leave(ticket, deadline_ms, reply, out),
+                    (None, None) => self.leave(ticket, deadline_ms, Reply::bare(Outcome::SystemError), out),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn decide(&self, turn: Turn, command: &Command, out: &Output) -> Decision {
+        if let Command::Record(record) = command {
+            return match turn.admission {
+                _ if !command.is_well_formed() => Decision::Reply(Reply::bare(Outcome::Malformed)),
+                Admission::NoSpace => Decision::Reply(Reply::bare(Outcome::NoSpace)),
+                _ => Decision::Event(Body::Recorded(Recorded { stream: record.stream, bytes: record.bytes.to_vec() })),
+            };
+        }
+        let owner = command.slot(&self.seed).and_then(|index| self.slot(index));
+        let Some(slot) = owner else { return Decision::Reply(Reply::bare(Outcome::Malformed)) };
+        let scene = Scene {
+            slots: &self.slots,
+            seed: self.seed,
+            rules: &self.rules,
+            now: turn.now,
+            seq: next_provisional(out),
+            room: self.room(turn, command),
+        };
+        catch_unwind(AssertUnwindSafe(|| decide::decide(scene, slot, command)))
+            .unwrap_or_else(|_| Decision::Reply(Reply::bare(Outcome::SystemError)))
+    }
+
+    fn room(&self, turn: Turn, command: &Command) -> Room {
+        let budgets = &self.rules.budgets;
+        let share = |bytes: u64| if command.draws_on_reserve() { bytes } else { bytes - bytes / 8 };
+        Room {
+            keys: self.stats.key_bytes < share(budgets.key_bytes),
+            authorizations: self.stats.authorization_bytes < share(budgets.authorization_bytes),
+            exchanges: self.stats.exchanges_open < u64::from(budgets.exchanges),
+            closed: (turn.admission == Admission::NoSpace).then_some(Outcome::NoSpace),
+        }
+    }
+
+    // --- what every event and answer goes through ---
+
+    /// Evolves the legs of a decided event and adds it to the turn; sends an exchange on its way. Gives the reply of a command.
+    fn apply(&mut self, turn: Turn, body: Body, out: &mut Output) -> Result<Option<Reply>, EvolveError> {
+        let seq = next_provisional(out);
+        let event = Event { time: turn.now, body };
+        let mut result = Ok(());
+        let (slots, stats, touched) = (&mut self.slots, &mut self.stats, &mut self.touched);
+        event.body.each_leg(|leg| {
+            let slot = slots.get_mut(leg.slot.index()).and_then(Option::as_deref_mut);
+            let Some(slot) = slot else {
+                result =
+                    Err(EvolveError { seq: seq.0, slot: leg.slot.get(), what: "a leg of a slot of another partition" });
+                return;
+            };
+            if result.is_ok() {
+                let before = PartitionStats::of(slot);
+                result = slot.evolve(&event, seq, leg.role);
+                stats.shift(&before, &PartitionStats::of(slot));
+                touched.push(leg.slot);
+            }
+        });
+        result?;
+        let reply = self.follow_up(&event.body, seq, out);
+        self.record(turn, event.body, out);
+        Ok(reply)
+    }
+
+    /// What an event causes beside state: an expiry to watch, a message, a reply.
+    fn follow_up(&mut self, body: &Body, seq: Seq, out: &mut Output) -> Option<Reply> {
+        match body {
+            Body::Authorized(e) => self.wheel.insert(e.expires, e.authorization),
+            Body::Incremented(e) => self.wheel.insert(e.expires, e.authorization),
+            Body::Opened(e) => {
+                let slot = self.slot(e.head.slot)?;
+                out.messages.push(Message::Open(decide::open_message(slot, e.number, &e.movement)));
+            }
+            Body::Fenced(e) => {
+                let balances = self.slot(e.slot)?.account(e.account).map(|view| view.balances);
+                return Some(Reply { seq, balances, ..Reply::bare(Outcome::Fenced) });
+            }
+            Body::Recorded(_) => return Some(Reply { seq, ..Reply::bare(Outcome::Approved) }),
+            _ => {}
+        }
+        let head = body.head()?;
+        let slot = self.slot(head.slot)?;
+        let record = slot.keys.get(slot.keys.position(head.account, head.full_key())?)?;
+        Some(decide::reply_of(slot, record))
+    }
+
+    fn record(&mut self, turn: Turn, body: Body, out: &mut Output) {
+        self.last_event = turn.now;
+        out.events.push(Event { time: turn.now, body });
+    }
+
+    /// J2: the answer waits for all that stands before it, unless it looked at nothing.
+    fn leave(&self, ticket: u64, deadline_ms: u64, reply: Reply, out: &mut Output) {
+        let after = if reply.outcome.leaves_at_once() { Seq::ZERO } else { last_provisional(out, self.last_seq) };
+        out.answers.push(Answer { ticket, deadline_ms, after, reply });
+    }
+
+    /// Turns the turn's provisional numbers into real ones, in state and output. To be called after every turn; `first` is the
+    /// first number drawn and of no account when the turn made no event.
+    pub fn stamp(&mut self, first: Seq, out: &mut Output) {
+        if out.events.is_empty() {
+            return;
+        }
+        for event in &mut out.events {
+            event.body.stamp(first);
+        }
+        for answer in &mut out.answers {
+            answer.after = answer.after.stamped(first);
+            answer.reply.seq = answer.reply.seq.stamped(first);
+            if let Some(crate::reply::Detail::Account(view)) = answer.reply.detail.as_deref_mut() {
+                view.seq = view.seq.stamped(first);
+            }
+        }
+        for index in self.touched.drain(..) {
+            if let Some(slot) = self.slots[index.index()].as_deref_mut() {
+                slot.stamp(first);
+            }
+        }
+        self.last_seq = Seq(first.0 + out.events.len() as u64 - 1);
+    }
+
+    /// Forgetting goes by the time of the last event, and is paid for by the turn that adds.
+    fn forget(&mut self) {
+        for n in 0..self.touched.len() {
+            if let Some(slot) = self.slots[self.touched[n].index()].as_deref_mut() {
+                let before = PartitionStats::of(slot);
+                slot.forget(self.last_event, FORGET_STEPS);
+                self.stats.shift(&before, &PartitionStats::of(slot));
+            }
+        }
+    }
+
+    // --- between turns ---
+
+    /// After recovery, before commands: every exchange opened and not ended, oldest first, also those to this partition.
+    pub fn resend(&mut self, out: &mut Output) {
+        for slot in self.slots.iter().flatten() {
+            for (number, exchange) in slot.exchanges.iter() {
+                out.messages.push(Message::Open(decide::open_message(slot, number, &exchange.movement)));
+            }
+        }
+    }
+
+    /// At rest: asks openers which of the answers still remembered may be forgotten. At most [`ASKS_MAX`] messages a call.
+    pub fn idle(&mut self, out: &mut Output) {
+        let mut asked = 0;
+        for step in 0..self.slots.len() {
+            let at = (self.ask_from + step) % self.slots.len();
+            let Some(slot) = self.slots[at].as_deref() else { continue };
+            let mut last = None;
+            for (opener, _) in slot.answers.iter() {
+                if last != Some(opener) {
+                    out.messages.push(Message::Ask { from: slot.index(), to: opener });
+                    asked += 1;
+                }
+                last = Some(opener);
+                if asked == ASKS_MAX {
+                    self.ask_from = at + 1;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Deadlines of commands that wait (`deadline_exceeded`: nothing was done) and of submitters whose exchange is open
+    /// (`in_progress`). Makes no event.
+    pub fn sweep(&mut self, monotonic_ms: u64, out: &mut Output) {
+        let is_past = |deadline_ms: u64| monotonic_ms >= deadline_ms;
+        self.drop_waiting(Outcome::DeadlineExceeded, is_past, out);
+        self.owed.retain(|_, (ticket, deadline_ms)| {
+            let stays = !is_past(*deadline_ms);
+            if !stays {
+                out.answers.push(at_once(*ticket, *deadline_ms, Outcome::InProgress));
+            }
+            stays
+        });
+    }
+
+    /// The engine stops or is poisoned: what waits was not done, what is owed is in progress.
+    pub fn abandon(&mut self, out: &mut Output) {
+        self.drop_waiting(Outcome::Stopping, |_| true, out);
+        for (ticket, deadline_ms) in core::mem::take(&mut self.owed).into_values() {
+            out.answers.push(at_once(ticket, deadline_ms, Outcome::InProgress));
+        }
+    }
+
+    fn drop_waiting(&mut self, outcome: Outcome, goes: impl Fn(u64) -> bool, out: &mut Output) {
+        let mut drop_from = |submissions: &mut Vec<Submission>| {
+            submissions.retain(|s| {
+                if goes(s.deadline_ms) {
+                    out.answers.push(at_once(s.ticket, s.deadline_ms, outcome));
+                }
+                !goes(s.deadline_ms)
+            });
+        };
+        let mut ready: Vec<_> = core::mem::take(&mut self.ready).into();
+        drop_from(&mut ready);
+        self.ready = ready.into();
+        self.waiting.retain(|_, submissions| {
+            drop_from(submissions);
+            !submissions.is_empty()
+        });
+        self.stats.waiting = self.waiting.values().map(|w| w.len() as u64).sum();
+    }
+
+    /// A time before which no hold expires; `None`: no hold is open.
+    pub fn next_expiry(&self) -> Option<Time> {
+        self.wheel.next()
+    }
+
+    /// Whether a turn without input makes progress: an expiry is due, or a wait is over.
+    pub fn has_work(&self, now: Time) -> bool {
+        !self.ready.is_empty() || self.wheel.next().is_some_and(|at| at <= now)
+    }
+
+    /// The time of the last event that this partition made; zero since its start.
+    pub const fn last_event(&self) -> Time {
+        self.last_event
+    }
+
+    /// One of its slots.
+    pub fn slot(&self, index: SlotIndex) -> Option<&Slot> {
+        self.slots.get(index.index())?.as_deref()
+    }
+    /// All its slots, in order.
+    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().flatten().map(Box::as_ref)
+    }
+    /// Gives its slots back.
+    pub fn into_slots(self) -> Vec<Slot> {
+        self.slots.into_iter().flatten().map(|slot| *slot).collect()
+    }
+    /// Its counts.
+    pub const fn stats(&self) -> PartitionStats {
+        self.stats
+    }
+}
+
+/// The number of the turn's next event.
+fn next_provisional(out: &Output) -> Seq {
+    Seq::provisional(out.events.len() as u64)
+}
+
+/// The number of the turn's last event so far, or of the last event of the turns before.
+fn last_provisional(out: &Output, before: Seq) -> Seq {
+    out.events.len().checked_sub(1).map_or(before, |last| Seq::provisional(last as u64))
+}
+
+const fn at_once(ticket: u64, deadline_ms: u64, outcome: Outcome) -> Answer {
+    Answer { ticket, deadline_ms, after: Seq::ZERO, reply: Reply::bare(outcome) }
+}

@@ -1,0 +1,137 @@
+//! A slab: values in chunks that never move, found by a 32-bit position, and an index from a 128-bit id to a position.
+//!
+//! Chunks keep the cost of growth at one chunk, where a doubling vector would waste up to half. Positions are private to one
+//! process: they never reach an event, an image or a digest. Nothing iterates over the index, so its order shows nowhere.
+
+use core::hash::{BuildHasher as _, Hasher as _};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+const CHUNK: usize = 64;
+
+/// Values at stable positions.
+#[derive(Clone, Debug)]
+pub(crate) struct Slab<T> {
+    chunks: Vec<Vec<Option<T>>>,
+    free: Vec<u32>,
+    len: usize,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self { chunks: Vec::new(), free: Vec::new(), len: 0 }
+    }
+}
+
+impl<T> Slab<T> {
+    pub(crate) const fn len(&self) -> usize {
+        self.len
+    }
+    pub(crate) fn get(&self, position: u32) -> Option<&T> {
+        let position = position as usize;
+        self.chunks.get(position / CHUNK)?.get(position % CHUNK)?.as_ref()
+    }
+    pub(crate) fn get_mut(&mut self, position: u32) -> Option<&mut T> {
+        let position = position as usize;
+        self.chunks.get_mut(position / CHUNK)?.get_mut(position % CHUNK)?.as_mut()
+    }
+    pub(crate) fn insert(&mut self, value: T) -> u32 {
+        self.len += 1;
+        if let Some(position) = self.free.pop() {
+            let at = position as usize;
+            self.chunks[at / CHUNK][at % CHUNK] = Some(value);
+            return position;
+        }
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let chunk = self.chunks.len() - 1;
+        self.chunks[chunk].push(Some(value));
+        u32::try_from(chunk * CHUNK + self.chunks[chunk].len() - 1).expect("budgets end far below 2^32 records a slot")
+    }
+    pub(crate) fn remove(&mut self, position: u32) -> Option<T> {
+        let at = position as usize;
+        let value = self.chunks.get_mut(at / CHUNK)?.get_mut(at % CHUNK)?.take()?;
+        self.free.push(position);
+        self.len -= 1;
+        Some(value)
+    }
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.chunks.iter().flatten().flatten()
+    }
+}
+
+/// From an id to a position in a slab.
+#[derive(Clone, Debug)]
+pub(crate) struct Index {
+    table: HashTable<u32>,
+    state: FixedState,
+}
+
+impl Index {
+    /// `seed` keeps clients who choose their ids from choosing collisions.
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self { table: HashTable::new(), state: FixedState::with_seed(seed) }
+    }
+    fn hash(&self, id: u128, salt: u128) -> u64 {
+        let mut hasher = self.state.build_hasher();
+        hasher.write_u128(id);
+        if salt != 0 {
+            hasher.write_u128(salt);
+        }
+        hasher.finish()
+    }
+    /// The position whose value is the one sought.
+    pub(crate) fn find(&self, id: u128, salt: u128, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        self.table.find(self.hash(id, salt), |position| is_it(*position)).copied()
+    }
+    /// `key_of` gives id and salt of a position, for when the table grows.
+    pub(crate) fn insert(&mut self, id: u128, salt: u128, position: u32, key_of: impl Fn(u32) -> (u128, u128)) {
+        let hash = self.hash(id, salt);
+        let state = &self.state;
+        let rehash = |position: &u32| {
+            let (id, salt) = key_of(*position);
+            let mut hasher = state.build_hasher();
+            hasher.write_u128(id);
+            if salt != 0 {
+                hasher.write_u128(salt);
+            }
+            hasher.finish()
+        };
+        self.table.insert_unique(hash, position, rehash);
+    }
+    pub(crate) fn remove(&mut self, id: u128, salt: u128, position: u32) {
+        let hash = self.hash(id, salt);
+        if let Ok(entry) = self.table.find_entry(hash, |p| *p == position) {
+            entry.remove();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_stay_and_are_used_again() {
+        let mut slab = Slab::default();
+        let positions: Vec<u32> = (0..1000).map(|n| slab.insert(n)).collect();
+        assert_eq!(slab.remove(positions[500]), Some(500));
+        assert_eq!((slab.get(positions[500]), slab.len()), (None, 999));
+        assert_eq!(slab.insert(7), positions[500]);
+        assert_eq!(slab.iter().count(), 1000);
+        assert_eq!(slab.get(positions[999]), Some(&999));
+    }
+
+    #[test]
+    fn an_index_finds_what_was_put_in_and_forgets_what_was_removed() {
+        let mut index = Index::new(5);
+        for n in 0..1000u32 {
+            index.insert(u128::from(n) * 3, 0, n, |p| (u128::from(p) * 3, 0));
+        }
+        assert!((0..1000u32).all(|n| index.find(u128::from(n) * 3, 0, |p| p == n) == Some(n)));
+        index.remove(30, 0, 10);
+        assert_eq!(index.find(30, 0, |p| p == 10), None);
+    }
+}

@@ -1,0 +1,392 @@
+//! One slot: 1/1024 of the accounts with everything that belongs to them. State only: `evolve` changes it, `decide` reads it.
+//!
+//! Owns: accounts, authorizations and their captures, remembered keys, open exchanges, answers given, in-transit sums, the
+//! counter of ids. Refuses to know: time (but for what events carry), policies, messages, other slots.
+
+use crate::account::Account;
+use crate::amount::{Amount, Ledger};
+use crate::authorization::{Authorization, Capture, NOWHERE};
+use crate::command::Status;
+use crate::exchange::{Answers, OpenExchanges};
+use crate::ids::{AccountId, AuthorizationId, Seq, SlotIndex, SlotSeed, TransferId};
+use crate::key::{Key, KeyKind};
+use crate::keys::{Age, KEY_BYTES, KeyMemory, KeyRecord, Standing};
+use crate::reply::{AccountView, AuthorizationView, CaptureView};
+use crate::rules::Windows;
+use crate::slab::{Index, Slab};
+use crate::time::Time;
+
+/// At most so many keys of accounts that do not exist are remembered in a slot: fences, tombstones, advices.
+pub const ORPHAN_KEYS_MAX: usize = 1024;
+
+/// One slot's state.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    pub(crate) index: SlotIndex,
+    pub(crate) windows: Windows,
+    accounts: Slab<Account>,
+    account_index: Index,
+    authorizations: Slab<Authorization>,
+    authorization_index: Index,
+    captures: Slab<Capture>,
+    capture_index: Index,
+    pub(crate) keys: KeyMemory,
+    pub(crate) exchanges: OpenExchanges,
+    pub(crate) answers: Answers,
+    pub(crate) in_transit: Vec<(Ledger, i128)>,
+    /// The counter of the last id made.
+    pub(crate) id_counter: u64,
+    /// When an opaque key was first received: no window of one can have passed before this and the window.
+    pub(crate) opaque_since: Option<Time>,
+    /// Keys of accounts that do not exist.
+    pub(crate) orphan_keys: usize,
+    /// How many holds are open.
+    pub(crate) holds_open: usize,
+    /// Closed authorizations in the order of closing.
+    closed: std::collections::VecDeque<(Time, u32)>,
+    /// Touched by events whose numbers are not drawn yet.
+    pub(crate) unstamped_accounts: Vec<u32>,
+    pub(crate) unstamped_keys: Vec<u32>,
+}
+
+impl Slot {
+    /// An empty slot of a data directory.
+    pub fn new(index: SlotIndex, seed: SlotSeed, windows: Windows) -> Self {
+        let seed = u64::from_le_bytes([
+            seed.0[0], seed.0[1], seed.0[2], seed.0[3], seed.0[4], seed.0[5], seed.0[6], seed.0[7],
+        ]);
+        Self {
+            index,
+            windows,
+            accounts: Slab::default(),
+            account_index: Index::new(seed),
+            authorizations: Slab::default(),
+            authorization_index: Index::new(seed ^ 1),
+            captures: Slab::default(),
+            capture_index: Index::new(seed ^ 2),
+            keys: KeyMemory::new(seed ^ 3),
+            exchanges: OpenExchanges::new(),
+            answers: Answers::default(),
+            in_transit: Vec::new(),
+            id_counter: 0,
+            opaque_since: None,
+            orphan_keys: 0,
+            holds_open: 0,
+            closed: std::collections::VecDeque::new(),
+            unstamped_accounts: Vec::new(),
+            unstamped_keys: Vec::new(),
+        }
+    }
+
+    /// Which slot it is.
+    pub const fn index(&self) -> SlotIndex {
+        self.index
+    }
+
+    // --- accounts ---
+
+    pub(crate) fn account_position(&self, id: AccountId) -> Option<u32> {
+        self.account_index.find(id.0, 0, |p| self.accounts.get(p).is_some_and(|a| a.id == id))
+    }
+    pub(crate) fn find_account(&self, id: AccountId) -> Option<&Account> {
+        self.accounts.get(self.account_position(id)?)
+    }
+    pub(crate) fn account_at(&mut self, position: u32) -> Option<&mut Account> {
+        self.accounts.get_mut(position)
+    }
+    pub(crate) fn insert_account(&mut self, account: Account) -> u32 {
+        let id = account.id;
+        let position = self.accounts.insert(account);
+        let accounts = &self.accounts;
+        self.account_index.insert(id.0, 0, position, |p| (accounts.get(p).map_or(0, |a| a.id.0), 0));
+        position
+    }
+    pub(crate) fn iter_accounts(&self) -> impl Iterator<Item = &Account> {
+        self.accounts.iter()
+    }
+    /// Whether the account exists and may be booked on: forced movements go to the suspense account otherwise.
+    pub(crate) fn takes_forced(&self, id: AccountId, ledger: Ledger) -> bool {
+        self.find_account(id).is_some_and(|a| a.status != Status::Closed && a.ledger == ledger)
+    }
+
+    // --- authorizations and captures ---
+
+    pub(crate) fn authorization_position(&self, id: u128) -> Option<u32> {
+        self.authorization_index.find(id, 0, |p| self.authorizations.get(p).is_some_and(|a| a.id.0 == id))
+    }
+    pub(crate) fn find_authorization(&self, id: u128) -> Option<&Authorization> {
+        self.authorizations.get(self.authorization_position(id)?)
+    }
+    /// The authorization, unless it is past its window.
+    pub(crate) fn visible_authorization(&self, id: u128, at: Time) -> Option<&Authorization> {
+        self.find_authorization(id).filter(|a| self.is_authorization_visible(a, at))
+    }
+    pub(crate) fn authorization_at(&mut self, position: u32) -> Option<&mut Authorization> {
+        self.authorizations.get_mut(position)
+    }
+    pub(crate) fn insert_authorization(&mut self, authorization: Authorization) -> u32 {
+        let (id, is_open, closed_at) = (authorization.id.0, authorization.is_open(), authorization.closed_at);
+        let position = self.authorizations.insert(authorization);
+        let authorizations = &self.authorizations;
+        self.authorization_index.insert(id, 0, position, |p| (authorizations.get(p).map_or(0, |a| a.id.0), 0));
+        if is_open {
+            self.holds_open += 1;
+        } else {
+            self.closed.push_back((closed_at, position));
+        }
+        position
+    }
+    pub(crate) fn iter_authorizations(&self) -> impl Iterator<Item = &Authorization> {
+        self.authorizations.iter()
+    }
+    pub(crate) fn note_closed(&mut self, at: Time, position: u32) {
+        self.holds_open -= 1;
+        self.closed.push_back((at, position));
+    }
+    pub(crate) fn capture_position(&self, id: u128) -> Option<u32> {
+        self.capture_index.find(id, 0, |p| self.captures.get(p).is_some_and(|c| c.id.0 == id))
+    }
+    pub(crate) fn find_capture(&self, id: u128) -> Option<&Capture> {
+        self.captures.get(self.capture_position(id)?)
+    }
+    pub(crate) fn capture_at(&mut self, position: u32) -> Option<&mut Capture> {
+        self.captures.get_mut(position)
+    }
+    /// The authorization that a capture belongs to.
+    pub(crate) fn authorization_of(&self, capture: &Capture) -> Option<&Authorization> {
+        self.authorizations.get(capture.authorization)
+    }
+    /// Adds a capture at the end of its authorization's list.
+    pub(crate) fn insert_capture(&mut self, capture: Capture) {
+        let (id, owner) = (capture.id.0, capture.authorization);
+        let position = self.captures.insert(capture);
+        let captures = &self.captures;
+        self.capture_index.insert(id, 0, position, |p| (captures.get(p).map_or(0, |c| c.id.0), 0));
+        let Some(authorization) = self.authorizations.get_mut(owner) else { return };
+        let last = core::mem::replace(&mut authorization.capture_last, position);
+        authorization.captures += 1;
+        if last == NOWHERE {
+            authorization.capture_first = position;
+        } else if let Some(last) = self.captures.get_mut(last) {
+            last.next = position;
+        }
+    }
+    /// Takes back the last capture of an authorization, whose exchange was refused.
+    pub(crate) fn remove_last_capture(&mut self, owner: u32) {
+        let Some((last, first)) = self.authorizations.get(owner).map(|a| (a.capture_last, a.capture_first)) else {
+            return;
+        };
+        let (mut before, mut at) = (NOWHERE, first);
+        while at != last {
+            let Some(capture) = self.captures.get(at) else { return };
+            (before, at) = (at, capture.next);
+        }
+        self.drop_capture(last);
+        if let Some(capture) = self.captures.get_mut(before) {
+            capture.next = NOWHERE;
+        }
+        if let Some(authorization) = self.authorizations.get_mut(owner) {
+            authorization.captures -= 1;
+            authorization.capture_last = before;
+            if before == NOWHERE {
+                authorization.capture_first = NOWHERE;
+            }
+        }
+    }
+    fn drop_capture(&mut self, position: u32) {
+        if let Some(capture) = self.captures.remove(position) {
+            self.capture_index.remove(capture.id.0, 0, position);
+        }
+    }
+    /// The captures of an authorization, in order.
+    pub(crate) fn captures_of(&self, authorization: &Authorization) -> impl Iterator<Item = &Capture> {
+        let mut at = authorization.capture_first;
+        core::iter::from_fn(move || {
+            let capture = self.captures.get(at)?;
+            at = capture.next;
+            Some(capture)
+        })
+    }
+
+    // --- windows ---
+
+    pub(crate) fn is_authorization_visible(&self, a: &Authorization, at: Time) -> bool {
+        a.is_open() || a.exchange != 0 || at < a.closed_at.plus_ms(self.windows.refund_ms)
+    }
+    fn key_age(&self, r: &KeyRecord, at: Time) -> Age {
+        if at < self.windows.key_end(r.key.kind, r.received, r.key.own_time()) {
+            return Age::Young;
+        }
+        let hold_lives = r.authorization != 0
+            && self.find_authorization(r.authorization).is_some_and(|a| a.is_open() || a.exchange != 0);
+        if r.exchange != 0 || hold_lives { Age::Kept } else { Age::Past }
+    }
+    pub(crate) fn is_key_visible(&self, r: &KeyRecord, at: Time) -> bool {
+        self.key_age(r, at) != Age::Past
+    }
+    /// The record of a key, unless it is past its window.
+    pub(crate) fn visible_key(&self, account: AccountId, key: Key, at: Time) -> Option<&KeyRecord> {
+        let record = self.keys.get(self.keys.position(account, key)?)?;
+        self.is_key_visible(record, at).then_some(record)
+    }
+    /// Whether a key that is not remembered can only be one that never came: its window cannot have passed.
+    pub(crate) fn is_surely_unknown(&self, key: Key, at: Time) -> bool {
+        match key.kind {
+            KeyKind::UuidV7 => at < self.windows.key_end(key.kind, Time(0), key.own_time()),
+            KeyKind::Opaque => self.opaque_since.is_none_or(|since| at < self.windows.key_end(key.kind, since, None)),
+        }
+    }
+    /// Remembers a key's record in place of what was there.
+    pub(crate) fn remember(&mut self, mut record: KeyRecord) -> u32 {
+        if record.key.kind == KeyKind::Opaque && self.opaque_since.is_none() {
+            self.opaque_since = Some(record.received);
+        }
+        record.is_orphan = self.account_position(record.account).is_none();
+        self.orphan_keys += usize::from(record.is_orphan);
+        if let Some(position) = self.keys.position(record.account, record.key) {
+            let was_orphan = self.keys.get(position).is_some_and(|old| old.is_orphan);
+            self.orphan_keys -= usize::from(was_orphan);
+            self.keys.replace(position, record);
+            return position;
+        }
+        self.keys.insert(record)
+    }
+    /// Puts a record of an image back.
+    pub(crate) fn restore_key(&mut self, record: KeyRecord) {
+        self.orphan_keys += usize::from(record.is_orphan);
+        self.keys.insert(record);
+    }
+    /// Forgets a few of the oldest keys and authorizations that are past their windows at `at`, the time of the partition's
+    /// last event. Returns nothing that matters: what is past its window is invisible either way.
+    pub(crate) fn forget(&mut self, at: Time, most: usize) {
+        let mut keys = core::mem::replace(&mut self.keys, KeyMemory::new(0));
+        let mut orphans_gone = 0;
+        keys.forget(
+            most,
+            |record| self.key_age(record, at),
+            |record| {
+                orphans_gone += usize::from(record.is_orphan);
+            },
+        );
+        self.keys = keys;
+        self.orphan_keys = self.orphan_keys.saturating_sub(orphans_gone);
+        for _ in 0..most {
+            let Some((closed_at, position)) = self.closed.front().copied() else { return };
+            if at < closed_at.plus_ms(self.windows.refund_ms) {
+                return;
+            }
+            self.closed.pop_front();
+            let Some(a) = self.authorizations.get(position) else { continue };
+            if a.exchange != 0 {
+                self.closed.push_back((closed_at, position));
+                continue;
+            }
+            let mut at = a.capture_first;
+            while let Some(next) = self.captures.get(at).map(|c| c.next) {
+                self.drop_capture(at);
+                at = next;
+            }
+            if let Some(a) = self.authorizations.remove(position) {
+                self.authorization_index.remove(a.id.0, 0, position);
+            }
+        }
+    }
+
+    // --- numbers ---
+
+    /// Turns the provisional numbers of a turn into real ones.
+    pub(crate) fn stamp(&mut self, first: Seq) {
+        for position in self.unstamped_accounts.drain(..) {
+            if let Some(account) = self.accounts.get_mut(position) {
+                account.seq = account.seq.stamped(first);
+            }
+        }
+        for position in self.unstamped_keys.drain(..) {
+            if let Some(record) = self.keys.get_mut(position) {
+                record.seq = record.seq.stamped(first);
+            }
+        }
+    }
+    /// The next id's counter.
+    pub(crate) const fn next_id(&self) -> u64 {
+        self.id_counter + 1
+    }
+    /// Bytes of remembered keys.
+    pub fn key_bytes(&self) -> u64 {
+        self.keys.len() as u64 * KEY_BYTES
+    }
+    /// Bytes of authorizations and captures.
+    pub fn authorization_bytes(&self) -> u64 {
+        (self.authorizations.len() * (size_of::<Option<Authorization>>() + 16)
+            + self.captures.len() * (size_of::<Option<Capture>>() + 16)) as u64
+    }
+    /// How many accounts, open holds, authorizations in memory, remembered keys.
+    pub const fn counts(&self) -> [usize; 4] {
+        [self.accounts.len(), self.holds_open, self.authorizations.len(), self.keys.len()]
+    }
+
+    // --- views ---
+
+    /// All accounts, ascending by id.
+    pub fn accounts(&self) -> Vec<AccountView> {
+        let mut all: Vec<_> = self.accounts.iter().map(Account::view).collect();
+        all.sort_unstable_by_key(|a| a.account);
+        all
+    }
+    /// One account.
+    pub fn account(&self, id: AccountId) -> Option<AccountView> {
+        self.find_account(id).map(Account::view)
+    }
+    /// One authorization, while it is in memory.
+    pub fn authorization(&self, id: AuthorizationId) -> Option<AuthorizationView> {
+        let a = self.find_authorization(id.0)?;
+        let captures: Vec<_> = self.captures_of(a).map(capture_view).collect();
+        Some(AuthorizationView {
+            authorization: a.id,
+            account: a.account,
+            payee: (a.payee != 0).then_some(AccountId(a.payee)),
+            state: a.state,
+            authorized: a.authorized,
+            held: a.hold,
+            captured: a.captured,
+            refunded: captures.iter().map(|c| c.refunded).sum(),
+            expires: a.expires,
+            exchange_open: a.exchange != 0,
+            captures,
+        })
+    }
+    /// The authorization that a capture belongs to, while it is in memory.
+    pub fn authorization_of_capture(&self, id: TransferId) -> Option<AuthorizationId> {
+        self.authorization_of(self.find_capture(id.0)?).map(|a| a.id)
+    }
+    /// What is on its way to or from other slots, by ledger. Zero only summed over all slots when no exchange is open.
+    pub fn in_transit(&self) -> &[(Ledger, i128)] {
+        &self.in_transit
+    }
+    /// Exchanges that this slot opened and has not ended.
+    pub const fn open_exchanges(&self) -> usize {
+        self.exchanges.len()
+    }
+    /// Fences and tombstones whose command has not come.
+    pub fn is_forbidden(&self, account: AccountId, key: Key) -> bool {
+        let record = self.keys.position(account, key).and_then(|p| self.keys.get(p));
+        record.is_some_and(|r| r.standing != Standing::Decided)
+    }
+}
+
+const fn capture_view(c: &Capture) -> CaptureView {
+    CaptureView {
+        transfer: c.id,
+        payee: c.payee,
+        amount: c.amount,
+        refunded: c.refunded,
+        at: c.at,
+        is_final: c.is_final,
+    }
+}
+
+/// A sum that is known to be a single amount: an authorization never comes to more than one (decide refuses the increment).
+pub(crate) fn amount_of(sum: u128) -> Amount {
+    assert!(sum <= Amount::MAX.get(), "a sum of {sum} is not a single amount");
+    Amount::new(sum).unwrap_or(Amount::MAX)
+}

@@ -1,0 +1,152 @@
+//! A hierarchical timing wheel: which holds may have expired. Four levels of 256 buckets of 1 ms, 256 ms, 65.5 s, 4.7 h.
+//!
+//! Owns entries of (time, authorization); refuses to know holds: an entry is a hint, looked up when it is due (a hold may be
+//! closed or extended by then). Insert is O(1); advancing touches at most 256 buckets a level, however far time jumps.
+//!
+//! ```text
+//! level 3   level 2   level 1   level 0   due
+//! [256] --> [256] --> [256] --> [256] --> heap, earliest first
+//! ```
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::ids::AuthorizationId;
+use crate::time::Time;
+
+const LEVELS: usize = 4;
+const BUCKETS: usize = 256;
+
+type Entry = (u64, u128);
+
+/// Entries by time, from the earliest.
+pub(crate) struct Wheel {
+    now: u64,
+    buckets: Vec<Vec<Entry>>,
+    /// Beyond the last level: more than 49 days ahead.
+    far: Vec<Entry>,
+    due: BinaryHeap<Reverse<Entry>>,
+    moving: Vec<Entry>,
+}
+
+impl Wheel {
+    pub(crate) fn new() -> Self {
+        Self {
+            now: 0,
+            buckets: vec![Vec::new(); LEVELS * BUCKETS],
+            far: Vec::new(),
+            due: BinaryHeap::new(),
+            moving: Vec::new(),
+        }
+    }
+
+    pub(crate) fn insert(&mut self, at: Time, authorization: AuthorizationId) {
+        self.place((at.0, authorization.0));
+    }
+
+    fn place(&mut self, entry: Entry) {
+        if entry.0 <= self.now {
+            self.due.push(Reverse(entry));
+            return;
+        }
+        // The level of the highest byte in which the time differs from now: within it, the entry lies ahead on this page.
+        let level = (63 - (entry.0 ^ self.now).leading_zeros() as usize) / 8;
+        if level >= LEVELS {
+            self.far.push(entry);
+        } else {
+            let bucket = (entry.0 >> (8 * level)) as usize % BUCKETS;
+            self.buckets[level * BUCKETS + bucket].push(entry);
+        }
+    }
+
+    /// Moves time on; what is reached becomes due.
+    pub(crate) fn advance(&mut self, now: Time) {
+        if now.0 <= self.now {
+            return;
+        }
+        let mut moving = core::mem::take(&mut self.moving);
+        for level in 0..=LEVELS {
+            if level == LEVELS {
+                moving.append(&mut self.far);
+                break;
+            }
+            let shift = 8 * level;
+            let (from, to) = (self.now >> shift, now.0 >> shift);
+            if from == to {
+                break;
+            }
+            // All entries of a level lie on the page of `now`, ahead of it.
+            let is_same_page = from >> 8 == to >> 8;
+            let last = if is_same_page { to as usize % BUCKETS } else { BUCKETS - 1 };
+            for bucket in from as usize % BUCKETS..=last {
+                moving.append(&mut self.buckets[level * BUCKETS + bucket]);
+            }
+            if is_same_page {
+                break;
+            }
+        }
+        self.now = now.0;
+        for entry in moving.drain(..) {
+            self.place(entry);
+        }
+        self.moving = moving;
+    }
+
+    /// The earliest entry that is due.
+    pub(crate) fn pop_due(&mut self) -> Option<AuthorizationId> {
+        self.due.pop().map(|Reverse((_, id))| AuthorizationId(id))
+    }
+    pub(crate) fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// A time before which nothing more becomes due; `None`: there are no entries.
+    pub(crate) fn next(&self) -> Option<Time> {
+        if self.has_due() {
+            return Some(Time(self.now));
+        }
+        for level in 0..LEVELS {
+            let shift = 8 * level;
+            let at = (self.now >> shift) as usize % BUCKETS;
+            let ahead = (at..BUCKETS).find(|bucket| !self.buckets[level * BUCKETS + bucket].is_empty());
+            if let Some(bucket) = ahead {
+                let page = self.now >> (shift + 8) << (shift + 8);
+                return Some(Time((page | (bucket as u64) << shift).max(self.now + 1)));
+            }
+        }
+        self.far.iter().map(|(at, _)| Time(*at)).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn everything_becomes_due_at_its_time_and_in_order(
+            times in prop::collection::vec(0u64..1 << 40, 1..100),
+            steps in prop::collection::vec(prop_oneof![0u64..600, 0u64..1 << 20, 0u64..1 << 38], 1..60),
+        ) {
+            let mut wheel = Wheel::new();
+            let mut left: Vec<Entry> = times.iter().enumerate().map(|(n, t)| (*t, n as u128)).collect();
+            for (at, id) in &left {
+                wheel.insert(Time(*at), AuthorizationId(*id));
+            }
+            left.sort_unstable();
+            let mut now = 0;
+            for step in steps {
+                now += step;
+                prop_assert!(wheel.next().is_none_or(|t| left.first().is_some_and(|e| t.0 <= e.0.max(now))));
+                wheel.advance(Time(now));
+                while let Some(id) = wheel.pop_due() {
+                    let (at, expected) = left.remove(0);
+                    prop_assert!(at <= now);
+                    prop_assert_eq!(id.0, expected);
+                }
+                prop_assert!(left.first().is_none_or(|e| e.0 > now));
+            }
+        }
+    }
+}
