@@ -174,12 +174,11 @@ impl Slot {
     }
 
     fn transit(&mut self, ledger: Ledger, amount: i128) -> Fold {
-        match self.in_transit.iter_mut().find(|(l, _)| *l == ledger) {
-            Some((_, sum)) => *sum = sum.checked_add(amount).ok_or("in-transit leaves its range")?,
-            None => {
-                let at = self.in_transit.partition_point(|(l, _)| *l < ledger);
-                self.in_transit.insert(at, (ledger, amount));
-            }
+        if let Some((_, sum)) = self.in_transit.iter_mut().find(|(l, _)| *l == ledger) {
+            *sum = sum.checked_add(amount).ok_or("in-transit leaves its range")?;
+        } else {
+            let at = self.in_transit.partition_point(|(l, _)| *l < ledger);
+            self.in_transit.insert(at, (ledger, amount));
         }
         Ok(())
     }
@@ -198,8 +197,9 @@ impl Slot {
                 self.insert_account(Account::new(e.head.account, &e.settings));
             }
             (Verb::UpdateAccount | Verb::CloseAccount, Some(position)) => {
-                self.account_mut(position)?.settle(&e.settings)
+                self.account_mut(position)?.settle(&e.settings);
             }
+
             _ => return Err("an account opened twice or settled before it exists"),
         }
         self.touch(Mark { account: e.head.account, version: e.head.version, previous: e.head.previous }, at)?;
@@ -218,7 +218,7 @@ impl Slot {
         if self.authorization_position(e.authorization.0).is_some() {
             return Err("an authorization made twice");
         }
-        self.id_counter = e.authorization.0 as u64 & (u64::MAX >> 2);
+        self.id_counter = e.authorization.counter();
         self.insert_authorization(Authorization {
             id: e.authorization,
             account: owner,
@@ -385,7 +385,7 @@ impl Slot {
     fn open_movement(&mut self, m: &Movement, scope: AccountId, account: u32, at: Moment, number: u64) -> Fold {
         let amount = m.amount.get();
         if m.transfer.0 != 0 {
-            self.id_counter = m.transfer.0 as u64 & (u64::MAX >> 2);
+            self.id_counter = m.transfer.counter();
         }
         if m.purpose.is_push() {
             let account = self.account_mut(account)?;
@@ -479,9 +479,13 @@ impl Slot {
                 let capture = self.capture_mut(m.capture)?;
                 take(&mut capture.refunded, amount)?;
                 take(&mut capture.amount, amount)?;
-                take(&mut capture.from_hold, m.hold.get())?;
+                // What came from the hold returns there, or to available where the hold is closed.
+                let from_hold = capture.from_hold.min(amount);
+                take(&mut capture.from_hold, from_hold)?;
+                let released = from_hold.checked_sub(m.hold.get()).ok_or("HLD-1: more returns than was taken")?;
                 let authorization = self.authorization_at(position).ok_or("an authorization that is not there")?;
                 take(&mut authorization.captured, amount)?;
+                add(&mut authorization.released, released)?;
                 add(&mut authorization.hold, m.hold.get())?;
                 add(&mut self.account_mut(account)?.held, m.hold.get())
             }

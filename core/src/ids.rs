@@ -2,13 +2,15 @@
 //!
 //! Owns their bit layouts and the hash that puts an account into its slot. Refuses to know who holds what.
 //!
-//! An authorization's or transfer's id is a UUIDv8 (RFC 9562, section 5.8), so that ids sort by time and any later verb
+//! An authorization's or transfer's id is a `UUIDv8` (RFC 9562, section 5.8), so that ids sort by time and any later verb
 //! is routed by the id alone:
 //!
 //! ```text
 //! bit 127                80 79  76 75           64 63 62 61                                     0
 //!     | Unix ms (48 bits)  | 8    | 0 0 slot (10) | 1 0  | counter of the slot (62 bits)        |
 //! ```
+
+#![allow(clippy::cast_possible_truncation)] // bit layouts: every narrowing cast takes a field that fits
 
 use core::fmt;
 use core::hash::Hasher as _;
@@ -139,6 +141,10 @@ macro_rules! engine_id {
             pub const fn slot(self) -> SlotIndex {
                 SlotIndex((self.0 >> 64) as u16 & (SLOTS - 1))
             }
+            /// The slot's counter in it (62 bits).
+            pub const fn counter(self) -> u64 {
+                self.0 as u64 & (u64::MAX >> 2)
+            }
             /// When it was made (48 bits of Unix milliseconds).
             pub const fn time(self) -> Time {
                 Time((self.0 >> 80) as u64)
@@ -195,10 +201,12 @@ impl Seq {
         self.0 & PROVISIONAL != 0
     }
     /// The real number, once the turn's first number is known.
+    #[must_use]
     pub const fn stamped(self, first: Self) -> Self {
         if self.is_provisional() { Self((self.0 & !PROVISIONAL) + first.0) } else { self }
     }
     /// The number after this one.
+    #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }

@@ -14,7 +14,7 @@ use crate::time::Time;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Archive, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum KeyKind {
-    /// A UUIDv7 (RFC 9562, section 5.7): its first 48 bits are the Unix milliseconds at which the client made it. Exactly once
+    /// A `UUIDv7` (RFC 9562, section 5.7): its first 48 bits are the Unix milliseconds at which the client made it. Exactly once
     /// for ever in bounded memory: a key older than the window is refused.
     UuidV7,
     /// Any bits. Exactly once within the window.
@@ -35,11 +35,11 @@ impl Key {
     pub const fn opaque(bits: u128) -> Self {
         Self { bits, kind: KeyKind::Opaque }
     }
-    /// A UUIDv7.
+    /// A `UUIDv7`.
     pub const fn uuid_v7(bits: u128) -> Self {
         Self { bits, kind: KeyKind::UuidV7 }
     }
-    /// A UUIDv7 made of a time and 74 bits that the client draws (12 from the top of `random`, 62 from its bottom).
+    /// A `UUIDv7` made of a time and 74 bits that the client draws (12 from the top of `random`, 62 from its bottom).
     pub const fn uuid_v7_from_parts(time: Time, random: u128) -> Self {
         let (a, b) = ((random >> 62) & 0xFFF, random & ((1 << 62) - 1));
         Self::uuid_v7((time.0 as u128 & 0xFFFF_FFFF_FFFF) << 80 | 7 << 76 | a << 64 | 0b10 << 62 | b)
@@ -51,7 +51,7 @@ impl Key {
             KeyKind::UuidV7 => (self.bits >> 76) & 0xF == 7 && (self.bits >> 62) & 0b11 == 0b10,
         }
     }
-    /// The time inside a UUIDv7.
+    /// The time inside a `UUIDv7`.
     pub const fn own_time(self) -> Option<Time> {
         match self.kind {
             KeyKind::UuidV7 => Some(Time((self.bits >> 80) as u64)),

@@ -204,7 +204,9 @@ impl Partition {
         }
         if !ends.is_empty() {
             self.record(turn, Body::Ended(Ended { ends }), out);
-            whose.iter().for_each(|w| self.ended(w, out));
+            for one in &whose {
+                self.ended(one, out);
+            }
         }
         let mut opens = core::mem::take(&mut self.opens);
         for m in opens.drain(..) {
@@ -330,17 +332,20 @@ impl Partition {
     fn command(&mut self, turn: Turn, submission: Submission, out: &mut Output) -> Result<(), EvolveError> {
         let Submission { ticket, deadline_ms, ref command } = submission;
         if turn.monotonic_ms >= deadline_ms {
-            return Ok(self.leave(ticket, deadline_ms, Reply::bare(Outcome::DeadlineExceeded), out));
+            self.leave(ticket, deadline_ms, Reply::bare(Outcome::DeadlineExceeded), out);
+            return Ok(());
         }
         if turn.admission == Admission::Stopping {
-            return Ok(self.leave(ticket, deadline_ms, Reply::bare(Outcome::Stopping), out));
+            self.leave(ticket, deadline_ms, Reply::bare(Outcome::Stopping), out);
+            return Ok(());
         }
         match self.decide(turn, command, out) {
             Decision::Reply(reply) => self.leave(ticket, deadline_ms, reply, out),
             Decision::Wait(slot, number) => {
                 let waiting = self.waiting.entry((slot, number)).or_default();
                 if waiting.len() >= WAITING_MAX {
-                    return Ok(self.leave(ticket, deadline_ms, Reply::bare(Outcome::Busy), out));
+                    self.leave(ticket, deadline_ms, Reply::bare(Outcome::Busy), out);
+                    return Ok(());
                 }
                 waiting.push(submission);
                 self.stats.waiting += 1;
@@ -433,7 +438,7 @@ impl Partition {
             }
             Body::Fenced(e) => {
                 let balances = self.slot(e.slot)?.account(e.account).map(|view| view.balances);
-                return Some(Reply { seq, balances, ..Reply::bare(Outcome::Fenced) });
+                return Some(Reply { balances, seq, ..Reply::bare(Outcome::Fenced) });
             }
             Body::Recorded(_) => return Some(Reply { seq, ..Reply::bare(Outcome::Approved) }),
             _ => {}

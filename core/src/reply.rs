@@ -31,6 +31,7 @@ impl Flags {
         Self(self.0 | other.0)
     }
     /// These, or none.
+    #[must_use]
     pub const fn when(self, condition: bool) -> Self {
         if condition { self } else { Self::NONE }
     }

@@ -1,5 +1,7 @@
 //! Times, dates and the calendar buckets of limits. Owns the calendar arithmetic; refuses to know what time it is.
 
+#![allow(clippy::cast_possible_truncation)] // calendar fields: ranges are tested before each narrowing cast
+
 use core::fmt;
 
 use rkyv::{Archive, Deserialize, Serialize};
@@ -15,6 +17,7 @@ impl Time {
     /// The latest time that can be carried.
     pub const MAX: Self = Self((1 << 48) - 1);
     /// So many milliseconds later, at most [`Time::MAX`].
+    #[must_use]
     pub const fn plus_ms(self, ms: u64) -> Self {
         let sum = self.0.saturating_add(ms);
         Self(if sum > Self::MAX.0 { Self::MAX.0 } else { sum })

@@ -8,6 +8,8 @@
 //! [256] --> [256] --> [256] --> [256] --> heap, earliest first
 //! ```
 
+#![allow(clippy::cast_possible_truncation)] // only the low byte of a shifted time is used
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 

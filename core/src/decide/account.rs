@@ -1,4 +1,4 @@
-//! open_account, update_account, close_account.
+//! `open_account`, `update_account`, `close_account`.
 
 use super::{Case, Decision, Verdict};
 use crate::amount::Amount;
@@ -9,6 +9,7 @@ use crate::outcome::Outcome;
 use crate::reply::Flags;
 
 impl Case<'_> {
+    #[allow(clippy::unnecessary_wraps)] // the shape of every verb
     pub(super) fn open_account(&self, c: &OpenAccount) -> Verdict {
         if let Some(account) = self.slot.find_account(self.account) {
             // The same once more is approved, whatever status was set since.

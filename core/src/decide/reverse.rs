@@ -37,11 +37,10 @@ impl<'a> Case<'a> {
             Verb::Authorize => self.undo_hold(c, original),
             Verb::Increment => self.undo_increment(c, original),
             Verb::Capture => self.undo_capture(c, original),
-            Verb::Transfer => self.undo_transfer(c, original),
             Verb::Refund => self.undo_refund(c, original),
             Verb::Advise if original.transfer == 0 => self.undo_hold(c, original),
             Verb::Advise if original.authorization != 0 => self.undo_capture(c, original),
-            Verb::Advise => self.undo_transfer(c, original),
+            Verb::Transfer | Verb::Advise => self.undo_transfer(c, original),
             _ => Ok(self.note(Outcome::NotReversible, Amount::ZERO, c.original.bits)),
         }
     }
@@ -72,7 +71,7 @@ impl<'a> Case<'a> {
     /// A new total below what later commands used cannot be reached.
     fn require_reachable(&self, c: &Reverse, used: u128) -> Result<u128, Decision> {
         let total = c.new_total.map_or(0, Amount::get);
-        let is_reachable = c.new_total.is_none_or(|total| total.is_zero()) || total >= used;
+        let is_reachable = c.new_total.is_none_or(|t: Amount| t.is_zero()) || total >= used;
         self.require(is_reachable, Outcome::FurtherActivity, c.new_total.unwrap_or_default(), c.original.bits)?;
         Ok(total)
     }
