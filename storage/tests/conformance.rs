@@ -98,11 +98,9 @@ fn a_frame_that_does_not_follow_or_is_malformed_is_refused_and_nothing_is_writte
         ] {
             assert!(matches!(journal.append(&bad), Err(JournalError::NotNext { expected: 4, .. })));
         }
-        for bad in [
-            FrameInput { count: 0, ..good },
-            FrameInput { time_min: 3, ..good },
-            FrameInput { parts: &[], ..good },
-        ] {
+        for bad in
+            [FrameInput { count: 0, ..good }, FrameInput { time_min: 3, ..good }, FrameInput { parts: &[], ..good }]
+        {
             assert!(matches!(journal.append(&bad), Err(JournalError::Malformed { seq: 4, .. })));
         }
         let large = vec![1; tp_storage::PAYLOAD_BYTES_MAX + 1];

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use support::{append_sized, check_goes_on, check_recovered, identity, make_room, options};
 use tp_storage::{
-    AfterSyncFailure, CheckpointError, CheckpointStore, CrashMode, DataDirectory, DirectoryError, Fault, Floor, Journal,
-    JournalError, JournalOptions, MemoryDevice, RecoverError, SegmentJournal,
+    AfterSyncFailure, CheckpointError, CheckpointStore, CrashMode, DataDirectory, DirectoryError, Fault, Floor,
+    Journal, JournalError, JournalOptions, MemoryDevice, RecoverError, SegmentJournal,
 };
 
 /// What the scripted run had been promised when it ended.

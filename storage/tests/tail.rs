@@ -4,12 +4,12 @@
 mod support;
 
 use support::{
-    ENGINE, SMALL, append, changed, check_goes_on, check_recovered, copy, directory, journal_of, make_room, open, options,
-    recover,
+    ENGINE, SMALL, append, changed, check_goes_on, check_recovered, copy, directory, journal_of, make_room, open,
+    options, recover,
 };
 use tp_storage::{
-    DataDirectory, DirectoryError, Floor, Identity, Journal, JournalOptions, MemoryDevice, RecoverError, SegmentJournal,
-    TailReport, scan_read_only,
+    DataDirectory, DirectoryError, Floor, Identity, Journal, JournalOptions, MemoryDevice, RecoverError,
+    SegmentJournal, TailReport, scan_read_only,
 };
 
 const FIRST: &str = "journal/000000000001.segment";
