@@ -1,0 +1,152 @@
+//! The arguments of the `tpcore` command and the text of its `--help`. Owns names and words; refuses to do anything.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use tpcore::AccountId;
+
+use super::point::{Point, parse_account, parse_authorization};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done (a torn tail that was reported included)
+  1  a check failed: the books do not balance, or a command was refused
+  2  wrong usage
+  3  bad input: a file's contents, or an account or authorization that does not exist
+  4  the data directory is in use, not ours, missing, or of a newer format
+  5  corruption, or a tail that is ambiguous
+  6  disk full, or a write or sync that failed
+
+Only import, checkpoint and catalogue rebuild write. The others open the directory read-only and work beside a
+running engine, up to its durable sequence number.";
+
+/// A transaction-processing core for payments: authorizations decided over a double-entry ledger, durable before
+/// anyone hears the answer.
+#[derive(Parser, Debug)]
+#[command(name = "tpcore", version, after_help = AFTER_HELP, max_term_width = 110)]
+pub(crate) struct Arguments {
+    /// Print JSON on standard output instead of text (one object; `dump` and `--csv` have their own forms).
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Verb {
+    /// Book a bank's transactions from a CSV file. Run again, it changes nothing; a longer file adds its new rows.
+    #[command(long_about = IMPORT_ABOUT)]
+    Import(Import),
+    /// List all accounts with their balances.
+    Accounts(Accounts),
+    /// List every leg of one account, with the balance after each.
+    Statement(Statement),
+    /// Show an authorization and every event that names it, old ones too.
+    Authorization(Authorization),
+    /// List all accounts as they stood at a time or sequence number.
+    State(State),
+    /// Print every event as one JSON object a line.
+    Dump(Dump),
+    /// Read every byte of journal, witness and checkpoints, replay, compare digests and invariants.
+    Verify(Directory),
+    /// Write a checkpoint, so that the next start replays less.
+    Checkpoint(Directory),
+    /// Work on the catalogue, the rebuildable index of the journal.
+    Catalogue {
+        #[command(subcommand)]
+        verb: CatalogueVerb,
+    },
+}
+
+const IMPORT_ABOUT: &str = "\
+Book a bank's transactions from a CSV file.
+
+The file is UTF-8 with the header row
+  transaction_id,account_id,date,type,operation,amount_minor,balance_after_minor,category,partner_bank,partner_account
+It is read and checked whole first; a file with a fault changes nothing. Amounts are haléř, ledger CZK/2. Engine time \
+follows the rows' dates, so two runs into new directories end in the same balances. Killed at any moment and run again, \
+it continues; run once more, it changes nothing; a longer file adds only its new rows. A difference from the bank's own \
+running balance is reported and never a reason to refuse.";
+
+/// Where the data is.
+#[derive(Args, Debug)]
+pub(crate) struct Directory {
+    /// The data directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+}
+
+/// `tpcore import`
+#[derive(Args, Debug)]
+pub(crate) struct Import {
+    /// The CSV file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// The data directory; created when it is missing.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+}
+
+/// `tpcore accounts`
+#[derive(Args, Debug)]
+pub(crate) struct Accounts {
+    #[command(flatten)]
+    pub(crate) directory: Directory,
+    /// Print CSV: id,ledger,kind,status,debits,credits,held,available,version (available is empty when unlimited).
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) csv: bool,
+}
+
+/// `tpcore statement`
+#[derive(Args, Debug)]
+pub(crate) struct Statement {
+    /// The account's id, a decimal number.
+    #[arg(value_name = "ACCOUNT", value_parser = parse_account)]
+    pub(crate) account: AccountId,
+    #[command(flatten)]
+    pub(crate) directory: Directory,
+    /// From this point on: a date, an RFC 3339 time in UTC, or a sequence number. Recorded time, not value date.
+    #[arg(long, value_name = "TIME|SEQ")]
+    pub(crate) from: Option<Point>,
+    /// Up to and including this point; a date means the end of that day.
+    #[arg(long, value_name = "TIME|SEQ")]
+    pub(crate) to: Option<Point>,
+}
+
+/// `tpcore authorization`
+#[derive(Args, Debug)]
+pub(crate) struct Authorization {
+    /// The authorization's id, a UUID made by the engine.
+    #[arg(value_name = "ID", value_parser = parse_authorization)]
+    pub(crate) id: tpcore::AuthorizationId,
+    #[command(flatten)]
+    pub(crate) directory: Directory,
+}
+
+/// `tpcore state`
+#[derive(Args, Debug)]
+pub(crate) struct State {
+    #[command(flatten)]
+    pub(crate) directory: Directory,
+    /// The point: a date (the end of that day), an RFC 3339 time in UTC, or a sequence number.
+    #[arg(long, value_name = "TIME|SEQ")]
+    pub(crate) at: Point,
+}
+
+/// `tpcore dump`
+#[derive(Args, Debug)]
+pub(crate) struct Dump {
+    #[command(flatten)]
+    pub(crate) directory: Directory,
+    /// The first sequence number to print.
+    #[arg(long, value_name = "SEQ", default_value_t = 1)]
+    pub(crate) from: u64,
+}
+
+/// `tpcore catalogue`
+#[derive(Subcommand, Debug)]
+pub(crate) enum CatalogueVerb {
+    /// Delete the catalogue and make it again from the journal.
+    Rebuild(Directory),
+}

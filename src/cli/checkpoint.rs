@@ -1,0 +1,37 @@
+//! `tpcore checkpoint`: writes a checkpoint, at the last recorded time.
+
+use std::path::Path;
+
+use serde_json::json;
+use tpcore::{CheckpointPolicy, Clock, Config, GivenClock, Seq, Time, UpTo, ViewOptions};
+
+use super::args::Directory;
+use super::exit::{Code, Failure};
+use super::open::{close, open_engine, open_view};
+use super::output::{Output, object};
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Directory, output: &mut Output) -> Result<Code, Failure> {
+    must_exist(&arguments.data_dir)?;
+    let mut config = Config::at(&arguments.data_dir);
+    // A clock that stands at zero: the engine starts, and stays, at the last recorded time.
+    config.clock = Clock::given(GivenClock::new(Time(0)));
+    config.checkpoint = CheckpointPolicy::off();
+    let engine = open_engine(config)?;
+    let done = engine.checkpoint();
+    close(engine)?;
+    let done = done.map_err(|error| {
+        Failure::new(Code::Disk, format!("no checkpoint was written: {error}; the older ones and the journal are untouched"))
+    })?;
+    if output.is_json() {
+        output.object(&object([("generation", json!(done.generation)), ("as_of", json!(done.as_of.0))]))?;
+    } else {
+        output.line(&format!("checkpoint {} written, as of sequence number {}", done.generation, done.as_of))?;
+    }
+    Ok(Code::Ok)
+}
+
+/// A command that works on a directory does not make one.
+pub(crate) fn must_exist(path: &Path) -> Result<(), Failure> {
+    open_view(path, ViewOptions { up_to: UpTo::Seq(Seq::ZERO), ..ViewOptions::default() }).map(drop)
+}

@@ -1,0 +1,72 @@
+//! `tpcore verify`: every byte read, everything replayed, digests and invariants compared.
+
+use serde_json::{Map, Value, json};
+use tpcore::{Problem, VerifyReport, VerifyStatus};
+
+use super::args::Directory;
+use super::exit::{Code, Failure};
+use super::open::class_code;
+use super::output::{Output, object};
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Directory, output: &mut Output) -> Result<Code, Failure> {
+    let report = tpcore::verify(&arguments.data_dir).map_err(|error| {
+        Failure::new(class_code(error.class(), &error), format!("the data directory cannot be verified: {error}"))
+    })?;
+    if output.is_json() {
+        output.object(&report_json(&report))?;
+    } else {
+        text(&report, output)?;
+    }
+    Ok(match report.status {
+        VerifyStatus::Ok | VerifyStatus::TornTail => Code::Ok,
+        _ => Code::Corrupt,
+    })
+}
+
+const fn status(status: VerifyStatus) -> &'static str {
+    match status {
+        VerifyStatus::Ok => "ok",
+        VerifyStatus::TornTail => "torn_tail",
+        VerifyStatus::AmbiguousTail => "ambiguous_tail",
+        VerifyStatus::Corrupt => "corrupt",
+    }
+}
+
+fn report_json(report: &VerifyReport) -> Map<String, Value> {
+    object([
+        ("status", json!(status(report.status))),
+        ("frames", json!(report.frames)),
+        ("events", json!(report.events)),
+        ("first_seq", json!(report.first_seq)),
+        ("last_seq", json!(report.last_seq)),
+        ("durable_seq", json!(report.durable_seq)),
+        ("digest", json!(report.digest.map(|digest| digest.to_string()))),
+        ("problems", report.problems.iter().map(problem_json).collect()),
+    ])
+}
+
+fn problem_json(problem: &Problem) -> Value {
+    json!({
+        "file": problem.file,
+        "offset": problem.offset,
+        "seq_first": problem.seq_first,
+        "seq_last": problem.seq_last,
+        "what": problem.what,
+        "next_step": problem.next_step,
+    })
+}
+
+fn text(report: &VerifyReport, output: &mut Output) -> Result<(), Failure> {
+    output.line(&format!("status       {}", status(report.status)))?;
+    output.line(&format!("frames       {}", report.frames))?;
+    output.line(&format!("events       {}, sequence numbers {} to {}", report.events, report.first_seq, report.last_seq))?;
+    output.line(&format!("durable      {}", report.durable_seq))?;
+    if let Some(digest) = report.digest {
+        output.line(&format!("digest       {digest}"))?;
+    }
+    for problem in &report.problems {
+        output.line(&format!("problem      {problem}"))?;
+    }
+    Ok(())
+}
