@@ -75,7 +75,7 @@ fn report(what: &str, journal: &mut SegmentJournal, groups: u32) -> Result<(), B
             room += begun.elapsed();
         }
     }
-    let seconds = (started.elapsed() - room).as_secs_f64();
+    let seconds = started.elapsed().saturating_sub(room).as_secs_f64();
     latencies.sort();
     let events = f64::from(groups) * f64::from(GROUP);
     println!(

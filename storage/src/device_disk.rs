@@ -4,7 +4,8 @@
 //! `posix_fadvise`). Refuses to retry a failed sync and to know formats.
 //!
 //! `allocate` reserves with `fallocate` and then writes real zeros: on ext4 and XFS a reserved range consists of
-//! unwritten extents, and converting them makes each later `fdatasync` commit metadata too.
+//! unwritten extents, and converting them makes each later `fdatasync` commit metadata too. Measured on ext4 (48 KiB write
+//! and `fdatasync`, 1000 times, three runs): median 205-268 µs after `fallocate` alone, 128-164 µs over written zeros.
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -53,18 +53,17 @@ fn open_sled(path: &Path, floor: &Floor) -> Result<SledJournal, SledJournalError
     SledJournal::open(path, support::ENGINE, floor)
 }
 
-fn each(check: impl Fn(&Subject, Box<dyn Journal>)) {
+fn each(check: impl Fn(&str, Box<dyn Journal>)) {
     for subject in subjects() {
-        println!("{}", subject.name);
         let journal = (subject.open)();
-        check(&subject, journal);
+        check(subject.name, journal);
     }
 }
 
 #[test]
 fn a_new_journal_is_empty_and_starts_at_one() {
-    each(|_, journal| {
-        assert_eq!((journal.durable_seq(), journal.epoch()), (0, 1));
+    each(|name, journal| {
+        assert_eq!((journal.durable_seq(), journal.epoch()), (0, 1), "{name}");
         assert!(journal.has_room());
         assert!(read_all(&*journal.source(), 0, 0).is_empty());
     });
@@ -72,14 +71,14 @@ fn a_new_journal_is_empty_and_starts_at_one() {
 
 #[test]
 fn appended_frames_are_durable_in_order_and_read_back_whole() {
-    each(|_, mut journal| {
+    each(|name, mut journal| {
         for group in 1..=40 {
             make_room(&mut *journal);
             let before = journal.durable_seq();
             assert_eq!(append(&mut *journal, group).unwrap(), before + u64::from(group));
         }
         let frames = read_all(&*journal.source(), 1, journal.durable_seq());
-        assert_eq!(frames.len(), 40);
+        assert_eq!(frames.len(), 40, "{name}");
         check_events(&frames, 1, journal.durable_seq());
         assert_eq!((frames[3].time_min, frames[3].time_max), (1007, 1010));
         assert_eq!(journal.last_time(), 1000 + journal.durable_seq());
@@ -88,7 +87,7 @@ fn appended_frames_are_durable_in_order_and_read_back_whole() {
 
 #[test]
 fn a_frame_that_does_not_follow_or_is_malformed_is_refused_and_nothing_is_written() {
-    each(|_, mut journal| {
+    each(|name, mut journal| {
         append(&mut *journal, 3).unwrap();
         let good = FrameInput { first_seq: 4, count: 1, time_min: 1, time_max: 2, parts: &[b"x"] };
         for bad in [
@@ -106,14 +105,14 @@ fn a_frame_that_does_not_follow_or_is_malformed_is_refused_and_nothing_is_writte
         let large = vec![1; tp_storage::PAYLOAD_BYTES_MAX + 1];
         let too_large = FrameInput { parts: &[&large], ..good };
         assert!(matches!(journal.append(&too_large), Err(JournalError::TooLarge { seq: 4, .. })));
-        assert_eq!(journal.durable_seq(), 3);
+        assert_eq!(journal.durable_seq(), 3, "{name}");
         assert_eq!(journal.append(&good).unwrap(), 4);
     });
 }
 
 #[test]
 fn a_reader_starts_at_the_frame_that_holds_its_number_and_waits_at_the_end() {
-    each(|_, mut journal| {
+    each(|name, mut journal| {
         for _ in 0..30 {
             make_room(&mut *journal);
             append(&mut *journal, 4).unwrap();
@@ -123,7 +122,7 @@ fn a_reader_starts_at_the_frame_that_holds_its_number_and_waits_at_the_end() {
         for from in 1..=120 {
             let mut reader = source.read_from(from).unwrap();
             let frame = reader.next(120).unwrap().unwrap();
-            assert!(frame.first_seq <= from && from <= frame.last_seq());
+            assert!(frame.first_seq <= from && from <= frame.last_seq(), "{name}");
         }
         let mut reader = source.read_from(119).unwrap();
         assert!(reader.next(119).unwrap().is_none(), "a frame above the durable number is not handed out");
@@ -140,13 +139,13 @@ fn a_reader_starts_at_the_frame_that_holds_its_number_and_waits_at_the_end() {
 
 #[test]
 fn a_frame_is_found_by_the_location_it_had() {
-    each(|_, mut journal| {
+    each(|name, mut journal| {
         append(&mut *journal, 4).unwrap();
         append(&mut *journal, 2).unwrap();
         let source = journal.source();
         for frame in read_all(&*source, 1, 6) {
             let found = source.frame_at(frame.location).unwrap().unwrap();
-            assert_eq!((found.first_seq, found.payload()), (frame.first_seq, frame.payload()));
+            assert_eq!((found.first_seq, found.payload()), (frame.first_seq, frame.payload()), "{name}");
         }
         let nowhere = FrameLocation { segment: 77, offset: 4096 };
         assert!(source.frame_at(nowhere).unwrap().is_none());
@@ -156,10 +155,9 @@ fn a_frame_is_found_by_the_location_it_had() {
 #[test]
 fn durable_journals_keep_everything_over_many_lives_and_count_epochs() {
     for subject in subjects().into_iter().filter(|subject| subject.durable) {
-        println!("{}", subject.name);
         for life in 0..6_u64 {
             let mut journal = (subject.open)();
-            assert_eq!((journal.epoch(), journal.durable_seq()), (life + 1, life * 60));
+            assert_eq!((journal.epoch(), journal.durable_seq()), (life + 1, life * 60), "{}", subject.name);
             check_events(&read_all(&*journal.source(), 1, life * 60), 1, life * 60);
             for _ in 0..20 {
                 make_room(&mut *journal);

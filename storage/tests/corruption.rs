@@ -27,7 +27,9 @@ fn whole() -> MemoryDevice {
         }
         let mut writer = CheckpointStore::new(&dir).begin(journal.epoch()).unwrap();
         for slot in 0..3 {
-            writer.page(slot, journal.durable_seq(), &vec![slot as u8 + 1; 300 + usize::from(slot)]).unwrap();
+            writer
+                .page(slot, journal.durable_seq(), &vec![u8::try_from(slot).unwrap() + 1; 300 + usize::from(slot)])
+                .unwrap();
         }
         writer.finish(1500, b"digest").unwrap().publish().unwrap();
         let count = if journal.durable_seq() < 40 { 1 } else { 2 };
@@ -133,7 +135,6 @@ fn a_flipped_bit_anywhere_is_reported_or_refused() {
             *seen.entry(how).or_insert(0_u32) += 1;
         }
     }
-    println!("{seen:?}");
     assert_eq!(seen.len(), 4, "every way of showing was seen: {seen:?}");
 }
 
