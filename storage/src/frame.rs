@@ -322,3 +322,96 @@ fn seal_header(frame: &mut [u8], header: &mut FrameHeader, header_len: usize) {
     header.checksum = header_checksum(&frame[..header_len]);
     frame[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&header.checksum.to_le_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn header(first_seq: u64, count: u32) -> FrameHeader {
+        FrameHeader {
+            kind: FrameKind::Events,
+            engine_id: 77,
+            epoch: 3,
+            at: Position { segment: 5, offset: 8192 },
+            segment_bytes: 64 << 20,
+            first_seq,
+            count,
+            durable_seq: first_seq - 1,
+            time_min: 10,
+            time_max: 20,
+            payload_bytes: 0,
+            blocks: 0,
+            cut: Position::default(),
+            chain: 99,
+            checksum: 0,
+        }
+    }
+
+    fn build(payload: &[u8]) -> (FrameHeader, Vec<Block>) {
+        let mut buffer = FrameBuffer { blocks: vec![Block([0xee; BLOCK_BYTES]); 2] };
+        let mut made = header(41, 2);
+        let blocks = blocks_for(payload.len()).expect("small enough");
+        buffer.build(&mut made, blocks, &[&payload[..payload.len() / 2], &payload[payload.len() / 2..]]);
+        buffer.blocks.truncate(blocks);
+        (made, buffer.blocks)
+    }
+
+    #[test]
+    fn block_counts_leave_room_for_exactly_what_they_must() {
+        for payload in (1..20_000).chain(PAYLOAD_BYTES_MAX - 5000..=PAYLOAD_BYTES_MAX) {
+            let blocks = blocks_for(payload).expect("within the limit");
+            assert!(header_bytes(blocks) + payload <= blocks * BLOCK_BYTES, "{payload} fits");
+            let fewer = blocks - 1;
+            assert!(fewer == 0 || header_bytes(fewer) + payload > fewer * BLOCK_BYTES, "{payload} needs {blocks}");
+        }
+        assert_eq!(blocks_for(PAYLOAD_BYTES_MAX), Some(BLOCKS_MAX));
+        assert_eq!(blocks_for(PAYLOAD_BYTES_MAX + 1), None);
+        assert!(header_bytes(BLOCKS_MAX) <= BLOCK_BYTES, "a header lies in the first block");
+    }
+
+    #[test]
+    fn a_newer_version_is_told_from_damage() {
+        let (made, mut blocks) = build(b"payload");
+        blocks[0].0[8] = 2;
+        assert_eq!(parse_header(&blocks[0]), HeaderState::Garbage, "the checksum does not hold");
+        let sum = header_checksum(&blocks[0].0[..made.payload_start()]);
+        blocks[0].0[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&sum.to_le_bytes());
+        assert_eq!(parse_header(&blocks[0]), HeaderState::Newer(2));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn what_is_built_is_parsed_and_a_flipped_bit_is_seen(
+            payload in prop::collection::vec(any::<u8>(), 1..20_000),
+            flip in any::<prop::sample::Index>(),
+        ) {
+            let (made, mut blocks) = build(&payload);
+            prop_assert_eq!(parse_header(&blocks[0]), HeaderState::Valid(made));
+            prop_assert!(bad_blocks(&blocks).is_empty());
+            let start = made.payload_start();
+            prop_assert_eq!(&bytes_of(&blocks)[start..start + payload.len()], &payload[..]);
+            let bit = flip.index(blocks.len() * BLOCK_BYTES * 8);
+            bytes_of_mut(&mut blocks)[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(parse_header(&blocks[0]) == HeaderState::Garbage || bad_blocks(&blocks) == [bit / 8 / BLOCK_BYTES]);
+        }
+
+        #[test]
+        fn any_bytes_have_an_answer(noise in prop::collection::vec(any::<u8>(), BLOCK_BYTES), sound in any::<bool>()) {
+            let mut block = Block::ZERO;
+            block.0.copy_from_slice(&noise);
+            block.0[..8].copy_from_slice(&FRAME_MAGIC);
+            block.0[12..16].copy_from_slice(&u32::from(u16::from_le_bytes([noise[12], noise[13]]) % 5000).to_le_bytes());
+            let length = u32::from_le_bytes([block.0[12], block.0[13], 0, 0]) as usize;
+            if sound && (FIXED_BYTES..=BLOCK_BYTES).contains(&length) {
+                block.0[8..10].copy_from_slice(&FORMAT.to_le_bytes());
+                let sum = header_checksum(&block.0[..length]);
+                block.0[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&sum.to_le_bytes());
+            }
+            prop_assert!(!matches!(parse_header(&block), HeaderState::Valid(_)), "noise contradicts itself");
+        }
+    }
+}

@@ -275,11 +275,13 @@ impl Journal for SegmentJournal {
             return None;
         }
         self.room.asked = true;
-        let device = Arc::clone(self.dir.device());
+        // The task holds the directory, and so its lock: no other writer starts while it runs.
+        let dir = self.dir.clone();
         let (number, bytes) = (self.current.number + 1, self.options.segment_bytes);
         Some(Box::new(move || {
+            let device = dir.device();
             let file = device.display(&segment::path(number));
-            let result = segment::allocate(&*device, number, bytes).map_err(|source| RoomError { file, source });
+            let result = segment::allocate(&**device, number, bytes).map_err(|source| RoomError { file, source });
             RoomDone { result }
         }))
     }

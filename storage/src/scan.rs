@@ -157,8 +157,8 @@ fn read_heads(request: &ScanRequest<'_>, witness: &Witness) -> Result<Heads, Rec
             Ok(head) => {
                 heads.insert(number, head);
             }
-            // An unused spare that the writer beside us has just renamed.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && request.mode == ScanMode::BesideWriter => {}
+            // An unused spare that a writer has just renamed; a live segment would be missed on the live path.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && request.mode != ScanMode::Recover => {}
             Err(source) => {
                 return Err(RecoverError::Io { file: device.display(&segment::path(number)), offset: 0, source });
             }
