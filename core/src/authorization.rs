@@ -14,7 +14,9 @@ pub(crate) const NOWHERE: u32 = u32::MAX;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Authorization {
     pub(crate) id: AuthorizationId,
-    /// The payer: an account of the slot, or the slot's suspense account.
+    /// The payer as it was named: keys of later verbs belong to it.
+    pub(crate) payer: AccountId,
+    /// Where the hold stands: the payer's account, or the slot's suspense account.
     pub(crate) account: AccountId,
     /// The only payee; zero: any.
     pub(crate) payee: u128,
@@ -91,6 +93,7 @@ mod tests {
         let slot = SlotIndex::new(1).expect("below 1,024");
         let mut a = Authorization {
             id: AuthorizationId::new(Time(1), slot, 1),
+            payer: AccountId(1),
             account: AccountId(1),
             payee: 0,
             authorized: 999,

@@ -221,6 +221,7 @@ impl Slot {
         self.id_counter = e.authorization.counter();
         self.insert_authorization(Authorization {
             id: e.authorization,
+            payer: e.head.account,
             account: owner,
             payee: e.head.rare.as_ref().map_or(0, |rare| rare.payee),
             authorized: e.amount.get(),

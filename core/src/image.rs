@@ -74,6 +74,7 @@ struct AccountImage {
 #[derive(Archive, Serialize, Deserialize)]
 struct AuthorizationImage {
     id: AuthorizationId,
+    payer: AccountId,
     account: AccountId,
     payee: u128,
     authorized: u128,
@@ -151,6 +152,7 @@ impl Slot {
         };
         AuthorizationImage {
             id: a.id,
+            payer: a.payer,
             account: a.account,
             payee: a.payee,
             authorized: a.authorized,
@@ -258,6 +260,7 @@ fn restore_authorization(slot: &mut Slot, a: AuthorizationImage) -> Result<(), I
     }
     let position = slot.insert_authorization(Authorization {
         id: a.id,
+        payer: a.payer,
         account: a.account,
         payee: a.payee,
         authorized: a.authorized,

@@ -343,7 +343,7 @@ impl Slot {
         let captures: Vec<_> = self.captures_of(a).map(capture_view).collect();
         Some(AuthorizationView {
             authorization: a.id,
-            account: a.account,
+            account: a.payer,
             payee: (a.payee != 0).then_some(AccountId(a.payee)),
             state: a.state,
             authorized: a.authorized,

@@ -57,12 +57,10 @@ impl<'a> Case<'a> {
         self.movement(movement, OwnerSide { account: owner, outcome: Outcome::AdviceAccepted, flags })
     }
 
-    /// The authorization that the advice names, when it is this account's (or stands on its slot's suspense account) in the
-    /// advice's ledger.
+    /// The authorization that the advice names, when it is this account's, in the advice's ledger.
     fn matched(&self, c: &Advise, named: Option<AuthorizationId>) -> Result<Option<&'a Authorization>, Decision> {
         let found = named.and_then(|id| self.slot.visible_authorization(id.0, self.scene.now));
-        let suspense = AccountId::suspense_of(self.slot.index(), c.ledger);
-        let Some(a) = found.filter(|a| a.account == self.account || a.account == suspense) else { return Ok(None) };
+        let Some(a) = found.filter(|a| a.payer == self.account) else { return Ok(None) };
         let ledger = self.slot.find_account(a.account).map(|account| account.ledger);
         if ledger != Some(c.ledger) {
             return Ok(None);

@@ -13,7 +13,7 @@ use crate::slot::Slot;
 impl Case<'_> {
     pub(super) fn capture(&self, c: &command::Capture) -> Verdict {
         let a = self.free_authorization(c.authorization)?;
-        if c.payee == a.account {
+        if c.payee == a.payer {
             return Err(leave(Reply::bare(Outcome::Malformed)));
         }
         self.require_open(a, c.amount)?;
@@ -21,7 +21,7 @@ impl Case<'_> {
         self.require(a.captures < CAPTURES_MAX, Outcome::CountLimit, c.amount, a.id.0)?;
         self.require(c.amount.get() <= a.capturable(), Outcome::AboveHold, c.amount, a.id.0)?;
         self.require_authorization_room()?;
-        let account = self.existing_account()?;
+        let account = self.account_of(a)?;
         let hold = a.taken_from_hold(c.amount);
         let excess = c.amount.get() - hold.get();
         let is_overdrawn = excess > 0 && self.overdraws(a.account, excess);
@@ -41,7 +41,7 @@ impl Case<'_> {
         let window_ends = capture.at.plus_ms(self.slot.windows.refund_ms);
         self.require(self.scene.now < window_ends, Outcome::RefundWindowPassed, c.amount, target)?;
         self.require(c.amount.get() <= capture.amount - capture.refunded, Outcome::AboveCaptured, c.amount, target)?;
-        let account = self.existing_account()?;
+        let account = self.account_of(a)?;
         self.require(account.status != Status::Frozen, Outcome::AccountFrozen, c.amount, target)?;
         self.require(account.takes_credit(c.amount), Outcome::InvalidAmount, c.amount, target)?;
         let movement = Movement {

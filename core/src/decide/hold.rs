@@ -73,7 +73,7 @@ impl<'a> Case<'a> {
     pub(super) fn increment(&self, c: &Increment) -> Verdict {
         let a = self.free_authorization(c.authorization)?;
         self.require_open(a, c.amount)?;
-        let account = self.existing_account()?;
+        let account = self.account_of(a)?;
         let bucket = self.scene.bucket(account.ledger);
         if !c.amount.is_zero() {
             self.require_debitable(account, c.amount, a.id.0)?;
@@ -85,7 +85,7 @@ impl<'a> Case<'a> {
         }
         let extended = c.lifetime_ms.map_or(Time(0), |_| self.scene.expiry(account.ledger, c.lifetime_ms));
         Ok(Body::Incremented(Incremented {
-            head: self.head(Outcome::Approved, Flags::NONE, Rare::default()),
+            head: self.head_of(a, Outcome::Approved),
             authorization: a.id,
             amount: c.amount,
             expires: a.expires.max(extended),
@@ -112,11 +112,8 @@ impl<'a> Case<'a> {
         undo: Undo,
         outcome: Outcome,
     ) -> Body {
-        let suspense = Flags::SUSPENSE.when(a.account != self.account);
-        let ledger = a.account.suspense().map_or(0, |(_, ledger)| ledger.bits());
-        let rare = Rare { ledger: if suspense == Flags::NONE { 0 } else { ledger }, ..Rare::default() };
         Body::Released(Released {
-            head: self.head_on(a.account, outcome, suspense, rare),
+            head: self.head_of(a, outcome),
             authorization: a.id,
             amount,
             original: undo.original,

@@ -20,6 +20,7 @@ pub(crate) use movement::{answer, end, open_message, refuse_for_system_error};
 
 use crate::account::Account;
 use crate::amount::{Amount, Ledger};
+use crate::authorization::Authorization;
 use crate::command::Command;
 use crate::event::{Body, Head, Noted, Rare};
 use crate::ids::{AccountId, AuthorizationId, Seq, SlotIndex, SlotSeed, TransferId, Version};
@@ -174,7 +175,7 @@ impl<'a> Case<'a> {
         key: Key,
     ) -> Result<Self, Decision> {
         match slot.visible_authorization(id.0, scene.now) {
-            Some(authorization) => Self::new(scene, slot, command, authorization.account, key),
+            Some(authorization) => Self::new(scene, slot, command, authorization.payer, key),
             None => Err(leave(Reply::bare(Outcome::OriginalNotFound))),
         }
     }
@@ -202,6 +203,19 @@ impl<'a> Case<'a> {
     /// The account that the key is scoped to, or the reply that there is none.
     pub(crate) fn existing_account(&self) -> Result<&'a Account, Decision> {
         self.slot.find_account(self.account).ok_or(leave(Reply::bare(Outcome::AccountNotFound)))
+    }
+
+    /// The account that an authorization's hold stands on.
+    pub(crate) fn account_of(&self, a: &Authorization) -> Result<&'a Account, Decision> {
+        self.slot.find_account(a.account).ok_or(leave(Reply::bare(Outcome::AccountNotFound)))
+    }
+
+    /// The owner's leg where an authorization's hold stands.
+    pub(crate) fn head_of(&self, a: &Authorization, outcome: Outcome) -> Head {
+        let ledger = a.account.suspense().map_or(0, |(_, ledger)| ledger.bits());
+        let is_suspense = a.account != a.payer;
+        let rare = Rare { ledger: if is_suspense { ledger } else { 0 }, ..Rare::default() };
+        self.head_on(a.account, outcome, Flags::SUSPENSE.when(is_suspense), rare)
     }
 
     /// A guard: refuses with an event.
