@@ -233,13 +233,11 @@ fn a_damaged_checkpoint_is_refused_and_the_one_before_serves() {
 }
 
 #[test]
-fn a_dead_reader_never_hands_out_wrong_bytes() {
+fn a_reader_of_a_damaged_segment_never_hands_out_wrong_bytes() {
     let device = whole();
     for path in files(&device).into_iter().filter(|path| path.ends_with(".segment")) {
         let bytes = device.contents(&path).unwrap();
         for at in (0..bytes.len()).step_by(1021).filter(|at| !is_dead(&device, &path, *at)) {
-            let recovered = recover_of(&copy(&device)).unwrap();
-            drop(recovered);
             // Damage that comes after the scan: the reader meets it first.
             let image = copy(&device);
             let dir = directory(&image);
