@@ -211,7 +211,7 @@ impl Slot {
     // --- windows ---
 
     pub(crate) fn is_authorization_visible(&self, a: &Authorization, at: Time) -> bool {
-        a.is_open() || a.exchange != 0 || at < a.closed_at.plus_ms(self.windows.refund_ms)
+        a.is_open() || a.exchange != 0 || at <= a.closed_at.plus_ms(self.windows.refund_ms)
     }
     fn key_age(&self, r: &KeyRecord, at: Time) -> Age {
         if at < self.windows.key_end(r.key.kind, r.received, r.key.own_time()) {
@@ -272,7 +272,7 @@ impl Slot {
         self.orphan_keys = self.orphan_keys.saturating_sub(orphans_gone);
         for _ in 0..most {
             let Some((closed_at, position)) = self.closed.front().copied() else { return };
-            if at < closed_at.plus_ms(self.windows.refund_ms) {
+            if at <= closed_at.plus_ms(self.windows.refund_ms) {
                 return;
             }
             self.closed.pop_front();

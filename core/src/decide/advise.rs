@@ -49,9 +49,11 @@ impl<'a> Case<'a> {
         };
         self.require_authorization_room()?;
         let hold = if a.is_open() { a.taken_from_hold(c.amount) } else { Amount::ZERO };
-        let excess = c.amount.get() - hold.get();
         let owner = self.forced_owner(a.account, c.ledger);
-        let is_overdrawn = excess > 0 && self.overdraws(owner, excess);
+        // The rest of the hold is released with it; a closed one holds nothing.
+        let available = self.slot.find_account(owner).and_then(|account| account.balances().available);
+        let is_overdrawn =
+            available.is_some_and(|sum| sum.saturating_add_unsigned(a.hold) < c.amount.get().cast_signed());
         let flags = Flags::UNMATCHED.when(!a.is_open()).with(Flags::OVERDRAWN.when(is_overdrawn));
         let movement = Movement { authorization: a.id.0, hold, is_final: true, ..plain };
         self.movement(movement, OwnerSide { account: owner, outcome: Outcome::AdviceAccepted, flags })

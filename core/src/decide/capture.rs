@@ -39,7 +39,7 @@ impl Case<'_> {
     fn refund(&self, c: &Refund, a: &Authorization, capture: &Captured) -> Verdict {
         let target = capture.id.0;
         let window_ends = capture.at.plus_ms(self.slot.windows.refund_ms);
-        self.require(self.scene.now < window_ends, Outcome::RefundWindowPassed, c.amount, target)?;
+        self.require(self.scene.now <= window_ends, Outcome::RefundWindowPassed, c.amount, target)?;
         self.require(c.amount.get() <= capture.amount - capture.refunded, Outcome::AboveCaptured, c.amount, target)?;
         let account = self.account_of(a)?;
         self.require(account.status != Status::Frozen, Outcome::AccountFrozen, c.amount, target)?;
@@ -65,7 +65,7 @@ pub(super) fn refund(scene: Scene<'_>, slot: &Slot, command: &Command, c: &Refun
     };
     let Some(a) = authorization else {
         // What was forgotten is past its window; an id says when it was made.
-        let has_passed = made.plus_ms(slot.windows.refund_ms) <= scene.now;
+        let has_passed = made.plus_ms(slot.windows.refund_ms) < scene.now;
         let outcome = if has_passed { Outcome::RefundWindowPassed } else { Outcome::OriginalNotFound };
         return Err(leave(Reply::bare(outcome)));
     };

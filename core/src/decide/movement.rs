@@ -92,7 +92,8 @@ fn counter_side(
     if purpose.is_forced() {
         return Ok(if slot.takes_forced(account, ledger) {
             let is_overdrawn = !purpose.is_push() && overdraws(slot, account, amount.get());
-            CounterSide { account, flags: Flags::OVERDRAWN.when(is_overdrawn) }
+            let suspense = Flags::COUNTER_SUSPENSE.when(account.suspense().is_some());
+            CounterSide { account, flags: Flags::OVERDRAWN.when(is_overdrawn).with(suspense) }
         } else {
             CounterSide { account: AccountId::suspense_of(slot.index(), ledger), flags: Flags::COUNTER_SUSPENSE }
         });
