@@ -1,0 +1,140 @@
+//! The actix side of a partition: one actor on its own arbiter, and nothing else there.
+//!
+//! Owns the crank that turns [`Step`]: wake-ups, the timer, the end. Refuses to know what a step does. The mailbox
+//! carries wake-ups only (`try_send`, one in flight). A panic in a step, or an event that does not follow, poisons the
+//! engine; the actor stays and answers.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext as _, Addr, AsyncContext as _, Context, Handler, Message};
+
+use crate::error::PoisonCause;
+use crate::shared::{Shared, Stage, panic_message};
+use crate::step::{Moment, Progress, Step};
+
+/// Between two looks at deadlines, expiries and engine time.
+const TICK: Duration = Duration::from_millis(5);
+/// Turns before the arbiter may look at its timers.
+const TURNS_MAX: usize = 64;
+
+/// There is work.
+pub(crate) struct Wake;
+
+impl Message for Wake {
+    type Result = ();
+}
+
+pub(crate) type PartitionAddress = Addr<PartitionActor>;
+
+/// One partition's actor.
+pub(crate) struct PartitionActor {
+    index: usize,
+    shared: Arc<Shared>,
+    step: Step,
+    ticked_ms: u64,
+}
+
+impl PartitionActor {
+    pub(crate) fn new(index: usize, shared: Arc<Shared>, step: Step) -> Self {
+        Self { index, shared, step, ticked_ms: 0 }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: self.shared.clock.now(), monotonic_ms: self.shared.clock.monotonic_ms() }
+    }
+
+    /// Works until there is nothing to do, or the others on this thread (timers) must have their turn.
+    fn run(&mut self, context: &mut Context<Self>) {
+        if self.shared.stage() == Stage::Ended {
+            return self.end(context);
+        }
+        self.answer_one();
+        if self.shared.poison.is_set() {
+            return self.guarded("abandon", |this| this.step.abandon(&this.shared));
+        }
+        for _ in 0..TURNS_MAX {
+            match self.turn() {
+                Some(Progress::Made) => {}
+                Some(Progress::Idle | Progress::PutOff) => return self.step.release(&self.shared),
+                None => return self.guarded("abandon", |this| this.step.abandon(&this.shared)),
+            }
+            if self.shared.clock.monotonic_ms() >= self.ticked_ms + 4 * 5 {
+                self.tick();
+            }
+        }
+        self.shared.lanes[self.index].waker.wake(); // there may be more
+    }
+
+    /// One turn; `None`: the engine is poisoned now.
+    fn turn(&mut self) -> Option<Progress> {
+        let at = self.moment();
+        let turned = catch_unwind(AssertUnwindSafe(|| self.step.turn(&self.shared, at)));
+        let cause = match turned {
+            Ok(Ok(progress)) => return (!self.shared.poison.is_set()).then_some(progress),
+            Ok(Err(evolve)) => PoisonCause::Evolve(evolve),
+            Err(panic) => self.panicked(&*panic),
+        };
+        self.shared.poison(cause);
+        None
+    }
+
+    fn panicked(&self, panic: &(dyn std::any::Any + Send)) -> PoisonCause {
+        PoisonCause::Panicked { thread: format!("partition {}", self.index), message: panic_message(panic) }
+    }
+
+    fn guarded(&mut self, what: &str, work: impl FnOnce(&mut Self)) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(self))) {
+            let thread = format!("partition {} ({what})", self.index);
+            self.shared.poison(PoisonCause::Panicked { thread, message: panic_message(&*panic) });
+        }
+    }
+
+    fn tick(&mut self) {
+        let at = self.moment();
+        self.ticked_ms = at.monotonic_ms;
+        self.guarded("tick", |this| this.step.tick(&this.shared, at));
+    }
+
+    /// Answers one question, so that copies of many slots leave room for turns between them.
+    fn answer_one(&mut self) {
+        let lane = &self.shared.lanes[self.index];
+        let Some(look) = lane.asks.pop() else { return };
+        if !lane.asks.is_empty() {
+            lane.waker.wake();
+        }
+        let as_of = self.shared.last_seq();
+        self.guarded("ask", |this| look(this.step.partition(), as_of));
+    }
+
+    fn end(&mut self, context: &mut Context<Self>) {
+        self.shared.lanes[self.index].closed.store(true, Ordering::SeqCst);
+        self.guarded("end", |this| this.step.abandon(&this.shared));
+        context.stop();
+    }
+}
+
+impl Actor for PartitionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        context.run_interval(TICK, |this, context| {
+            if !this.shared.poison.is_set() {
+                this.tick();
+            }
+            this.run(context);
+        });
+        self.shared.lanes[self.index].waker.connect(actix::AsyncContext::address(context));
+    }
+}
+
+impl Handler<Wake> for PartitionActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, context: &mut Self::Context) {
+        self.shared.lanes[self.index].waker.disarm();
+        self.run(context);
+    }
+}

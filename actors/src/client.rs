@@ -1,0 +1,139 @@
+//! The client: submission and completion rings for hot loops.
+//!
+//! Owns the completion ring and its bound; refuses to know what the replies mean. What is in flight and not yet polled
+//! never exceeds the ring, so completing never waits for a client (BND-1). No allocation per command.
+//!
+//! ```text
+//!  submit --> partition's inbox ... partition --> completion ring --> poll
+//!  in flight = submitted - polled <= capacity
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::time::{Duration, Instant};
+
+use crossbeam::queue::ArrayQueue;
+use crossbeam::sync::{Parker, Unparker};
+use tp_core::command::Command;
+use tp_core::reply::Reply;
+
+use crate::error::Busy;
+use crate::inbound::{Inbound, ReplyTo};
+use crate::shared::Shared;
+
+/// The completing side of a client's ring.
+pub(crate) struct Completions {
+    ring: ArrayQueue<(u64, Reply)>,
+    is_waiting: AtomicBool,
+    unparker: Unparker,
+}
+
+impl Completions {
+    pub(crate) fn complete(&self, tag: u64, reply: Reply) {
+        let pushed = self.ring.push((tag, reply));
+        debug_assert!(pushed.is_ok(), "in flight is bounded by the ring");
+    }
+
+    /// After pushes. The fence orders the pushes before the look at `is_waiting`; the client's fence orders its
+    /// `is_waiting` before its look at the ring: one of the two sees the other.
+    pub(crate) fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.is_waiting.load(Ordering::Relaxed) {
+            self.unparker.unpark();
+        }
+    }
+}
+
+/// A submission and a completion ring with one owner. It may be sent to another thread.
+///
+/// Dropping it drops the replies that it did not poll; the commands are executed all the same.
+pub struct Client {
+    shared: Arc<Shared>,
+    completions: Arc<Completions>,
+    parker: Parker,
+    in_flight: usize,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("in_flight", &self.in_flight).field("capacity", &self.capacity()).finish()
+    }
+}
+
+impl Client {
+    pub(crate) fn new(shared: Arc<Shared>, capacity: usize) -> Self {
+        let parker = Parker::new();
+        let completions = Completions {
+            ring: ArrayQueue::new(capacity.clamp(1, 1 << 24)),
+            is_waiting: AtomicBool::new(false),
+            unparker: parker.unparker().clone(),
+        };
+        Self { shared, completions: Arc::new(completions), parker, in_flight: 0 }
+    }
+
+    /// Submits a command with the default deadline. `tag` comes back with its reply; it need not be unique.
+    ///
+    /// # Errors
+    /// [`Busy`]: `capacity` commands are in flight or not polled, or the partition's inbox is full. Nothing was taken.
+    pub fn submit(&mut self, tag: u64, command: &Command) -> Result<(), Busy> {
+        self.submit_with_deadline(tag, command, self.shared.deadline_ms_default)
+    }
+
+    /// As [`Client::submit`]; the command is answered within about `deadline_ms` milliseconds from now.
+    ///
+    /// # Errors
+    /// As [`Client::submit`].
+    pub fn submit_with_deadline(&mut self, tag: u64, command: &Command, deadline_ms: u64) -> Result<(), Busy> {
+        if self.in_flight >= self.completions.ring.capacity() {
+            return Err(Busy);
+        }
+        let reply_to = ReplyTo::Client { completions: Arc::clone(&self.completions), tag };
+        let deadline_ms = self.shared.clock.monotonic_ms().saturating_add(deadline_ms);
+        self.shared.submit(Inbound { command: command.clone(), deadline_ms, reply_to }).map_err(|_| Busy)?;
+        self.in_flight += 1;
+        Ok(())
+    }
+
+    /// Hands over the replies that are there and returns how many. Never blocks.
+    pub fn poll(&mut self, mut each: impl FnMut(u64, Reply)) -> usize {
+        let mut polled = 0;
+        while let Some((tag, reply)) = self.completions.ring.pop() {
+            self.in_flight -= 1;
+            polled += 1;
+            each(tag, reply);
+        }
+        polled
+    }
+
+    /// Waits until a reply is there to be polled, at most so long; `false`: there is none. Returns at once when nothing
+    /// is in flight.
+    pub fn wait(&mut self, timeout: Duration) -> bool {
+        let has_some = |client: &Self| !client.completions.ring.is_empty();
+        if has_some(self) || self.in_flight == 0 {
+            return has_some(self);
+        }
+        let until = Instant::now().checked_add(timeout);
+        self.completions.is_waiting.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        while !has_some(self) {
+            match until {
+                None => self.parker.park(),
+                Some(until) if Instant::now() >= until => break,
+                Some(until) => self.parker.park_deadline(until),
+            }
+        }
+        self.completions.is_waiting.store(false, Ordering::Relaxed);
+        has_some(self)
+    }
+
+    /// Submitted and not yet polled.
+    pub const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// The most that can be in flight.
+    pub fn capacity(&self) -> usize {
+        self.completions.ring.capacity()
+    }
+}

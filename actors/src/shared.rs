@@ -1,0 +1,210 @@
+//! What all threads of one engine share.
+//!
+//! Owns the sequence counter, the durable watch, the stage, the poison and the partitions' queues; refuses to decide
+//! anything. POI-1: a poison is set once and never taken back.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+
+use crossbeam::utils::CachePadded;
+use parking_lot::Mutex;
+use tp_core::command::Command;
+use tp_core::ids::{Seq, SlotIndex, SlotSeed};
+use tp_core::outcome::Outcome;
+use tp_core::rules::Windows;
+use tp_core::turn::Admission;
+
+use crate::clock::EngineClock;
+use crate::config::Bounds;
+use crate::error::PoisonCause;
+use crate::inbound::Inbound;
+use crate::lane::{Lane, count};
+use crate::status::{CatalogueStatus, CheckpointStatus, WriterStatus};
+use crate::wake::{Durable, WriterWaker};
+
+/// How far the engine's life has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    /// Takes commands.
+    Serving = 0,
+    /// Takes none, finishes what is open.
+    Stopping = 1,
+    /// Ends now.
+    Ended = 2,
+}
+
+/// Why the engine stopped acknowledging.
+#[derive(Default)]
+pub(crate) struct Poison {
+    cause: OnceLock<PoisonCause>,
+}
+
+impl Poison {
+    pub(crate) fn is_set(&self) -> bool {
+        self.cause.get().is_some()
+    }
+
+    pub(crate) fn cause(&self) -> Option<PoisonCause> {
+        self.cause.get().cloned()
+    }
+}
+
+/// What all threads of one engine share.
+pub(crate) struct Shared {
+    pub(crate) seed: SlotSeed,
+    pub(crate) windows: Windows,
+    pub(crate) bounds: Bounds,
+    pub(crate) deadline_ms_default: u64,
+    pub(crate) lanes: Box<[Lane]>,
+    pub(crate) clock: EngineClock,
+    /// The next sequence number to be given out.
+    pub(crate) next_seq: CachePadded<AtomicU64>,
+    /// Blocks decided and not yet durable.
+    pub(crate) in_flight_blocks: CachePadded<AtomicU64>,
+    /// The latest time of any event.
+    pub(crate) event_time_max: AtomicU64,
+    pub(crate) durable: Durable,
+    pub(crate) has_room: AtomicBool,
+    stage: AtomicU8,
+    pub(crate) poison: Poison,
+    pub(crate) writer: WriterWaker,
+    pub(crate) writer_status: Mutex<WriterStatus>,
+    pub(crate) checkpoint_status: Mutex<CheckpointStatus>,
+    pub(crate) catalogue_status: Mutex<CatalogueStatus>,
+}
+
+/// What a new [`Shared`] starts from.
+pub(crate) struct Start {
+    pub(crate) seed: SlotSeed,
+    pub(crate) windows: Windows,
+    pub(crate) bounds: Bounds,
+    pub(crate) deadline_ms_default: u64,
+    pub(crate) inbox_commands: usize,
+    pub(crate) partitions: usize,
+    pub(crate) clock: EngineClock,
+    pub(crate) last_seq: u64,
+    pub(crate) event_time_max: u64,
+    pub(crate) has_room: bool,
+    pub(crate) writer: WriterWaker,
+}
+
+impl Shared {
+    pub(crate) fn new(start: Start) -> Self {
+        // Opens and answers of all exchanges that can be open between two partitions, and as many notes again.
+        let peer_messages = 4 * start.bounds.exchanges as usize + 256;
+        let lane = |_| Lane::new(start.partitions, start.inbox_commands, peer_messages);
+        let durable = crate::wake::DurablePoint { seq: start.last_seq, time_max: start.event_time_max };
+        Self {
+            seed: start.seed,
+            windows: start.windows,
+            bounds: start.bounds,
+            deadline_ms_default: start.deadline_ms_default,
+            lanes: (0..start.partitions).map(lane).collect(),
+            clock: start.clock,
+            next_seq: CachePadded::new(AtomicU64::new(start.last_seq + 1)),
+            in_flight_blocks: CachePadded::new(AtomicU64::new(0)),
+            event_time_max: AtomicU64::new(start.event_time_max),
+            durable: Durable::new(durable),
+            has_room: AtomicBool::new(start.has_room),
+            stage: AtomicU8::new(Stage::Serving as u8),
+            poison: Poison::default(),
+            writer: start.writer,
+            writer_status: Mutex::new(WriterStatus { has_room: start.has_room, ..WriterStatus::default() }),
+            checkpoint_status: Mutex::new(CheckpointStatus::default()),
+            catalogue_status: Mutex::new(CatalogueStatus::default()),
+        }
+    }
+
+    /// The partition that owns a slot.
+    pub(crate) fn partition_of(&self, slot: SlotIndex) -> usize {
+        slot.index() % self.lanes.len()
+    }
+
+    fn route(&self, command: &Command) -> usize {
+        match (command.slot(&self.seed), command) {
+            (Some(slot), _) => self.partition_of(slot),
+            (None, Command::Record(record)) => record.stream as usize % self.lanes.len(),
+            (None, _) => 0,
+        }
+    }
+
+    /// Puts a command into its partition's inbox.
+    ///
+    /// A partition that has ended sets `closed`, then empties its inbox. Whoever pushes after that sees `closed` and
+    /// empties it too: no command stays behind unanswered.
+    pub(crate) fn submit(&self, inbound: Inbound) -> Result<(), Inbound> {
+        let lane = &self.lanes[self.route(&inbound.command)];
+        if let Err(inbound) = lane.inbox.push(inbound) {
+            lane.counters.busy.fetch_add(1, Ordering::Relaxed);
+            return Err(inbound);
+        }
+        if lane.closed.load(Ordering::SeqCst) {
+            self.answer_leftovers(lane);
+        } else {
+            lane.waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Answers what is in the inbox of a partition that has ended.
+    pub(crate) fn answer_leftovers(&self, lane: &Lane) {
+        let outcome = if self.poison.is_set() { Outcome::SystemError } else { Outcome::Stopping };
+        while let Some(inbound) = lane.inbox.pop() {
+            inbound.reply_to.answer(outcome);
+        }
+    }
+
+    pub(crate) fn last_seq(&self) -> Seq {
+        Seq(self.next_seq.load(Ordering::SeqCst) - 1)
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::SeqCst) {
+            0 => Stage::Serving,
+            1 => Stage::Stopping,
+            _ => Stage::Ended,
+        }
+    }
+
+    /// Goes to a later stage; an earlier one changes nothing.
+    pub(crate) fn enter(&self, stage: Stage) {
+        self.stage.fetch_max(stage as u8, Ordering::SeqCst);
+        self.wake_all();
+    }
+
+    pub(crate) fn admission(&self) -> Admission {
+        if self.stage() >= Stage::Stopping {
+            Admission::Stopping
+        } else if self.has_room.load(Ordering::Acquire) {
+            Admission::Open
+        } else {
+            Admission::NoSpace
+        }
+    }
+
+    /// Stops all acknowledging, with the first cause.
+    pub(crate) fn poison(&self, cause: PoisonCause) {
+        let _ = self.poison.cause.set(cause); // the first cause stays
+        self.wake_all();
+    }
+
+    pub(crate) fn wake_all(&self) {
+        for lane in &self.lanes {
+            lane.waker.wake();
+        }
+        self.writer.wake();
+        self.durable.nudge();
+    }
+
+    /// Counts a put-off turn.
+    pub(crate) fn count_put_off(lane: &Lane) {
+        count(&lane.counters.turns_put_off, 1);
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}

@@ -1,0 +1,193 @@
+//! What every actor shows of itself: queue depths, turn sizes, progress, alarms.
+//!
+//! Owns plain data copied at one moment; refuses to interpret it. Numbers of different actors are read one after the
+//! other and need not fit each other exactly.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tp_core::amount::Ledger;
+use tp_core::ids::Seq;
+use tp_core::invariants::Totals;
+use tp_core::partition::PartitionStats;
+use tp_core::time::Time;
+
+use crate::error::PoisonCause;
+use crate::lane::Lane;
+
+/// The whole engine at about one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EngineStatus {
+    /// Engine time.
+    pub now: Time,
+    /// The last sequence number given out.
+    pub last_seq: Seq,
+    /// The last one that is durable.
+    pub durable_seq: Seq,
+    /// Events decided and not yet durable.
+    pub durable_lag_events: u64,
+    /// Why the engine stopped acknowledging, if it did.
+    pub poison: Option<PoisonCause>,
+    /// Each partition, in order.
+    pub partitions: Vec<PartitionStatus>,
+    /// The journal writer.
+    pub writer: WriterStatus,
+    /// The checkpointer.
+    pub checkpoint: CheckpointStatus,
+    /// The catalogue.
+    pub catalogue: CatalogueStatus,
+    /// The clock.
+    pub clock: ClockStatus,
+}
+
+/// One partition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct PartitionStatus {
+    /// Commands in its inbox.
+    pub inbox_commands: u64,
+    /// Messages of peers not yet taken.
+    pub peer_messages: u64,
+    /// Batches not yet taken by the writer.
+    pub ring_batches: u64,
+    /// Replies that wait for their events to be durable.
+    pub replies_held: u64,
+    /// Turns so far.
+    pub turns: u64,
+    /// Commands taken so far.
+    pub commands: u64,
+    /// Events made so far.
+    pub events: u64,
+    /// Events of the largest turn.
+    pub turn_events_max: u64,
+    /// Turns put off because too much was in flight.
+    pub turns_put_off: u64,
+    /// Submissions answered `busy` because the inbox was full.
+    pub busy: u64,
+    /// Commands that passed their deadline undecided in the inbox.
+    pub deadlines_passed: u64,
+    /// Accounts, holds, keys, exchanges, as of the last timer tick.
+    pub state: PartitionStats,
+}
+
+impl PartitionStatus {
+    pub(crate) fn of(lane: &Lane, state: PartitionStats) -> Self {
+        let shown = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counters = &lane.counters;
+        Self {
+            inbox_commands: lane.inbox.len() as u64,
+            peer_messages: lane.peers.iter().map(|queue| queue.len() as u64).sum(),
+            ring_batches: lane.ring.len() as u64,
+            replies_held: shown(&counters.replies_held),
+            turns: shown(&counters.turns),
+            commands: shown(&counters.commands),
+            events: shown(&counters.events),
+            turn_events_max: shown(&counters.turn_events_max),
+            turns_put_off: shown(&counters.turns_put_off),
+            busy: shown(&counters.busy),
+            deadlines_passed: shown(&counters.deadlines_passed),
+            state,
+        }
+    }
+}
+
+/// The journal writer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct WriterStatus {
+    /// Frames with events so far.
+    pub frames: u64,
+    /// Events so far.
+    pub events: u64,
+    /// Bytes of events so far, before frames.
+    pub event_bytes: u64,
+    /// Events of the largest frame.
+    pub frame_events_max: u64,
+    /// Longest append with its sync, µs.
+    pub append_us_max: u64,
+    /// Seal frames so far.
+    pub seals: u64,
+    /// Bytes of the journal in use.
+    pub journal_bytes: u64,
+    /// Whether there is room for all that may be in flight; `false`: commands are answered `no_space`.
+    pub has_room: bool,
+    /// Attempts to get a spare segment that failed so far.
+    pub room_failures: u64,
+}
+
+/// The checkpointer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct CheckpointStatus {
+    /// The newest generation taken by this engine; 0: none yet.
+    pub generation: u64,
+    /// The sequence number that replay would start behind.
+    pub as_of: Seq,
+    /// When it was taken, engine time.
+    pub time: Option<Time>,
+    /// Attempts that failed.
+    pub failures: u64,
+    /// Whether one is being taken.
+    pub is_running: bool,
+}
+
+/// The catalogue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct CatalogueStatus {
+    /// The last sequence number in it.
+    pub seq: Seq,
+    /// Durable events that it does not have yet.
+    pub lag_events: u64,
+    /// How often it was thrown away and made again.
+    pub rebuilds: u64,
+    /// Whether it is catching up after one.
+    pub is_stale: bool,
+}
+
+/// The clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct ClockStatus {
+    /// Wall clock minus engine time, ms. Zero for a given clock.
+    pub difference_ms: i64,
+    /// Whether it is more than the steering is meant for (1 s).
+    pub is_alarming: bool,
+}
+
+/// The totals of one ledger over all accounts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LedgerTotals {
+    /// Which.
+    pub ledger: Ledger,
+    /// Sum of all debits, minor units.
+    pub debits: u128,
+    /// Sum of all credits, minor units.
+    pub credits: u128,
+    /// Money of open exchanges that has left one account and not reached the other: debits minus credits.
+    pub in_transit: i128,
+    /// Sum of all open holds, minor units.
+    pub held: u128,
+}
+
+impl LedgerTotals {
+    /// LED-1: what was debited was credited or is in transit.
+    pub fn is_balanced(&self) -> bool {
+        let Self { debits, credits, held, in_transit, .. } = *self;
+        Totals { debits, credits, held, in_transit }.is_balanced()
+    }
+
+    /// Of the sums of all slots.
+    pub(crate) fn of(sums: impl IntoIterator<Item = (Ledger, Totals)>) -> Vec<Self> {
+        let mut all: BTreeMap<Ledger, Totals> = BTreeMap::new();
+        for (ledger, totals) in sums {
+            all.entry(ledger).or_default().add(&totals);
+        }
+        let totals_of = |(ledger, t): (Ledger, Totals)| {
+            let Totals { debits, credits, held, in_transit } = t;
+            Self { ledger, debits, credits, in_transit, held }
+        };
+        all.into_iter().map(totals_of).collect()
+    }
+}

@@ -1,0 +1,370 @@
+//! A partition's step: one turn from queues to ring, and the timer's work. No threads in here.
+//!
+//! Owns the order of a turn (J1): room first, then peers' messages, then commands; events are numbered, encoded and in
+//! the writer's ring before any message leaves; replies wait until what they reveal is durable (J2). Refuses to know
+//! what is decided and how bytes reach the disk. Between the drawing of numbers and the ring nothing blocks.
+//!
+//! ```text
+//!  room? -> messages, commands -> Partition::turn -> numbers -> stamp -> encode -> ring -> messages -> held replies
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use tp_core::codec::{self, EventBytes};
+use tp_core::command::Command;
+use tp_core::ids::Seq;
+use tp_core::outcome::Outcome;
+use tp_core::partition::Partition;
+use tp_core::reply::Reply;
+use tp_core::EvolveError;
+use tp_core::time::Time;
+use tp_core::turn::{Admission, Message, Output, Submission, Turn};
+
+use crate::config::BLOCK_BYTES;
+use crate::inbound::{Inbound, ReplyTo, Tickets, Touched};
+use crate::lane::{Batch, Lane, count};
+use crate::release::Held;
+use crate::shared::Shared;
+
+/// Milliseconds without a turn after which a partition tells its peers what they may forget.
+const IDLE_MS: u64 = 1_000;
+
+/// The moment of a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Moment {
+    /// Engine time.
+    pub(crate) now: Time,
+    /// The clock of deadlines, ms.
+    pub(crate) monotonic_ms: u64,
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Progress {
+    /// Something was taken or made: look again.
+    Made,
+    /// There was nothing to do.
+    Idle,
+    /// Too much is in flight: wait for the writer.
+    PutOff,
+}
+
+/// One partition's side of the engine.
+pub(crate) struct Step {
+    index: usize,
+    partition: Partition,
+    tickets: Tickets,
+    held: Held,
+    out: Output,
+    touched: Touched,
+    /// Messages that found their queue full, by receiver, in order.
+    outbox: Vec<VecDeque<Message>>,
+    /// Commands taken out of the inbox to look at their deadlines while no turn could start.
+    staged: VecDeque<Inbound>,
+    expired: Vec<ReplyTo>,
+    woken: Vec<bool>,
+    /// Which peer's queue comes first.
+    rotation: usize,
+    last_turn_ms: u64,
+    is_idle_told: bool,
+}
+
+impl Step {
+    pub(crate) fn new(index: usize, partitions: usize, partition: Partition) -> Self {
+        Self {
+            index,
+            partition,
+            tickets: Tickets::default(),
+            held: Held::default(),
+            out: Output::default(),
+            touched: Touched::default(),
+            outbox: (0..partitions).map(|_| VecDeque::new()).collect(),
+            staged: VecDeque::new(),
+            expired: Vec::new(),
+            woken: vec![false; partitions],
+            rotation: 0,
+            last_turn_ms: 0,
+            is_idle_told: false,
+        }
+    }
+
+    pub(crate) const fn partition(&self) -> &Partition {
+        &self.partition
+    }
+
+    /// After recovery, before anything is taken: opened exchanges are sent again.
+    pub(crate) fn resend(&mut self, shared: &Shared) {
+        self.partition.resend(&mut self.out);
+        self.send_messages(shared);
+    }
+
+    /// One turn, if there is work and room.
+    ///
+    /// # Errors
+    /// [`EvolveError`]: a bug; the engine must be poisoned.
+    pub(crate) fn turn(&mut self, shared: &Shared, at: Moment) -> Result<Progress, EvolveError> {
+        self.flush_outbox(shared);
+        let admission = shared.admission();
+        if !self.has_work(shared, at.now) {
+            return Ok(Progress::Idle);
+        }
+        if !self.has_room(shared) {
+            Shared::count_put_off(&shared.lanes[self.index]);
+            return Ok(Progress::PutOff);
+        }
+        let taken = self.decide(shared, at, admission)?;
+        let made = self.hand_over(shared);
+        let sent = self.send_messages(shared);
+        let answered = self.settle(shared);
+        self.last_turn_ms = at.monotonic_ms;
+        self.is_idle_told = false;
+        Ok(if taken + made + sent + answered > 0 { Progress::Made } else { Progress::Idle })
+    }
+
+    fn has_work(&self, shared: &Shared, now: Time) -> bool {
+        let lane = &shared.lanes[self.index];
+        !lane.inbox.is_empty()
+            || !self.staged.is_empty()
+            || lane.has_messages()
+            || self.partition.has_work(now)
+    }
+
+    /// Room for a turn's worst case: in the ring, and below what the spare segment takes (BND-1).
+    fn has_room(&self, shared: &Shared) -> bool {
+        let ring = &shared.lanes[self.index].ring;
+        !ring.is_full() && shared.in_flight_blocks.load(Ordering::Acquire) < shared.bounds.in_flight_events
+    }
+
+    /// Takes input and lets the partition decide. Returns how much was taken.
+    fn decide(&mut self, shared: &Shared, at: Moment, admission: Admission) -> Result<usize, EvolveError> {
+        let Self { index, partition, tickets, out, staged, expired, rotation, .. } = self;
+        let lane = &shared.lanes[*index];
+        let turn = Turn {
+            now: at.now,
+            monotonic_ms: at.monotonic_ms,
+            expiries_max: shared.bounds.turn_expiries,
+            admission,
+        };
+        *rotation = (*rotation + 1) % lane.peers.len();
+        let mut messages_taken = 0;
+        let mut messages = std::iter::from_fn(|| {
+            let message = (messages_taken < shared.bounds.turn_messages).then(|| next_message(lane, *rotation))??;
+            messages_taken += 1;
+            Some(message)
+        });
+        let (mut weight, mut commands_taken) = (0, 0);
+        let mut commands = std::iter::from_fn(|| {
+            if weight >= shared.bounds.turn_commands {
+                return None;
+            }
+            let inbound = next_command(lane, staged, expired, at.monotonic_ms)?;
+            weight += weight_of(&inbound.command);
+            commands_taken += 1;
+            let Inbound { command, deadline_ms, reply_to } = inbound;
+            Some(Submission { ticket: tickets.issue(reply_to), deadline_ms, command })
+        });
+        out.clear();
+        partition.turn(turn, &mut messages, &mut commands, out)?;
+        let expired = expired.len();
+        count(&lane.counters.turns, 1);
+        count(&lane.counters.commands, commands_taken as u64);
+        Ok(messages_taken + commands_taken + expired)
+    }
+
+    /// Numbers, stamps, encodes and hands the turn's events to the writer. Nothing here blocks.
+    fn hand_over(&mut self, shared: &Shared) -> usize {
+        let lane = &shared.lanes[self.index];
+        let made = self.out.events.len();
+        if made == 0 {
+            self.partition.stamp(Seq(shared.next_seq.load(Ordering::SeqCst)), &mut self.out);
+            return 0;
+        }
+        let mut bytes = lane.buffers.pop().unwrap_or_else(EventBytes::new);
+        let times = self.out.events.iter().map(|event| event.time.0);
+        let (time_min, time_max) = times.fold((u64::MAX, 0), |(low, high), time| (low.min(time), high.max(time)));
+        shared.event_time_max.fetch_max(time_max, Ordering::AcqRel);
+        let first_seq = shared.next_seq.fetch_add(made as u64, Ordering::SeqCst);
+        self.partition.stamp(Seq(first_seq), &mut self.out);
+        for event in &self.out.events {
+            codec::encode(event, &mut bytes);
+        }
+        let blocks = (made as u64).max(bytes.len() as u64 / BLOCK_BYTES + 2);
+        shared.in_flight_blocks.fetch_add(blocks, Ordering::AcqRel);
+        let count_of_events = u32::try_from(made).unwrap_or(u32::MAX);
+        let batch = Batch { first_seq, count: count_of_events, blocks, time_min, time_max, bytes };
+        let pushed = lane.ring.push(batch);
+        assert!(pushed.is_ok(), "room was tested before the turn, and this is the ring's only producer");
+        shared.writer.wake();
+        count(&lane.counters.events, made as u64);
+        lane.counters.turn_events_max.fetch_max(made as u64, Ordering::Relaxed);
+        made
+    }
+
+    /// To the peers, after the events are in the ring (J1).
+    fn send_messages(&mut self, shared: &Shared) -> usize {
+        let sent = self.out.messages.len();
+        for message in self.out.messages.drain(..) {
+            let to = shared.partition_of(message.to());
+            self.woken[to] = true;
+            let queue = &shared.lanes[to].peers[self.index];
+            if !self.outbox[to].is_empty() {
+                self.outbox[to].push_back(message);
+            } else if let Err(message) = queue.push(message) {
+                self.outbox[to].push_back(message);
+            }
+        }
+        self.wake_peers(shared);
+        sent
+    }
+
+    /// What found a full queue before. It is bounded by the partition's own open exchanges.
+    fn flush_outbox(&mut self, shared: &Shared) {
+        for (to, outbox) in self.outbox.iter_mut().enumerate() {
+            let queue = &shared.lanes[to].peers[self.index];
+            while let Some(message) = outbox.pop_front() {
+                if let Err(message) = queue.push(message) {
+                    outbox.push_front(message);
+                    break;
+                }
+                self.woken[to] = true;
+            }
+        }
+        self.wake_peers(shared);
+    }
+
+    fn wake_peers(&mut self, shared: &Shared) {
+        for (to, woken) in self.woken.iter_mut().enumerate() {
+            if std::mem::take(woken) && to != self.index {
+                shared.lanes[to].waker.wake();
+            }
+        }
+    }
+
+    /// Answers that may leave leave; the others wait. Returns how many left or began to wait.
+    fn settle(&mut self, shared: &Shared) -> usize {
+        let Self { tickets, held, out, touched, expired, .. } = self;
+        let settled = out.answers.len() + expired.len();
+        for reply_to in expired.drain(..) {
+            reply_to.deliver(Reply::bare(Outcome::DeadlineExceeded), touched);
+        }
+        for answer in out.answers.drain(..) {
+            if answer.after == Seq::ZERO {
+                deliver(tickets, touched, answer.ticket, answer.reply);
+            } else {
+                held.hold(answer);
+            }
+        }
+        self.release(shared);
+        settled
+    }
+
+    /// Hands over the replies whose events became durable.
+    pub(crate) fn release(&mut self, shared: &Shared) {
+        let Self { tickets, held, touched, .. } = self;
+        held.release(shared.durable.seq(), |ticket, reply| deliver(tickets, touched, ticket, reply));
+        touched.wake();
+        let counters = &shared.lanes[self.index].counters;
+        counters.replies_held.store(held.len() as u64, Ordering::Relaxed);
+        counters.owed.store((tickets.len() + self.staged.len()) as u64, Ordering::Release);
+    }
+
+    /// The timer's work: deadlines, and what peers may forget. Needs no room in the ring.
+    pub(crate) fn tick(&mut self, shared: &Shared, at: Moment) {
+        self.release(shared);
+        self.stage_if_stalled(shared);
+        self.sweep_staged(shared, at.monotonic_ms);
+        let Self { tickets, held, touched, partition, out, .. } = self;
+        held.sweep(at.monotonic_ms, |ticket, reply| deliver(tickets, touched, ticket, reply));
+        out.clear();
+        partition.sweep(at.monotonic_ms, out);
+        if !self.is_idle_told && at.monotonic_ms >= self.last_turn_ms + IDLE_MS {
+            self.is_idle_told = true;
+            self.partition.idle(&mut self.out);
+        }
+        self.send_messages(shared);
+        self.settle(shared);
+    }
+
+    /// While no turn can start, deadlines of queued commands are watched outside the inbox, which is refilled at most
+    /// once meanwhile.
+    fn stage_if_stalled(&mut self, shared: &Shared) {
+        if self.has_room(shared) {
+            return;
+        }
+        let inbox = &shared.lanes[self.index].inbox;
+        while self.staged.len() < inbox.capacity() {
+            let Some(inbound) = inbox.pop() else { break };
+            self.staged.push_back(inbound);
+        }
+    }
+
+    fn sweep_staged(&mut self, shared: &Shared, monotonic_ms: u64) {
+        let Self { staged, expired, .. } = self;
+        for _ in 0..staged.len() {
+            let Some(inbound) = staged.pop_front() else { break };
+            if inbound.deadline_ms <= monotonic_ms {
+                expired.push(inbound.reply_to);
+            } else {
+                staged.push_back(inbound);
+            }
+        }
+        count(&shared.lanes[self.index].counters.deadlines_passed, expired.len() as u64);
+    }
+
+    /// Poisoned, or ended without an orderly close: everybody is answered, nothing more is acknowledged.
+    pub(crate) fn abandon(&mut self, shared: &Shared) {
+        self.release(shared);
+        let Self { tickets, held, touched, staged, expired, .. } = self;
+        held.abandon(|ticket, reply| deliver(tickets, touched, ticket, reply));
+        for reply_to in expired.drain(..) {
+            reply_to.deliver(Reply::bare(Outcome::DeadlineExceeded), touched);
+        }
+        for reply_to in tickets.drain() {
+            reply_to.deliver(Reply::bare(Outcome::InProgress), touched);
+        }
+        let refusal = if shared.poison.is_set() { Outcome::SystemError } else { Outcome::Stopping };
+        for inbound in staged.drain(..) {
+            inbound.reply_to.deliver(Reply::bare(refusal), touched);
+        }
+        touched.wake();
+        shared.answer_leftovers(&shared.lanes[self.index]);
+    }
+}
+
+fn deliver(tickets: &mut Tickets, touched: &mut Touched, ticket: u64, reply: Reply) {
+    if let Some(reply_to) = tickets.redeem(ticket) {
+        reply_to.deliver(reply, touched);
+    }
+}
+
+/// From the peers' queues in turn, each first in, first out.
+fn next_message(lane: &Lane, rotation: usize) -> Option<Message> {
+    let peers = lane.peers.len();
+    (0..peers).find_map(|k| lane.peers[(rotation + k) % peers].pop())
+}
+
+/// The next command whose deadline has not passed.
+fn next_command(
+    lane: &Lane,
+    staged: &mut VecDeque<Inbound>,
+    expired: &mut Vec<ReplyTo>,
+    monotonic_ms: u64,
+) -> Option<Inbound> {
+    loop {
+        let inbound = staged.pop_front().or_else(|| lane.inbox.pop())?;
+        if inbound.deadline_ms > monotonic_ms {
+            return Some(inbound);
+        }
+        count(&lane.counters.deadlines_passed, 1);
+        expired.push(inbound.reply_to);
+    }
+}
+
+/// How many events of ordinary size a command counts as.
+fn weight_of(command: &Command) -> usize {
+    match command {
+        Command::Record(record) => 1 + record.bytes.len() / 4096,
+        _ => 1,
+    }
+}

@@ -1,0 +1,311 @@
+//! Read-only views: the state as a fold over a directory's journal, beside a running engine or without one.
+//!
+//! Owns reading without any write, sync or lock; refuses to show what is not durable. Beside a running engine a view
+//! ends at a number that frames show to be durable.
+
+use std::fmt;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+use tp_core::digest::StateDigest;
+use tp_core::event::Event;
+use tp_core::ids::{AccountId, AuthorizationId, Seq, SlotIndex, SlotSeed};
+use tp_core::reply::{AccountView, AuthorizationView};
+use tp_core::rules::Windows;
+use tp_core::slot::Slot;
+use tp_core::time::Time;
+use tp_storage::{
+    CheckpointError, CheckpointStore, DataDirectory, Device, DirectoryError, DiskDevice, Floor, ReadOnlyJournal,
+    RecoverError, TailReport, scan_read_only,
+};
+
+use crate::config::JournalKind;
+use crate::error::{ErrorClass, OpenError, ReplayError, directory_class, recover_class, replay_class};
+use crate::fold::{State, load_newest};
+use crate::parameters::Parameters;
+use crate::recovery::parameters_in;
+use crate::replay::{each_event, replay};
+use crate::status::LedgerTotals;
+
+/// Where a view ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum UpTo {
+    /// At the end of what is durable.
+    #[default]
+    End,
+    /// After this event, or at the end when the journal ends before it.
+    Seq(Seq),
+    /// Before the first event that is later than this.
+    Time(Time),
+}
+
+/// How a view is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ViewOptions {
+    /// Where it ends.
+    pub up_to: UpTo,
+    /// Start from the newest checkpoint that fits, instead of the whole journal. Default yes.
+    pub use_checkpoint: bool,
+}
+
+impl Default for ViewOptions {
+    fn default() -> Self {
+        Self { up_to: UpTo::End, use_checkpoint: true }
+    }
+}
+
+/// Why there is no view. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ViewError {
+    /// The data directory: missing, not ours, of a newer format.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The directory's parameters cannot be read.
+    #[error("{what}")]
+    Parameters {
+        /// What is wrong.
+        what: String,
+        /// Whether a later release wrote them.
+        is_newer: bool,
+    },
+    /// A checkpoint could not be read for a reason that is no damage.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The journal: corrupt, ambiguous tail, tail lost.
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    /// The events.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// The directory's journal is in the embedded store, which has one user at a time.
+    #[error("the journal is in the embedded store, which cannot be read beside anything else: open an engine on it")]
+    SledJournal,
+}
+
+impl ViewError {
+    /// What kind of trouble it is.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Directory(error) => directory_class(error),
+            Self::Parameters { is_newer: true, .. } | Self::SledJournal => ErrorClass::Directory,
+            Self::Parameters { .. } => ErrorClass::Corruption,
+            Self::Checkpoint(CheckpointError::NotOurs { .. } | CheckpointError::NewerFormat { .. }) => {
+                ErrorClass::Directory
+            }
+            Self::Checkpoint(_) => ErrorClass::Disk,
+            Self::Recover(error) => recover_class(error),
+            Self::Replay(error) => replay_class(error),
+        }
+    }
+}
+
+/// The state at one point of a directory's journal.
+pub struct View {
+    state: State,
+    /// The last durable number of the journal.
+    durable_seq: u64,
+    tail: TailReport,
+    notes: Vec<String>,
+    checkpoint: Option<u64>,
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").field("last_seq", &self.last_seq()).field("tail", &self.tail).finish_non_exhaustive()
+    }
+}
+
+impl View {
+    /// Looks at a directory.
+    ///
+    /// # Errors
+    /// [`ViewError`].
+    pub fn open(path: impl AsRef<Path>, options: ViewOptions) -> Result<Self, ViewError> {
+        Self::open_on(Arc::new(DiskDevice::new(path.as_ref())), options)
+    }
+
+    /// As [`View::open`], on another file system.
+    ///
+    /// # Errors
+    /// [`ViewError`].
+    pub fn open_on(device: Arc<dyn Device>, options: ViewOptions) -> Result<Self, ViewError> {
+        let ceiling = match options.up_to {
+            UpTo::End => u64::MAX,
+            UpTo::Seq(seq) => seq.0,
+            UpTo::Time(_) => 0,
+        };
+        let ceiling = if options.use_checkpoint { ceiling } else { 0 };
+        let (mut view, journal) = Self::begin(device, ceiling)?;
+        if let UpTo::Time(_) = options.up_to {
+            return view.walk(&journal, options.up_to, &mut |_, _, _| ControlFlow::Continue(()));
+        }
+        let last_seq = if let UpTo::Seq(seq) = options.up_to { seq.0.min(journal.last_seq) } else { journal.last_seq };
+        let frame_end = view.replay_frames(&journal, last_seq)?;
+        if frame_end < last_seq {
+            return view.walk(&journal, UpTo::Seq(Seq(last_seq)), &mut |_, _, _| ControlFlow::Continue(()));
+        }
+        Ok(view)
+    }
+
+    /// Looks at every event in order, each after it was applied to the view that is handed along.
+    ///
+    /// # Errors
+    /// [`ViewError`].
+    pub fn replay(
+        path: impl AsRef<Path>,
+        up_to: UpTo,
+        each: &mut dyn FnMut(Seq, &Event, &View) -> ControlFlow<()>,
+    ) -> Result<Self, ViewError> {
+        let (view, journal) = Self::begin(Arc::new(DiskDevice::new(path.as_ref())), 0)?;
+        view.walk(&journal, up_to, each)
+    }
+
+    /// The state to start from, with no event above `ceiling`, and the journal.
+    fn begin(device: Arc<dyn Device>, ceiling: u64) -> Result<(Self, ReadOnlyJournal), ViewError> {
+        let directory = DataDirectory::open_read_only(device)?;
+        let parameters = read_parameters(&directory)?;
+        if parameters.journal == JournalKind::Sled {
+            return Err(ViewError::SledJournal);
+        }
+        let loaded = load_newest(&CheckpointStore::new(&directory), parameters, ceiling)?;
+        let floor = Floor { seq: loaded.as_of_max, shown_by: "a checkpoint".to_owned() };
+        let journal = scan_read_only(&directory, floor, loaded.state.replayed_to + 1)?;
+        let mut notes = loaded.notes;
+        notes.extend(journal.notes.iter().map(ToString::to_string));
+        let view = Self {
+            state: loaded.state,
+            durable_seq: journal.last_seq,
+            tail: journal.tail.clone(),
+            notes,
+            checkpoint: loaded.generation,
+        };
+        Ok((view, journal))
+    }
+
+    /// Applies whole frames up to `last_seq`, on all cores. Returns the last number applied.
+    fn replay_frames(&mut self, journal: &ReadOnlyJournal, last_seq: u64) -> Result<u64, ViewError> {
+        let source = journal.source();
+        let mut reader = source.read_from(self.state.replayed_to + 1).map_err(ReplayError::Read)?;
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        match replay(&mut self.state, &mut *reader, last_seq, workers) {
+            // The number lies inside a frame: the rest is walked.
+            Err(ReplayError::Short { .. }) if last_seq < journal.last_seq => Ok(self.state.replayed_to),
+            other => other.map(|_| last_seq).map_err(Into::into),
+        }
+    }
+
+    /// Applies event after event.
+    fn walk(
+        mut self,
+        journal: &ReadOnlyJournal,
+        up_to: UpTo,
+        each: &mut dyn FnMut(Seq, &Event, &View) -> ControlFlow<()>,
+    ) -> Result<Self, ViewError> {
+        let source = journal.source();
+        let from = self.state.replayed_to + 1;
+        let mut reader = source.read_from(from).map_err(ReplayError::Read)?;
+        let mut is_over = false;
+        while !is_over {
+            let Some(frame) = reader.next(journal.last_seq).map_err(ReplayError::Read)? else { break };
+            each_event(&frame, |seq, event| {
+                is_over |= match up_to {
+                    UpTo::End => false,
+                    UpTo::Seq(last) => seq > last.0,
+                    UpTo::Time(last) => event.time > last,
+                };
+                if is_over || seq < from {
+                    return Ok(());
+                }
+                self.state.apply(&event, seq)?;
+                is_over = each(Seq(seq), &event, &self).is_break();
+                Ok(())
+            })?;
+        }
+        Ok(self)
+    }
+
+    /// The last event that the view holds.
+    pub const fn last_seq(&self) -> Seq {
+        Seq(self.state.replayed_to)
+    }
+
+    /// The largest event time in it; `None`: it holds no event.
+    pub fn last_time(&self) -> Option<Time> {
+        (self.state.replayed_to > 0).then_some(Time(self.state.time_max))
+    }
+
+    /// The last durable number of the journal.
+    pub const fn durable_seq(&self) -> Seq {
+        Seq(self.durable_seq)
+    }
+
+    /// How the journal ends.
+    pub const fn tail(&self) -> &TailReport {
+        &self.tail
+    }
+
+    /// What else is worth saying.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The checkpoint that it starts from; `None`: the whole journal was read.
+    pub const fn checkpoint(&self) -> Option<u64> {
+        self.checkpoint
+    }
+
+    /// The directory's windows.
+    pub const fn windows(&self) -> Windows {
+        self.state.parameters.windows
+    }
+
+    /// The seed of the directory's hash from account to slot.
+    pub const fn seed(&self) -> SlotSeed {
+        self.state.parameters.seed
+    }
+
+    /// A slot.
+    pub fn slot(&self, index: SlotIndex) -> &Slot {
+        &self.state.slots[index.index()]
+    }
+
+    /// All accounts, ascending by id.
+    pub fn accounts(&self) -> Vec<AccountView> {
+        self.state.accounts()
+    }
+
+    /// One account.
+    pub fn account(&self, account: AccountId) -> Option<AccountView> {
+        self.state.account(account)
+    }
+
+    /// One authorization, while it is within its window.
+    pub fn authorization(&self, authorization: AuthorizationId) -> Option<AuthorizationView> {
+        self.state.authorization(authorization)
+    }
+
+    /// The digest at the largest event time.
+    pub fn digest(&self) -> StateDigest {
+        self.state.digest()
+    }
+
+    /// The totals of each ledger, ascending.
+    pub fn trial_balance(&self) -> Vec<LedgerTotals> {
+        self.state.trial_balance()
+    }
+
+    /// Exchanges that are open.
+    pub fn open_exchanges(&self) -> usize {
+        self.state.slots.iter().map(Slot::open_exchanges).sum()
+    }
+}
+
+/// The parameters of a directory.
+pub(crate) fn read_parameters(directory: &DataDirectory) -> Result<Parameters, ViewError> {
+    parameters_in(directory).map_err(|error| {
+        let is_newer = matches!(error, OpenError::Parameters { is_newer: true, .. });
+        ViewError::Parameters { what: error.to_string(), is_newer }
+    })
+}

@@ -1,0 +1,184 @@
+//! Waking: the partitions' one-in-flight wake-up, the writer's parking, the watch on the durable sequence number.
+//!
+//! Owns the three protocols by which a thread that sleeps learns that there is work; refuses to know what the work is.
+//! None can lose a wake-up:
+//!
+//! - [`PartitionWaker`]: a producer pushes, then swaps `armed` to true, and sends a message if it was false. The actor
+//!   swaps it to false *before* it looks into its queues. Both are read-modify-writes of one variable, so they are
+//!   ordered: a producer that saw true did so before the actor's swap, which then acquires its push.
+//! - [`Sleeper`]/[`WriterWaker`]: `Parker` keeps a token, so an unpark before the park makes the park return at once.
+//! - [`Durable`]: the number is changed under the lock under which waiters test it.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam::sync::{Parker, Unparker};
+use parking_lot::{Condvar, Mutex};
+use tp_core::ids::Seq;
+
+use crate::actor::{PartitionAddress, Wake};
+
+/// Wakes a partition's actor: at most one wake-up is in its mailbox.
+#[derive(Default)]
+pub(crate) struct PartitionWaker {
+    armed: AtomicBool,
+    address: OnceLock<PartitionAddress>,
+}
+
+impl PartitionWaker {
+    /// To be called once, when the actor runs; wakes it for what came before.
+    pub(crate) fn connect(&self, address: PartitionAddress) {
+        if self.address.set(address).is_ok() {
+            self.armed.store(false, Ordering::SeqCst);
+            self.wake();
+        }
+    }
+
+    /// After a push.
+    pub(crate) fn wake(&self) {
+        if self.armed.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        if let Some(address) = self.address.get() {
+            // Full is impossible (one in flight), closed means that nobody is left to wake.
+            let _ = address.try_send(Wake);
+        }
+    }
+
+    /// By the actor, before it looks into its queues.
+    pub(crate) fn disarm(&self) {
+        self.armed.swap(false, Ordering::SeqCst);
+    }
+}
+
+/// Wakes the journal writer. Clones wake the same one.
+#[derive(Clone)]
+pub(crate) struct WriterWaker {
+    unparker: Unparker,
+}
+
+impl WriterWaker {
+    /// After a push.
+    pub(crate) fn wake(&self) {
+        self.unparker.unpark();
+    }
+}
+
+/// The sleeping side of a [`WriterWaker`].
+pub(crate) struct Sleeper {
+    parker: Parker,
+}
+
+impl Sleeper {
+    pub(crate) fn new() -> (Self, WriterWaker) {
+        let parker = Parker::new();
+        let unparker = parker.unparker().clone();
+        (Self { parker }, WriterWaker { unparker })
+    }
+
+    /// Until woken, or for so long.
+    pub(crate) fn sleep(&self, at_most: Duration) {
+        self.parker.park_timeout(at_most);
+    }
+}
+
+/// A durable prefix of the journal and the latest event time in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct DurablePoint {
+    pub(crate) seq: u64,
+    pub(crate) time_max: u64,
+}
+
+/// What is durable, and those who wait for it.
+pub(crate) struct Durable {
+    /// Copy of the point's number, for those who do not wait.
+    seq: AtomicU64,
+    point: Mutex<DurablePoint>,
+    changed: Condvar,
+}
+
+impl Durable {
+    pub(crate) fn new(point: DurablePoint) -> Self {
+        Self { seq: AtomicU64::new(point.seq), point: Mutex::new(point), changed: Condvar::new() }
+    }
+
+    pub(crate) fn seq(&self) -> Seq {
+        Seq(self.seq.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn point(&self) -> DurablePoint {
+        *self.point.lock()
+    }
+
+    /// By the writer, after the sync returned (DUR-1).
+    pub(crate) fn publish(&self, seq: u64, time_max: u64) {
+        let mut point = self.point.lock();
+        point.seq = seq;
+        point.time_max = point.time_max.max(time_max);
+        self.seq.store(seq, Ordering::Release);
+        drop(point);
+        self.changed.notify_all();
+    }
+
+    /// Wakes all waiters so that they look at their other conditions.
+    pub(crate) fn nudge(&self) {
+        drop(self.point.lock());
+        self.changed.notify_all();
+    }
+
+    /// Waits until `seq` is durable, `is_over` says so, or the time is up. Returns whether `seq` is durable.
+    pub(crate) fn wait(&self, seq: Seq, until: Option<Instant>, is_over: impl Fn() -> bool) -> bool {
+        if self.seq() >= seq {
+            return true;
+        }
+        let mut point = self.point.lock();
+        loop {
+            if point.seq >= seq.0 {
+                return true;
+            }
+            if is_over() {
+                return false;
+            }
+            match until {
+                None => self.changed.wait(&mut point),
+                Some(until) => {
+                    if self.changed.wait_until(&mut point, until).timed_out() {
+                        return point.seq >= seq.0;
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn whoever_waits_for_a_number_sees_it_published() {
+        let durable = Arc::new(Durable::new(DurablePoint::default()));
+        let waiter = {
+            let durable = Arc::clone(&durable);
+            std::thread::spawn(move || durable.wait(Seq(1000), None, || false))
+        };
+        for seq in 1..=1000 {
+            durable.publish(seq, seq * 2);
+        }
+        assert!(waiter.join().expect("no panic"));
+        assert_eq!(durable.point(), DurablePoint { seq: 1000, time_max: 2000 });
+        assert!(!durable.wait(Seq(1001), Some(Instant::now()), || false), "not published");
+        assert!(!durable.wait(Seq(1001), None, || true), "over");
+    }
+
+    #[test]
+    fn a_wake_up_before_the_sleep_is_not_lost() {
+        let (sleeper, waker) = Sleeper::new();
+        waker.wake();
+        let start = Instant::now();
+        sleeper.sleep(Duration::from_secs(60));
+        assert!(start.elapsed() < Duration::from_secs(30), "the token made it return at once");
+    }
+}

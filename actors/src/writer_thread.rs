@@ -1,0 +1,189 @@
+//! The journal writer's thread, and its helper that makes room.
+//!
+//! Owns the crank of [`WriterStep`]: it waits for nothing but the disk and the next number. Refuses to retry after a
+//! failure. The replies are not its work: it publishes the durable number and wakes the partitions.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use tp_storage::{JournalError, RoomDone};
+
+use crate::error::PoisonCause;
+use crate::shared::{Shared, panic_message};
+use crate::wake::Sleeper;
+use crate::writer::{Committed, WriterStep};
+
+/// How long a close waits for space for what is in the rings.
+const CLOSE_WAIT: Duration = Duration::from_secs(10);
+
+type Task = Box<dyn FnOnce() -> RoomDone + Send>;
+
+/// Orders to the writer.
+pub(crate) enum WriterOrder {
+    /// A witness now; the sender is dropped when it is done.
+    Witness(Sender<()>),
+    /// Write what is in the rings, then close the journal.
+    Close,
+}
+
+/// The running writer.
+pub(crate) struct WriterHandle {
+    pub(crate) thread: JoinHandle<Result<(), JournalError>>,
+    pub(crate) orders: Sender<WriterOrder>,
+}
+
+/// Starts the writer and its helper.
+pub(crate) fn start(shared: Arc<Shared>, step: WriterStep, sleeper: Sleeper) -> std::io::Result<WriterHandle> {
+    let (orders, inbox) = bounded(16);
+    let (tasks, task_inbox) = bounded::<Task>(1);
+    let (done, results) = bounded(1);
+    let waker = shared.writer.clone();
+    let helper = std::thread::Builder::new().name("tp-room".into()).spawn(move || {
+        for task in task_inbox {
+            if done.send(task()).is_err() {
+                break;
+            }
+            waker.wake();
+        }
+    })?;
+    let thread = std::thread::Builder::new().name("tp-writer".into()).spawn(move || {
+        let crank = Crank { shared: Arc::clone(&shared), step, sleeper, inbox, tasks, results, steered_ms: 0 };
+        let ended = catch_unwind(AssertUnwindSafe(|| crank.run()));
+        // The crank is gone, and with it the task channel: the helper ends.
+        let _ = helper.join();
+        ended.unwrap_or_else(|panic| {
+            let message = panic_message(&*panic);
+            shared.poison(PoisonCause::Panicked { thread: "journal writer".into(), message });
+            Ok(())
+        })
+    })?;
+    Ok(WriterHandle { thread, orders })
+}
+
+struct Crank {
+    shared: Arc<Shared>,
+    step: WriterStep,
+    sleeper: Sleeper,
+    inbox: Receiver<WriterOrder>,
+    tasks: Sender<Task>,
+    results: Receiver<RoomDone>,
+    steered_ms: u64,
+}
+
+impl Crank {
+    /// Until closed or poisoned. Returns the journal's report on its close.
+    fn run(mut self) -> Result<(), JournalError> {
+        let mut is_closing = false;
+        let mut closing_since = Instant::now();
+        loop {
+            if self.shared.poison.is_set() {
+                return Ok(());
+            }
+            match self.turn(is_closing) {
+                Ok(Some(_)) if is_closing && closing_since.elapsed() > CLOSE_WAIT => {
+                    return Err(JournalError::NoSpace { seq: self.shared.durable.seq().0 + 1 });
+                }
+                Ok(Some(wait_ms)) => self.sleeper.sleep(Duration::from_millis(wait_ms)),
+                Ok(None) if is_closing && self.is_drained() => break,
+                Ok(None) => {}
+                Err(error) => {
+                    self.shared.poison(PoisonCause::Journal(Arc::new(error)));
+                    return Ok(());
+                }
+            }
+            if self.obey() {
+                (is_closing, closing_since) = (true, Instant::now());
+            }
+        }
+        let time = self.shared.clock.now().0;
+        self.step.into_journal().close(time)
+    }
+
+    fn is_drained(&mut self) -> bool {
+        !self.step.collect(&self.shared.lanes)
+    }
+
+    /// Takes orders; `true`: to close.
+    fn obey(&mut self) -> bool {
+        let mut close = false;
+        while let Ok(order) = self.inbox.try_recv() {
+            match order {
+                WriterOrder::Close => close = true,
+                WriterOrder::Witness(done) => {
+                    let time = self.shared.clock.now().0;
+                    if let Err(error) = self.step.witness(time) {
+                        self.shared.poison(PoisonCause::Journal(Arc::new(error)));
+                    }
+                    drop(done);
+                }
+            }
+        }
+        close
+    }
+
+    /// One group, or housekeeping. `None`: look again at once; else how long to wait at most, ms.
+    fn turn(&mut self, is_closing: bool) -> Result<Option<u64>, JournalError> {
+        self.make_room();
+        if self.step.collect(&self.shared.lanes) {
+            let start = Instant::now();
+            let committed = self.step.commit(self.shared.clock.monotonic_ms())?;
+            let Some(committed) = committed else {
+                self.make_room();
+                return Ok(Some(20)); // no space: the run stays until there is room
+            };
+            self.publish(committed, start.elapsed());
+            return Ok(None);
+        }
+        let monotonic_ms = self.shared.clock.monotonic_ms();
+        if monotonic_ms >= self.steered_ms + 1_000 {
+            self.steered_ms = monotonic_ms;
+            self.shared.clock.steer();
+        }
+        let wait_ms = self.step.housekeep(self.shared.clock.now().0, monotonic_ms)?;
+        self.show();
+        Ok((!is_closing).then_some(wait_ms.clamp(1, if self.step.journal().has_room() { 1_000 } else { 50 })))
+    }
+
+    /// Publishes what is durable, then wakes those whose replies wait for it (DUR-1).
+    fn publish(&mut self, committed: Committed, took: Duration) {
+        let Self { shared, step, .. } = self;
+        shared.durable.publish(committed.seq, committed.time_max);
+        shared.in_flight_blocks.fetch_sub(committed.blocks, Ordering::AcqRel);
+        step.recycle(&shared.lanes, |ring| shared.lanes[ring].waker.wake());
+        let mut status = shared.writer_status.lock();
+        status.frames += 1;
+        status.events += committed.events;
+        status.event_bytes += committed.bytes;
+        status.frame_events_max = status.frame_events_max.max(committed.events);
+        status.append_us_max = status.append_us_max.max(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    fn show(&self) {
+        let mut status = self.shared.writer_status.lock();
+        status.seals = self.step.seals;
+        status.room_failures = self.step.room_failures;
+        status.journal_bytes = self.step.journal().bytes();
+    }
+
+    /// Keeps a spare segment at hand, through the helper, and shows whether there is one.
+    fn make_room(&mut self) {
+        let monotonic_ms = self.shared.clock.monotonic_ms();
+        while let Ok(done) = self.results.try_recv() {
+            self.step.room_done(done, monotonic_ms);
+        }
+        if let Some(task) = self.step.room_task(monotonic_ms) {
+            let _ = self.tasks.try_send(task); // at most one is under way: the journal gives no second one
+        }
+        let has_room = self.step.journal().has_room();
+        if self.shared.has_room.swap(has_room, Ordering::AcqRel) != has_room {
+            self.shared.writer_status.lock().has_room = has_room;
+            for lane in &self.shared.lanes {
+                lane.waker.wake();
+            }
+        }
+    }
+}
