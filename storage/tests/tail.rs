@@ -270,3 +270,35 @@ fn an_unused_spare_serves_the_next_life_under_a_new_number() {
     drop(journal);
     assert_eq!(check_recovered(&recover(&directory(&device)).unwrap()), 5);
 }
+
+/// A history of the same engine with the same numbers and times, whose payloads differ from `journal_of`'s in one frame.
+fn other_history(frames: u32, different: u32) -> MemoryDevice {
+    let device = MemoryDevice::new();
+    let mut journal = journal_of(&device, &[]);
+    for frame in 0..frames {
+        make_room(&mut journal);
+        support::append_sized(&mut journal, 3, if frame == different { 8999 } else { 9000 }).unwrap();
+    }
+    journal.close_in_place();
+    device
+}
+
+#[test]
+fn a_good_frame_of_another_history_is_refused() {
+    let ours = other_history(6, 99);
+    let theirs = other_history(6, 2);
+    let (length, at) = (12_288, 4096 + 2 * 12_288);
+    let frame = theirs.contents(FIRST).unwrap()[at..at + length].to_vec();
+    let image = changed(&ours, FIRST, |bytes| bytes[at..at + length].copy_from_slice(&frame));
+    let Err(RecoverError::Corrupt(problem)) = recover(&directory(&image)) else { panic!("the chain is broken") };
+    assert_eq!(problem.offset, (at + length) as u64, "the frame behind it does not continue it");
+}
+
+#[test]
+fn a_whole_segment_of_another_history_is_refused() {
+    let ours = other_history(12, 99);
+    let theirs = other_history(12, 2);
+    let image = copy(&ours);
+    image.plant(FIRST, &theirs.contents(FIRST).unwrap());
+    assert!(matches!(recover(&directory(&image)), Err(RecoverError::Corrupt(_))));
+}
