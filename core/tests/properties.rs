@@ -25,13 +25,16 @@ use traffic::{Action, Books, Clients, actions};
 
 const START: Time = Time(19_737 * DAY_MS);
 
-/// Keys are remembered for ever, so that time can pass without making repeats new commands.
+/// Keys are remembered for ever, so that time can pass without making repeats new commands; closed authorizations for longer
+/// than any session lasts.
 fn rules() -> Rules {
-    let windows = Windows { key_uuid_v7_ms: None, key_opaque_ms: None, refund_ms: 2 * DAY_MS };
+    let windows = Windows { key_uuid_v7_ms: None, key_opaque_ms: None, refund_ms: 400 * DAY_MS };
     Rules { windows, ..Rules::default() }
 }
 
+/// So many cases, or as many as `PROPTEST_CASES` says.
 fn config(cases: u32) -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(cases);
     let failure_persistence = Some(Box::new(FileFailurePersistence::WithSource("regressions")) as Box<_>);
     ProptestConfig { failure_persistence, max_shrink_iters: 4_000, ..ProptestConfig::with_cases(cases) }
 }

@@ -133,32 +133,60 @@ fn tables() -> Vec<(PathBuf, String)> {
     paths.into_iter().map(|path| (path.clone(), std::fs::read_to_string(&path).expect("a table"))).collect()
 }
 
-/// Runs every table. Returns the outcomes seen.
-fn check(subject: &mut dyn Subject) -> BTreeSet<Outcome> {
+/// The scenarios of a table, each with the number of its first line.
+fn blocks(text: &str) -> Vec<(usize, String)> {
+    let mut blocks = Vec::new();
+    for (n, line) in text.lines().enumerate() {
+        if line.starts_with("scenario ") {
+            blocks.push((n, String::new()));
+        }
+        if let Some((_, block)) = blocks.last_mut() {
+            block.push_str(line);
+            block.push('\n');
+        }
+    }
+    blocks
+}
+
+/// Runs every scenario, each in its own world, so that one failure hides no other. Returns the outcomes seen.
+fn check(subject: impl Fn() -> Box<dyn Subject>) -> BTreeSet<Outcome> {
     let (mut failures, mut seen) = (Vec::new(), BTreeSet::new());
     for (path, text) in tables() {
-        let (problems, outcomes) = script::run(&text, subject);
         let name = path.file_name().expect("a file").to_string_lossy().into_owned();
-        failures.extend(problems.into_iter().map(|problem| format!("{name} {problem}")));
-        seen.extend(outcomes);
+        for (first, block) in blocks(&text) {
+            let title = block.lines().next().unwrap_or_default().to_owned();
+            let run = || script::run(&block, subject().as_mut());
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
+                Err(panic) => failures.push(format!("{name}:{}: {title}: {}", first + 1, said(panic.as_ref()))),
+                Ok((problems, outcomes)) => {
+                    failures.extend(problems.into_iter().map(|p| format!("{name}:{}: {title}: {p}", first + 1)));
+                    seen.extend(outcomes);
+                }
+            }
+        }
     }
-    assert!(failures.is_empty(), "{} lines fail:\n{}", failures.len(), failures.join("\n"));
+    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
     seen
+}
+
+fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let owned = panic.downcast_ref::<String>().cloned();
+    owned.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default()
 }
 
 #[test]
 fn every_scenario_holds_on_one_partition() {
-    check(&mut Core::on(1));
+    check(|| Box::new(Core::on(1)));
 }
 
 #[test]
 fn every_scenario_holds_on_three_partitions() {
-    check(&mut Core::on(3));
+    check(|| Box::new(Core::on(3)));
 }
 
 #[test]
 fn every_scenario_holds_in_the_model() {
-    check(&mut Naive::new());
+    check(|| Box::new(Naive::new()));
 }
 
 /// `invalid_amount` guards the range of balances: 2^30 of the largest amounts are needed to reach it.
@@ -166,7 +194,7 @@ const OUT_OF_REACH: [Outcome; 1] = [Outcome::InvalidAmount];
 
 #[test]
 fn every_outcome_that_is_decided_is_produced_by_a_scenario() {
-    let seen = check(&mut Naive::new());
+    let seen = check(|| Box::new(Naive::new()));
     let decided = |outcome: &&Outcome| (**outcome as u8) < Outcome::InProgress as u8;
     let missing: Vec<&Outcome> =
         Outcome::ALL.iter().filter(decided).filter(|o| !seen.contains(o) && !OUT_OF_REACH.contains(o)).collect();

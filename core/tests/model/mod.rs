@@ -152,7 +152,7 @@ enum Effect {
     NeverReversible,
     Authorized { hold: usize },
     Incremented { hold: usize, amount: i128, bucket: Bucket },
-    Captured { hold: usize, capture: usize, bucket: Option<Bucket> },
+    Captured { hold: usize, capture: usize },
     Refunded { hold: usize, capture: usize, amount: i128 },
     Paid { payee: AccountId, ledger: Ledger, amount: i128, bucket: Bucket },
 }
@@ -163,7 +163,7 @@ struct Done {
     fingerprint: Fingerprint,
     first: Expected,
     /// The account whose balances its replies carry.
-    place: AccountId,
+    owner: AccountId,
     effect: Effect,
     reversed: bool,
 }
@@ -173,7 +173,6 @@ struct Decision {
     outcome: Outcome,
     amount: i128,
     flags: Flags,
-    place: AccountId,
     authorization: Option<AuthorizationId>,
     transfer: Option<TransferId>,
     expires: Option<Time>,
@@ -181,9 +180,9 @@ struct Decision {
 }
 
 impl Decision {
-    fn new(outcome: Outcome, amount: i128, place: AccountId, effect: Effect) -> Self {
+    fn new(outcome: Outcome, amount: i128, effect: Effect) -> Self {
         let (authorization, transfer, expires) = (None, None, None);
-        Self { outcome, amount, flags: Flags::NONE, place, authorization, transfer, expires, effect }
+        Self { outcome, amount, flags: Flags::NONE, authorization, transfer, expires, effect }
     }
 }
 
@@ -260,19 +259,19 @@ impl Model {
     }
 
     fn remember(&mut self, key: (AccountId, u128), fingerprint: Fingerprint, verdict: Verdict) -> Expected {
-        let decision = verdict.unwrap_or_else(|outcome| Decision::new(outcome, 0, key.0, Effect::Nothing));
+        let decision = verdict.unwrap_or_else(|outcome| Decision::new(outcome, 0, Effect::Nothing));
         let first = Expected {
             flags: decision.flags,
             amount: decision.amount,
-            balances: self.balances(decision.place),
+            balances: self.balances(key.0),
             authorization: decision.authorization,
             transfer: decision.transfer,
             expires: decision.expires,
             is_event: true,
             ..Expected::bare(decision.outcome)
         };
-        let (place, effect) = (decision.place, decision.effect);
-        self.keys.insert(key, Done { fingerprint, first: first.clone(), place, effect, reversed: false });
+        let effect = decision.effect;
+        self.keys.insert(key, Done { fingerprint, first: first.clone(), owner: key.0, effect, reversed: false });
         first
     }
 
@@ -280,7 +279,7 @@ impl Model {
         if fingerprint.is_some_and(|f| f != done.fingerprint) {
             return Expected::bare(Outcome::IdempotencyConflict);
         }
-        Expected { repeated: true, reversed: done.reversed, balances: self.balances(done.place), ..done.first.clone() }
+        Expected { repeated: true, reversed: done.reversed, balances: self.balances(done.owner), ..done.first.clone() }
     }
 
     /// The account that owns the decision; `None`: the authorization or capture named is unknown.
@@ -325,7 +324,7 @@ impl Model {
             return self.repeat(done, None);
         }
         if let Some(outcome) = self.barred.get(&key) {
-            return Expected::bare(*outcome);
+            return Expected { repeated: true, ..Expected::bare(*outcome) };
         }
         if !lookup.fence {
             return Expected::bare(Outcome::OriginalNotFound);

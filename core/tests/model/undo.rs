@@ -9,17 +9,16 @@ use tp_core::time::Bucket;
 use super::verbs::{counter_suspense, suspense};
 use super::{Decision, Effect, Model, Verdict, money};
 
-/// What an undo did: how much, remarks, whose balances the reply shows.
+/// What an undo did: how much, remarks.
 struct Undone {
     amount: i128,
     flags: Flags,
-    place: AccountId,
 }
 
 impl Model {
     pub(super) fn reverse(&mut self, c: &Reverse) -> Verdict {
         let key = (c.account, c.original.bits);
-        let nothing = Undone { amount: 0, flags: Flags::NONE, place: c.account };
+        let nothing = Undone { amount: 0, flags: Flags::NONE };
         let Some(done) = self.keys.get(&key) else {
             // A tombstone, unless a fence or another tombstone already stands there.
             self.barred.entry(key).or_insert(Outcome::ReversedBefore);
@@ -28,13 +27,14 @@ impl Model {
         if !done.first.outcome.is_approval() || done.reversed {
             return Ok(accepted(nothing));
         }
-        let left = c.new_total.map(money);
+        // A new total of nothing is what a reversal without one comes to.
+        let left = c.new_total.map(money).filter(|left| *left > 0);
         let undone = match done.effect {
             Effect::NeverReversible => return Err(Outcome::NotReversible),
             Effect::Nothing => nothing,
             Effect::Authorized { hold } => self.undo_authorize(hold, left)?,
             Effect::Incremented { hold, amount, bucket } => self.undo_increment(hold, amount, bucket, left),
-            Effect::Captured { hold, capture, bucket } => self.undo_capture(hold, capture, bucket, left)?,
+            Effect::Captured { hold, capture } => self.undo_capture(hold, capture, left)?,
             Effect::Refunded { hold, capture, amount } => self.undo_refund(hold, capture, amount, left),
             Effect::Paid { payee, ledger, amount, bucket } => {
                 let back = (amount - left.unwrap_or(0)).max(0);
@@ -45,7 +45,7 @@ impl Model {
                     self.pay(from, to, back);
                     self.give_back(to, bucket, back, back == amount);
                     let flags = suspense(to).with(counter_suspense(from)).with(self.overdrawn(from));
-                    Undone { amount: back, flags, place: to }
+                    Undone { amount: back, flags }
                 }
             }
         };
@@ -70,13 +70,14 @@ impl Model {
         }
         let stands = h.authorized - h.released;
         let amount = h.held.min((stands - left.unwrap_or(0)).max(0));
-        let is_all = amount == h.authorized;
+        // All of it: nothing of what was approved stands any more, whatever was voided before.
+        let is_all = amount > 0 && amount == h.held && h.captured() == 0;
         self.release(hold, amount);
         if self.holds[hold].is_open() && left.unwrap_or(0) == 0 {
             self.holds[hold].state = AuthorizationState::Reversed;
         }
         self.give_back(place, bucket, amount, is_all);
-        Ok(Undone { amount, flags: suspense(place), place })
+        Ok(Undone { amount, flags: suspense(place) })
     }
 
     fn undo_increment(&mut self, hold: usize, delta: i128, bucket: Bucket, left: Option<i128>) -> Undone {
@@ -84,16 +85,10 @@ impl Model {
         let amount = (delta - left.unwrap_or(0)).max(0).min(self.holds[hold].held);
         self.release(hold, amount);
         self.give_back(place, bucket, amount, amount == delta);
-        Undone { amount, flags: suspense(place), place }
+        Undone { amount, flags: suspense(place) }
     }
 
-    fn undo_capture(
-        &mut self,
-        hold: usize,
-        capture: usize,
-        bucket: Option<Bucket>,
-        left: Option<i128>,
-    ) -> Result<Undone, Outcome> {
+    fn undo_capture(&mut self, hold: usize, capture: usize, left: Option<i128>) -> Result<Undone, Outcome> {
         let (h, taken) = (&self.holds[hold], &self.holds[hold].captures[capture]);
         if left.is_some_and(|left| left < taken.refunded) {
             return Err(Outcome::FurtherActivity);
@@ -102,7 +97,7 @@ impl Model {
         let amount = (first - left.unwrap_or(0).max(taken.refunded)).max(0);
         let into_hold = if h.is_open() && !taken.is_final { amount.min(taken.from_hold) } else { 0 };
         if amount == 0 {
-            return Ok(Undone { amount, flags: Flags::NONE, place: h.place });
+            return Ok(Undone { amount, flags: Flags::NONE });
         }
         let (to, from) = (self.payer_place(hold), self.place(payee, ledger));
         self.pay(from, to, amount);
@@ -111,28 +106,25 @@ impl Model {
         let taken = &mut self.holds[hold].captures[capture];
         taken.amount -= amount;
         taken.from_hold -= into_hold;
-        if let Some(bucket) = bucket {
-            self.give_back(to, bucket, amount, amount == first);
-        }
         let flags = suspense(to).with(counter_suspense(from)).with(self.overdrawn(from));
-        Ok(Undone { amount, flags, place: to })
+        Ok(Undone { amount, flags })
     }
 
     fn undo_refund(&mut self, hold: usize, capture: usize, refunded: i128, left: Option<i128>) -> Undone {
         let amount = (refunded - left.unwrap_or(0)).max(0);
         let (payee, ledger) = (self.holds[hold].captures[capture].payee, self.holds[hold].ledger);
         if amount == 0 {
-            return Undone { amount, flags: Flags::NONE, place: self.holds[hold].place };
+            return Undone { amount, flags: Flags::NONE };
         }
         let (from, to) = (self.payer_place(hold), self.place(payee, ledger));
         self.pay(from, to, amount);
         self.holds[hold].captures[capture].refunded -= amount;
         let flags = suspense(from).with(counter_suspense(to)).with(self.overdrawn(from));
-        Undone { amount, flags, place: from }
+        Undone { amount, flags }
     }
 }
 
 fn accepted(undone: Undone) -> Decision {
-    let decision = Decision::new(Outcome::ReversalAccepted, undone.amount, undone.place, Effect::NeverReversible);
+    let decision = Decision::new(Outcome::ReversalAccepted, undone.amount, Effect::NeverReversible);
     Decision { flags: undone.flags, ..decision }
 }

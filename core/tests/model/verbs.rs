@@ -43,7 +43,7 @@ impl Model {
                 self.accounts.insert(c.account, Account::new(c.settings));
             }
         }
-        Ok(Decision::new(Outcome::Approved, 0, c.account, Effect::NeverReversible))
+        Ok(Decision::new(Outcome::Approved, 0, Effect::NeverReversible))
     }
 
     fn update_account(&mut self, c: &UpdateAccount) -> Verdict {
@@ -54,7 +54,7 @@ impl Model {
         settings.status = c.status.unwrap_or(settings.status);
         settings.credit_limit = c.credit_limit.unwrap_or(settings.credit_limit);
         settings.limits = c.limits.unwrap_or(settings.limits);
-        Ok(Decision::new(Outcome::Approved, 0, c.account, Effect::NeverReversible))
+        Ok(Decision::new(Outcome::Approved, 0, Effect::NeverReversible))
     }
 
     fn close_account(&mut self, id: AccountId) -> Verdict {
@@ -67,7 +67,7 @@ impl Model {
             return Err(Outcome::AccountNotEmpty);
         }
         account.settings.status = Status::Closed;
-        Ok(Decision::new(Outcome::Approved, 0, id, Effect::NeverReversible))
+        Ok(Decision::new(Outcome::Approved, 0, Effect::NeverReversible))
     }
 
     fn bucket(&self, now: Time, ledger: Ledger) -> Bucket {
@@ -135,7 +135,7 @@ impl Model {
     fn authorize(&mut self, now: Time, c: &Authorize, made: Made) -> Verdict {
         self.may_be_debited(c.account, c.ledger)?;
         if c.amount.is_zero() {
-            return Ok(Decision::new(Outcome::AccountValid, 0, c.account, Effect::Nothing));
+            return Ok(Decision::new(Outcome::AccountValid, 0, Effect::Nothing));
         }
         let bucket = self.bucket(now, c.ledger);
         let asked = money(c.amount);
@@ -149,7 +149,7 @@ impl Model {
         self.holds[hold].expires = self.expiry(now, c.ledger, c.lifetime_ms);
         self.holds[hold].bucket = bucket;
         let outcome = if amount == asked { Outcome::Approved } else { Outcome::ApprovedPartially };
-        Ok(self.held(Decision::new(outcome, amount, c.account, Effect::Authorized { hold }), hold))
+        Ok(self.held(Decision::new(outcome, amount, Effect::Authorized { hold }), hold))
     }
 
     /// Makes a hold on `place`.
@@ -211,17 +211,18 @@ impl Model {
             self.holds[hold].expires = self.holds[hold].expires.max(expires);
         }
         let effect = Effect::Incremented { hold, amount, bucket };
-        Ok(self.held(Decision::new(Outcome::Approved, amount, place, effect), hold))
+        let decision = Decision { flags: suspense(place), ..Decision::new(Outcome::Approved, amount, effect) };
+        Ok(self.held(decision, hold))
     }
 
     fn capture(&mut self, now: Time, c: &Capture, made: Made) -> Verdict {
+        if self.hold_of(c.authorization).is_some_and(|hold| self.holds[hold].account == c.payee) {
+            return Err(Outcome::Malformed);
+        }
         let hold = self.open_hold(c.authorization)?;
         let (h, amount) = (&self.holds[hold], money(c.amount));
         if h.payee.is_some_and(|payee| payee != c.payee) {
             return Err(Outcome::PayeeNotFound);
-        }
-        if c.payee == h.account {
-            return Err(Outcome::Malformed);
         }
         if h.captures.len() >= CAPTURES_MAX {
             return Err(Outcome::CountLimit);
@@ -235,11 +236,12 @@ impl Model {
         self.pay(place, c.payee, amount);
         let overdrawn = over && self.is_overdrawn(place);
         let outcome = if overdrawn { Outcome::ApprovedOverdrawn } else { Outcome::Approved };
-        let effect = Effect::Captured { hold, capture, bucket: None };
-        let decision = Decision::new(outcome, amount, place, effect);
+        let effect = Effect::Captured { hold, capture };
+        let decision = Decision::new(outcome, amount, effect);
         let flags = Flags::OVER_HOLD.when(over).with(Flags::OVERDRAWN.when(overdrawn));
         let transfer = Some(self.holds[hold].captures[capture].id);
-        Ok(self.held(Decision { flags: flags.with(suspense(place)), transfer, ..decision }, hold))
+        let authorization = Some(c.authorization);
+        Ok(Decision { flags: flags.with(suspense(place)), transfer, authorization, ..decision })
     }
 
     /// Records a capture, takes what there is from the hold, and closes it if this is the last one.
@@ -281,7 +283,9 @@ impl Model {
             self.holds[hold].state = AuthorizationState::Voided;
         }
         let place = self.holds[hold].place;
-        Ok(self.held(Decision::new(Outcome::Approved, amount, place, Effect::NeverReversible), hold))
+        let decision = Decision::new(Outcome::Approved, amount, Effect::NeverReversible);
+        let flags = suspense(self.holds[hold].place);
+        Ok(Decision { authorization: Some(c.authorization), flags, ..decision })
     }
 
     pub(super) fn release(&mut self, hold: usize, amount: i128) {
@@ -326,7 +330,7 @@ impl Model {
         }
         self.pay(payee, place, amount);
         self.holds[hold].captures[capture].refunded += amount;
-        let decision = Decision::new(Outcome::Approved, amount, place, Effect::Refunded { hold, capture, amount });
+        let decision = Decision::new(Outcome::Approved, amount, Effect::Refunded { hold, capture, amount });
         let transfer = Some(made.transfer.unwrap_or(NO_TRANSFER));
         Ok(Decision { flags: suspense(place), transfer, ..decision })
     }
@@ -346,14 +350,14 @@ impl Model {
         self.pay(c.account, c.payee, amount);
         let effect = Effect::Paid { payee: c.payee, ledger: c.ledger, amount, bucket };
         let transfer = Some(made.transfer.unwrap_or(NO_TRANSFER));
-        Ok(Decision { transfer, ..Decision::new(Outcome::Approved, amount, c.account, effect) })
+        Ok(Decision { transfer, ..Decision::new(Outcome::Approved, amount, effect) })
     }
 
     fn advise(&mut self, now: Time, c: &Advise, made: Made) -> Verdict {
         match c.advice {
             Advice::Hold { lifetime_ms, payee } => Ok(self.advise_hold(now, c, lifetime_ms, payee, made)),
             Advice::Post { payee, authorization } => Ok(self.advise_post(now, c, payee, authorization, made)),
-            Advice::Declined => Ok(Decision::new(Outcome::AdviceAccepted, 0, c.account, Effect::Nothing)),
+            Advice::Declined => Ok(Decision::new(Outcome::AdviceAccepted, 0, Effect::Nothing)),
         }
     }
 
@@ -372,7 +376,7 @@ impl Model {
         self.holds[hold].payee = payee;
         self.holds[hold].expires = self.expiry(now, c.ledger, life);
         self.holds[hold].bucket = bucket;
-        let decision = Decision::new(Outcome::AdviceAccepted, amount, place, Effect::Authorized { hold });
+        let decision = Decision::new(Outcome::AdviceAccepted, amount, Effect::Authorized { hold });
         let flags = suspense(place).with(Flags::OVERDRAWN.when(self.is_overdrawn(place)));
         self.held(Decision { flags, ..decision }, hold)
     }
@@ -395,18 +399,23 @@ impl Model {
         };
         let payee = self.place(to, c.ledger);
         let transfer = made.transfer.unwrap_or(NO_TRANSFER);
+        // What a hold covers is no forced debit.
+        let covered = hold.is_some_and(|hold| amount <= self.holds[hold].held);
         let effect = match hold {
             None => Effect::Paid { payee: to, ledger: c.ledger, amount, bucket },
             Some(hold) => {
                 let capture = self.book_capture(now, hold, to, amount, true, transfer);
-                Effect::Captured { hold, capture, bucket: Some(bucket) }
+                Effect::Captured { hold, capture }
             }
         };
-        self.account(place).count(bucket, 1, amount);
+        if hold.is_none() {
+            // What an authorization was made for is counted already, and neither void nor expiry gave it back.
+            self.account(place).count(bucket, 1, amount);
+        }
         self.pay(place, payee, amount);
         let flags = Flags::UNMATCHED.when(!matched).with(suspense(place)).with(counter_suspense(payee));
-        let flags = flags.with(Flags::OVERDRAWN.when(self.is_overdrawn(place)));
-        let decision = Decision::new(Outcome::AdviceAccepted, amount, place, effect);
+        let flags = flags.with(Flags::OVERDRAWN.when(!covered && self.is_overdrawn(place)));
+        let decision = Decision::new(Outcome::AdviceAccepted, amount, effect);
         Decision { flags, transfer: Some(transfer), ..decision }
     }
 }
