@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tp_core::amount::Ledger;
+use tp_core::partition::WAITING_MAX;
 use tp_core::rules::{Budgets, LedgerPolicy, Windows};
 use tp_storage::Device;
 
@@ -179,7 +180,7 @@ impl Config {
             return Err(BadConfig::JournalAndDirectory);
         }
         let bounds = Bounds::of(self);
-        if bounds.turn_messages < 2 || bounds.exchanges < 1 {
+        if bounds.turn_messages < 1 || bounds.exchanges < 1 {
             return Err(BadConfig::SegmentTooSmall { segment_bytes: self.segment_bytes, partitions: self.partitions });
         }
         let most = bounds.in_flight_events_max;
@@ -278,8 +279,9 @@ impl Bounds {
         let blocks = reserve_bytes / BLOCK_BYTES;
         let exchanges = u64::from(config.budgets.exchanges).min(blocks / 4) / partitions;
         let half = (blocks - 2 * exchanges * partitions) / 2;
-        let share = usize::try_from(half / partitions / 3).unwrap_or(usize::MAX);
-        let turn_messages = share.min(512);
+        let share = usize::try_from(half / partitions / 4).unwrap_or(usize::MAX);
+        // An end may set free all commands that waited for it.
+        let turn_messages = (2 * share / (1 + WAITING_MAX)).min(512);
         Self {
             reserve_bytes,
             exchanges: u32::try_from(exchanges).unwrap_or(u32::MAX),
@@ -306,7 +308,7 @@ mod tests {
                     continue;
                 }
                 let b = Bounds::of(&config);
-                let turn = (b.turn_commands + b.turn_expiries + b.turn_messages) as u64;
+                let turn = (b.turn_commands + b.turn_expiries + (1 + WAITING_MAX) * b.turn_messages) as u64;
                 let p = partitions as u64;
                 let most = 2 * u64::from(b.exchanges) * p + b.in_flight_events + p * turn;
                 assert!(most * BLOCK_BYTES <= b.reserve_bytes, "{segment_mib} MiB, {partitions}: {b:?}");

@@ -85,7 +85,7 @@ mod tests {
         for (ticket, after) in [(1, 5), (2, 7), (3, 6), (4, 9)] {
             held.hold(answer(ticket, after, 1000));
         }
-        assert_eq!(released(&mut held, 4), []);
+        assert!(released(&mut held, 4).is_empty());
         assert_eq!(released(&mut held, 6), [1]);
         assert_eq!(released(&mut held, 8), [2, 3]);
         assert_eq!((released(&mut held, 9), held.len()), (vec![4], 0));
@@ -99,7 +99,7 @@ mod tests {
         held.hold(answer(3, 7, 200));
         let mut swept = Vec::new();
         held.sweep(49, |ticket, reply| swept.push((ticket, reply.outcome)));
-        assert_eq!(swept, []);
+        assert!(swept.is_empty());
         held.sweep(100, |ticket, reply| swept.push((ticket, reply.outcome)));
         assert_eq!(swept, [(1, Outcome::InProgress), (2, Outcome::InProgress)]);
         assert_eq!(released(&mut held, 9), [3]);
