@@ -11,7 +11,7 @@ use tpcore::{
 const CUSTOMER: AccountId = AccountId(1);
 const MERCHANT: AccountId = AccountId(2);
 
-pub fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let engine = Engine::open(Config::in_memory())?;
     let ledger: Ledger = "EUR/2".parse()?;
 
@@ -19,12 +19,18 @@ pub fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (number, account, credit) in [(1, CUSTOMER, 100_00), (2, MERCHANT, 0)] {
         let credit_limit = CreditLimit::Amount(Amount::from(credit));
         let settings = Settings { credit_limit, ..Settings::new(ledger) };
-        approved(engine.call_blocking(OpenAccount { key: Key::opaque(number), account, settings, note: Note::default() }))?;
+        approved(engine.call_blocking(OpenAccount {
+            key: Key::opaque(number),
+            account,
+            settings,
+            note: Note::default(),
+        }))?;
     }
 
     // Hold 60.00, then take 45.00 of it for good: the rest is released.
     let hold = Authorize::new(Key::opaque(3), CUSTOMER, ledger, Amount::from(60_00));
-    let authorization = approved(engine.call_blocking(hold))?.authorization.ok_or("an approval names its authorization")?;
+    let authorization =
+        approved(engine.call_blocking(hold))?.authorization.ok_or("an approval names its authorization")?;
     let capture = Capture {
         key: Key::opaque(4),
         authorization,

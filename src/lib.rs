@@ -39,18 +39,22 @@
 
 // The engine: opening, commands in, replies out, reading, checking.
 pub use tp_actors::{
-    BadConfig, Busy, CallOptions, CatalogueRebuilt, CatalogueStatus, CheckpointDone, CheckpointFailed, CheckpointPolicy,
-    CheckpointStatus, Client, Clock, ClockStatus, CloseError, Closed, Config, CursorError, Cut, Engine, EngineStatus,
-    ErrorClass, EventFeed, FeedError, GivenClock, JournalKind, LedgerTotals, NotAnswered, OpenError, PARTITIONS_MAX,
-    PartitionStatus, Pending, PoisonCause, Problem, RebuildError, RecoveryReport, ReplayError, StateDigest, TailReport, UpTo,
-    VerifyFailed, VerifyReport, VerifyStatus, View, ViewError, ViewOptions, WriterStatus, rebuild_catalogue, verify,
+    BadConfig, Busy, CallOptions, CatalogueRebuilt, CatalogueStatus, CheckpointDone, CheckpointFailed,
+    CheckpointPolicy, CheckpointStatus, Client, Clock, ClockStatus, CloseError, Closed, Config, CursorError, Cut,
+    Engine, EngineStatus, ErrorClass, EventFeed, FeedError, GivenClock, JournalKind, LedgerTotals, NotAnswered,
+    OpenError, PARTITIONS_MAX, PartitionStatus, Pending, PoisonCause, Problem, RebuildError, RecoveryReport,
+    ReplayError, StateDigest, TailReport, UpTo, VerifyFailed, VerifyReport, VerifyStatus, View, ViewError, ViewOptions,
+    WriterStatus, rebuild_catalogue, verify,
 };
 // The words of commands and replies.
 pub use tp_actors::tp_core::amount::{Amount, Balances, CreditLimit, Ledger, NotALedger};
 pub use tp_actors::tp_core::command::{
-    Advice, Advise, Authorize, Capture, CloseAccount, Command, Increment, Limits, Lookup, Note, OpenAccount, PeriodLimit, Read,
-    ReadTarget, Record, Refund, RefundTarget, Reverse, Settings, Status, Transfer, UpdateAccount, Verb, Void,
+    Advice, Advise, Authorize, Capture, CloseAccount, Command, Increment, Limits, Lookup, Note, OpenAccount,
+    PeriodLimit, Read, ReadTarget, Record, Refund, RefundTarget, Reverse, Settings, Status, Transfer, UpdateAccount,
+    Verb, Void,
 };
+/// The recorded facts, as feeds and views give them.
+pub use tp_actors::tp_core::event;
 pub use tp_actors::tp_core::ids::{AccountId, AuthorizationId, NotAnId, Seq, SlotIndex, TransferId, Version};
 pub use tp_actors::tp_core::key::{Fingerprint, Key, KeyKind};
 pub use tp_actors::tp_core::metadata::{METADATA_BYTES_MAX, Metadata, MetadataError};
@@ -60,5 +64,3 @@ pub use tp_actors::tp_core::reply::{
 };
 pub use tp_actors::tp_core::rules::{Budgets, LedgerPolicy, Windows};
 pub use tp_actors::tp_core::time::{Bucket, DAY_MS, Date, NotADate, Time};
-/// The recorded facts, as feeds and views give them.
-pub use tp_actors::tp_core::event;

@@ -42,7 +42,11 @@ fn every_fault_is_named_with_file_line_and_reason_and_nothing_is_created() {
     refused(&with("2,7,1993-01-01,credit,cash_deposit,79228162514264337593543950336,5,,,"), 3, "2^96");
     refused(&with("2,7,1993-01-01,credit,cash_deposit,5,x,,,"), 3, "balance_after_minor: \"x\"");
     refused(&with("2,7,1993-01-01,credit,cash_deposit,5,5,gifts,,"), 3, "category: unknown category \"gifts\"");
-    refused(&with("2,7,1993-01-01,credit,cash_deposit,5,5,,AB,"), 3, "partner_bank: only transfers have a partner bank");
+    refused(
+        &with("2,7,1993-01-01,credit,cash_deposit,5,5,,AB,"),
+        3,
+        "partner_bank: only transfers have a partner bank",
+    );
     refused(&with("2,7,1993-01-01,debit,transfer_out,5,5,,a b,"), 3, "partner_bank: \"a b\" is not a bank code");
     refused(&with("2,7,1993-01-01,credit,cash_deposit,5,5,,"), 3, "9 columns, expected 10");
     refused(&with("2,7,1993-01-01,credit,cash_deposit,5,5,,,,"), 3, "11 columns, expected 10");
@@ -91,7 +95,9 @@ fn wrong_usage_ends_with_code_2_and_help_with_0() {
         assert!(run.stdout.is_empty() && !run.stderr.is_empty(), "{arguments:?}");
     }
     let help = tpcore(&["--help"]).expect(0).stdout;
-    for word in ["import", "accounts", "statement", "authorization", "state", "dump", "verify", "checkpoint", "catalogue"] {
+    for word in
+        ["import", "accounts", "statement", "authorization", "state", "dump", "verify", "checkpoint", "catalogue"]
+    {
         assert!(help.contains(word), "{word}");
     }
     assert!(help.contains("Exit codes:"));

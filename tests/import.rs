@@ -151,7 +151,8 @@ fn a_run_killed_at_random_moments_and_run_again_ends_in_the_same_balances() {
     let mut killed = 0;
     for _ in 0..12 {
         let arguments = ["import", "--input", common::text(&input), "--data-dir", common::text(&data)];
-        let mut child = common::command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        let mut child =
+            common::command(&arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
         std::thread::sleep(Duration::from_millis(random.below(whole_ms)));
         killed += u32::from(child.try_wait().expect("a child").is_none());
         child.kill().expect("SIGKILL");

@@ -54,16 +54,26 @@ fn fingerprint(directory: &Path) -> BTreeMap<PathBuf, (u64, std::time::SystemTim
 fn accounts_are_listed_with_stable_fields() {
     let d = directory();
     let accounts = on(&d.data, &["accounts"]).expect(0).json();
-    let ids: Vec<_> = list(&accounts, "accounts").iter().map(|a| a["id"].as_str().unwrap_or_default().to_owned()).collect();
+    let ids: Vec<_> =
+        list(&accounts, "accounts").iter().map(|a| a["id"].as_str().unwrap_or_default().to_owned()).collect();
     let base = 1u128 << 64;
     let partner = |n: u128| (base + (1 << 32) + n).to_string();
     // AB = 11 * 36 + 12, CD = 13 * 36 + 14 in bijective base 36.
-    let expected =
-        ["7".into(), "8".into(), base.to_string(), (base + 1).to_string(), (base + 2).to_string(), partner(408), partner(482)];
+    let expected = [
+        "7".into(),
+        "8".into(),
+        base.to_string(),
+        (base + 1).to_string(),
+        (base + 2).to_string(),
+        partner(408),
+        partner(482),
+    ];
     assert_eq!(ids, expected);
     let seven = &list(&accounts, "accounts")[0];
     assert_eq!(seven["settings"]["ledger"], json!("CZK/2"));
-    for (field, value) in [("debits", "56460"), ("credits", "100120"), ("posted", "43660"), ("held", "0"), ("available", "43660")] {
+    for (field, value) in
+        [("debits", "56460"), ("credits", "100120"), ("posted", "43660"), ("held", "0"), ("available", "43660")]
+    {
         assert_eq!(seven[field], json!(value), "{field}");
     }
     assert!(seven["version"].as_u64() >= Some(7), "opened, and a leg or more for each row");
@@ -107,7 +117,10 @@ fn the_counter_accounts_statements_chain_too() {
         let id = account["id"].as_str().unwrap_or_default();
         let statement = on(&d.data, &["statement", id]).expect(0).json();
         assert_eq!(statement["closing_balance"], account["posted"], "{id}");
-        assert_eq!(list(&statement, "legs").len(), usize::try_from(account["version"].as_u64().unwrap_or(0)).unwrap_or(0));
+        assert_eq!(
+            list(&statement, "legs").len(),
+            usize::try_from(account["version"].as_u64().unwrap_or(0)).unwrap_or(0)
+        );
     }
 }
 
@@ -130,11 +143,16 @@ fn an_authorization_shows_its_state_and_every_event_that_names_it() {
     let id = hold["authorization"].as_str().unwrap_or_default();
     let shown = on(&d.data, &["authorization", id]).expect(0).json();
     assert_eq!(shown["authorization"], json!(id));
-    for (field, value) in [("account", "7"), ("state", "captured"), ("authorized", "25000"), ("captured", "25000"), ("held", "0")] {
+    for (field, value) in
+        [("account", "7"), ("state", "captured"), ("authorized", "25000"), ("captured", "25000"), ("held", "0")]
+    {
         assert_eq!(shown["state"][field], json!(value), "{field}");
     }
     let history: Vec<_> = list(&shown, "history").iter().map(|e| e["event"].as_str().unwrap_or_default()).collect();
-    assert!(history == ["authorized", "moved"] || history == ["authorized", "opened", "answered", "ended"], "{history:?}");
+    assert!(
+        history == ["authorized", "moved"] || history == ["authorized", "opened", "answered", "ended"],
+        "{history:?}"
+    );
     tpcore(&["authorization", id, "--data-dir", text(&d.data)]).expect(0);
 }
 
@@ -183,7 +201,11 @@ fn read_only_commands_change_no_file() {
     let d = directory();
     let before = fingerprint(&d.data);
     for arguments in [
-        &["accounts"][..], &["statement", "7"], &["state", "--at", "1993-01-01"], &["dump"], &["verify"],
+        &["accounts"][..],
+        &["statement", "7"],
+        &["state", "--at", "1993-01-01"],
+        &["dump"],
+        &["verify"],
         &["authorization", "018f3c4e-9d2a-8001-8000-000000000001"],
     ] {
         on(&d.data, arguments);
@@ -198,7 +220,8 @@ fn read_only_commands_work_beside_a_running_engine() {
     config.clock = Clock::given(GivenClock::new(Time(0)));
     let engine = Engine::open(config).expect("it opens");
     assert!(engine.account(AccountId(7)).expect("answered").is_some());
-    for arguments in [&["accounts"][..], &["statement", "7"], &["state", "--at", "1993-01-01"], &["dump"], &["verify"]] {
+    for arguments in [&["accounts"][..], &["statement", "7"], &["state", "--at", "1993-01-01"], &["dump"], &["verify"]]
+    {
         on(&d.data, arguments).expect(0);
     }
     engine.close_blocking().expect("it closes");

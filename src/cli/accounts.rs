@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tpcore::{AccountView, CreditLimit, Time, UpTo, View, ViewOptions};
+use tpcore::{AccountView, CreditLimit, UpTo, View, ViewOptions};
 
 use super::args::{Accounts, State};
 use super::event_json::{settings_json, status};
@@ -47,7 +47,7 @@ fn print(view: &View, output: &mut Output) -> Result<Code, Failure> {
     if output.is_json() {
         output.object(&object([
             ("last_seq", json!(view.last_seq().0)),
-            ("last_time", last_time(view)),
+            ("last_time", json!(view.last_time().map(|time| time.to_string()))),
             ("accounts", accounts.iter().map(account_json).collect()),
             ("trial_balance", view.trial_balance().iter().map(totals_json).collect()),
             ("digest", json!(view.digest().to_string())),
@@ -62,13 +62,9 @@ fn print(view: &View, output: &mut Output) -> Result<Code, Failure> {
     table.print(output)?;
     output.line("")?;
     print_totals(&view.trial_balance(), output)?;
-    let time = if view.last_seq().0 == 0 { String::new() } else { format!(", {}", view.last_time()) };
+    let time = view.last_time().map_or_else(String::new, |time| format!(", {time}"));
     output.line(&format!("\nas of sequence number {}{time}", view.last_seq()))?;
     Ok(Code::Ok)
-}
-
-fn last_time(view: &View) -> Value {
-    if view.last_time() == Time(0) { Value::Null } else { json!(view.last_time().to_string()) }
 }
 
 /// An account as JSON.

@@ -134,12 +134,22 @@ fn state_json(a: &AuthorizationView) -> Value {
     })
 }
 
-fn text(id: AuthorizationId, state: Option<&AuthorizationView>, history: &[Map<String, Value>], output: &mut Output) -> Result<(), Failure> {
+fn text(
+    id: AuthorizationId,
+    state: Option<&AuthorizationView>,
+    history: &[Map<String, Value>],
+    output: &mut Output,
+) -> Result<(), Failure> {
     output.line(&format!("authorization {id}"))?;
     match state {
         None => output.line("closed so long ago that it has left memory; amounts in minor units")?,
         Some(a) => {
-            output.line(&format!("account {}, {}, expires {}; amounts in minor units", a.account, a.state.name(), a.expires))?;
+            output.line(&format!(
+                "account {}, {}, expires {}; amounts in minor units",
+                a.account,
+                a.state.name(),
+                a.expires
+            ))?;
             let (authorized, held, captured, refunded) = (a.authorized, a.held, a.captured, a.refunded);
             output.line(&format!("authorized {authorized}, held {held}, captured {captured}, refunded {refunded}"))?;
         }
@@ -147,7 +157,14 @@ fn text(id: AuthorizationId, state: Option<&AuthorizationView>, history: &[Map<S
     for event in history {
         let field = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
         let what = if field("purpose").is_empty() { field("verb") } else { field("purpose") };
-        let line = format!("{:>10}  {}  {} {what} {} {}", event["seq"], field("time"), field("event"), field("outcome"), field("amount"));
+        let line = format!(
+            "{:>10}  {}  {} {what} {} {}",
+            event["seq"],
+            field("time"),
+            field("event"),
+            field("outcome"),
+            field("amount")
+        );
         output.line(line.trim_end())?;
     }
     Ok(())

@@ -21,7 +21,10 @@ pub(crate) fn run(arguments: &Directory, output: &mut Output) -> Result<Code, Fa
     let done = engine.checkpoint();
     close(engine)?;
     let done = done.map_err(|error| {
-        Failure::new(Code::Disk, format!("no checkpoint was written: {error}; the older ones and the journal are untouched"))
+        Failure::new(
+            Code::Disk,
+            format!("no checkpoint was written: {error}; the older ones and the journal are untouched"),
+        )
     })?;
     if output.is_json() {
         output.object(&object([("generation", json!(done.generation)), ("as_of", json!(done.as_of.0))]))?;
@@ -32,6 +35,6 @@ pub(crate) fn run(arguments: &Directory, output: &mut Output) -> Result<Code, Fa
 }
 
 /// A command that works on a directory does not make one.
-pub(crate) fn must_exist(path: &Path) -> Result<(), Failure> {
+fn must_exist(path: &Path) -> Result<(), Failure> {
     open_view(path, ViewOptions { up_to: UpTo::Seq(Seq::ZERO), ..ViewOptions::default() }).map(drop)
 }

@@ -7,12 +7,12 @@
 
 use serde_json::{Map, Value, json};
 use tpcore::event::{
-    Answered, Authorized, Body, End, Ended, Event, Expired, Fenced, Forgotten, Head, Incremented, Moved, Movement, Noted,
-    Opened, Recorded, Released, Settled, Tombstoned,
+    Answered, Authorized, Body, End, Ended, Event, Expired, Fenced, Forgotten, Head, Incremented, Moved, Movement,
+    Noted, Opened, Recorded, Released, Settled, Tombstoned,
 };
 use tpcore::{
-    AccountId, Bucket, CreditLimit, Date, Flags, Key, KeyKind, Ledger, Limits, Metadata, PeriodLimit, Seq, Settings, Status,
-    TransferId,
+    AccountId, Bucket, CreditLimit, Date, Flags, Key, KeyKind, Ledger, Limits, Metadata, PeriodLimit, Seq, Settings,
+    Status, TransferId,
 };
 
 use super::output::{decimal, decimal_or_null};
@@ -246,7 +246,10 @@ fn value_date(date: Date) -> Value {
 }
 
 fn bucket(bucket: Bucket) -> Value {
-    nonzero(bucket, |b| json!({ "day": b.day.to_string(), "month": format!("{:04}-{:02}", 1970 + b.month / 12, b.month % 12 + 1) }))
+    nonzero(
+        bucket,
+        |b| json!({ "day": b.day.to_string(), "month": format!("{:04}-{:02}", 1970 + b.month / 12, b.month % 12 + 1) }),
+    )
 }
 
 /// Entries in order, the caller's reference under the empty name; bytes that are not entries as hex digits.

@@ -77,6 +77,9 @@ impl Failure {
         if error.kind() == BrokenPipe {
             return Self::new(Code::Ok, "");
         }
-        Self::new(Code::Disk, format!("standard output cannot be written: {error}; nothing in the data was changed by this"))
+        Self::new(
+            Code::Disk,
+            format!("standard output cannot be written: {error}; nothing in the data was changed by this"),
+        )
     }
 }

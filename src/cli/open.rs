@@ -8,21 +8,30 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use tpcore::event::Event;
-use tpcore::{BadConfig, CloseError, Config, Engine, ErrorClass, OpenError, Seq, TailReport, UpTo, View, ViewError, ViewOptions};
+use tpcore::{
+    BadConfig, CloseError, Config, Cut, Engine, ErrorClass, OpenError, Seq, TailReport, UpTo, View, ViewError,
+    ViewOptions,
+};
 
 use super::exit::{Code, Failure};
 use super::output::remark;
 
 /// Opens an engine: takes the lock, recovers, serves.
 pub(crate) fn open_engine(config: Config) -> Result<Engine, Failure> {
-    Engine::open(config).map_err(|error| Failure::new(open_code(&error), format!("the data directory cannot be opened: {error}")))
+    Engine::open(config)
+        .map_err(|error| Failure::new(open_code(&error), format!("the data directory cannot be opened: {error}")))
 }
 
 /// Closes it: drains, checkpoints, syncs.
 pub(crate) fn close(engine: Engine) -> Result<(), Failure> {
     let failed = |error: CloseError| {
         let code = class_code(error.class(), &error);
-        Failure::new(code, format!("the engine did not close in order: {error}; what was acknowledged is durable, run the command again"))
+        Failure::new(
+            code,
+            format!(
+                "the engine did not close in order: {error}; what was acknowledged is durable, run the command again"
+            ),
+        )
     };
     engine.close_blocking().map(|_| ()).map_err(failed)
 }
@@ -30,7 +39,7 @@ pub(crate) fn close(engine: Engine) -> Result<(), Failure> {
 /// Opens a directory read-only and tells a torn tail.
 pub(crate) fn open_view(path: &Path, options: ViewOptions) -> Result<View, Failure> {
     let view = View::open(path, options).map_err(|error| view_failure(&error))?;
-    report_tail(view.tail());
+    report(&view);
     Ok(view)
 }
 
@@ -41,14 +50,19 @@ pub(crate) fn replay(
     each: &mut dyn FnMut(Seq, &Event, &View) -> ControlFlow<()>,
 ) -> Result<View, Failure> {
     let view = View::replay(path, up_to, each).map_err(|error| view_failure(&error))?;
-    report_tail(view.tail());
+    report(&view);
     Ok(view)
 }
 
-fn report_tail(tail: &TailReport) {
-    if let Some(cut) = tail.cut() {
-        remark(&format!("a torn tail was left out (nothing acknowledged is in it): {cut}"));
+fn report(view: &View) {
+    if let TailReport::Torn(cut) | TailReport::Accepted(cut) = view.tail() {
+        let Cut { file, offset, bytes, .. } = cut;
+        remark(&format!(
+            "a torn tail was left out: {bytes} bytes from byte {offset} of {file}, of which nothing was acknowledged; the next \
+             command that writes cuts it"
+        ));
     }
+    view.notes().iter().for_each(|note| remark(note));
 }
 
 fn view_failure(error: &ViewError) -> Failure {
@@ -80,7 +94,10 @@ fn is_about_the_path(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(io) = error.downcast_ref::<io::Error>() {
-            return matches!(io.kind(), PermissionDenied | ReadOnlyFilesystem | NotFound | NotADirectory | AlreadyExists);
+            return matches!(
+                io.kind(),
+                PermissionDenied | ReadOnlyFilesystem | NotFound | NotADirectory | AlreadyExists
+            );
         }
         cause = error.source();
     }

@@ -51,7 +51,10 @@ pub(crate) fn run(arguments: &Statement, output: &mut Output) -> Result<Code, Fa
     })?;
     if let Some(seq) = wrong {
         let what = format!("the legs of account {} do not sum to its balance at event {seq}", arguments.account);
-        return Err(Failure::new(Code::Check, format!("{what}: a bug or damage; run `tpcore verify` and report its output")));
+        return Err(Failure::new(
+            Code::Check,
+            format!("{what}: a bug or damage; run `tpcore verify` and report its output"),
+        ));
     }
     let Some(account) = view.account(arguments.account) else { return Err(unknown(arguments)) };
     print(&account, opening, &entries, output)
@@ -80,8 +83,25 @@ fn print(account: &AccountView, opening: i128, entries: &[Entry], output: &mut O
         return Ok(Code::Ok);
     }
     let ledger = account.settings.ledger;
-    output.line(&format!("account {}, {}, opening balance {}", account.account, ledger, units(opening, ledger.scale())))?;
-    let header = ["time", "value date", "what", "outcome", "counterparty", "reference", "version", "seq", "amount", "balance", "held"];
+    output.line(&format!(
+        "account {}, {}, opening balance {}",
+        account.account,
+        ledger,
+        units(opening, ledger.scale())
+    ))?;
+    let header = [
+        "time",
+        "value date",
+        "what",
+        "outcome",
+        "counterparty",
+        "reference",
+        "version",
+        "seq",
+        "amount",
+        "balance",
+        "held",
+    ];
     let mut table = Table::new(&header, 6);
     for entry in entries {
         table.row(cells(entry, ledger));

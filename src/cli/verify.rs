@@ -60,7 +60,10 @@ fn problem_json(problem: &Problem) -> Value {
 fn text(report: &VerifyReport, output: &mut Output) -> Result<(), Failure> {
     output.line(&format!("status       {}", status(report.status)))?;
     output.line(&format!("frames       {}", report.frames))?;
-    output.line(&format!("events       {}, sequence numbers {} to {}", report.events, report.first_seq, report.last_seq))?;
+    output.line(&format!(
+        "events       {}, sequence numbers {} to {}",
+        report.events, report.first_seq, report.last_seq
+    ))?;
     output.line(&format!("durable      {}", report.durable_seq))?;
     if let Some(digest) = report.digest {
         output.line(&format!("digest       {digest}"))?;

@@ -8,26 +8,25 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-pub const HEADER: &str =
-    "transaction_id,account_id,date,type,operation,amount_minor,balance_after_minor,category,partner_bank,partner_account";
+pub(crate) const HEADER: &str = "transaction_id,account_id,date,type,operation,amount_minor,balance_after_minor,category,partner_bank,partner_account";
 
 /// What a run of the binary gave.
 #[derive(Debug)]
-pub struct Run {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Run {
     /// The one JSON object on standard output.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// Fails the test unless the exit code is this one.
     #[track_caller]
-    pub fn expect(self, code: i32) -> Self {
+    pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{}\n{}", self.stdout, self.stderr);
         assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
         self
@@ -35,7 +34,7 @@ impl Run {
 }
 
 /// Runs the binary with these arguments.
-pub fn tpcore(arguments: &[&str]) -> Run {
+pub(crate) fn tpcore(arguments: &[&str]) -> Run {
     let output = command(arguments).output().expect("the binary runs");
     Run {
         code: output.status.code().unwrap_or(-1),
@@ -45,35 +44,35 @@ pub fn tpcore(arguments: &[&str]) -> Run {
 }
 
 /// The binary, to be spawned.
-pub fn command(arguments: &[&str]) -> Command {
+pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tpcore"));
     command.args(arguments).stdin(Stdio::null());
     command
 }
 
-pub fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().expect("a UTF-8 path")
 }
 
 /// `tpcore import --json`.
-pub fn import(input: &Path, data_dir: &Path) -> Run {
+pub(crate) fn import(input: &Path, data_dir: &Path) -> Run {
     tpcore(&["import", "--json", "--input", text(input), "--data-dir", text(data_dir)])
 }
 
 /// A command on a directory, with `--json`.
-pub fn on(data_dir: &Path, arguments: &[&str]) -> Run {
+pub(crate) fn on(data_dir: &Path, arguments: &[&str]) -> Run {
     let mut all = arguments.to_vec();
     all.extend(["--json", "--data-dir", text(data_dir)]);
     tpcore(&all)
 }
 
 /// The bank's whole year.
-pub fn year() -> PathBuf {
+pub(crate) fn year() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("data/pkdd99/transactions-1993.csv")
 }
 
 /// A file with the year's first rows.
-pub fn first_rows(directory: &Path, rows: usize) -> PathBuf {
+pub(crate) fn first_rows(directory: &Path, rows: usize) -> PathBuf {
     let all = std::fs::read_to_string(year()).expect("the year's file");
     let path = directory.join(format!("first-{rows}.csv"));
     let lines: Vec<&str> = all.lines().take(rows + 1).collect();
@@ -82,17 +81,17 @@ pub fn first_rows(directory: &Path, rows: usize) -> PathBuf {
 }
 
 /// A file of these rows under the right header.
-pub fn file(directory: &Path, name: &str, rows: &[&str]) -> PathBuf {
+pub(crate) fn file(directory: &Path, name: &str, rows: &[&str]) -> PathBuf {
     let path = directory.join(name);
     std::fs::write(&path, format!("{HEADER}\n{}\n", rows.join("\n"))).expect("written");
     path
 }
 
 /// Account → sums of its debits and credits, minor units.
-pub type Sums = BTreeMap<String, (u128, u128)>;
+pub(crate) type Sums = BTreeMap<String, (u128, u128)>;
 
 /// The sums of the file's rows by account, read by other means than the command's.
-pub fn sums_of_rows(input: &Path) -> Sums {
+pub(crate) fn sums_of_rows(input: &Path) -> Sums {
     let mut sums = Sums::new();
     let mut reader = csv::Reader::from_path(input).expect("the file");
     for record in reader.records() {
@@ -105,7 +104,7 @@ pub fn sums_of_rows(input: &Path) -> Sums {
 }
 
 /// What the directory's accounts say, by `accounts --csv`.
-pub fn sums_of_accounts(data_dir: &Path) -> Sums {
+pub(crate) fn sums_of_accounts(data_dir: &Path) -> Sums {
     let run = tpcore(&["accounts", "--csv", "--data-dir", text(data_dir)]).expect(0);
     let mut reader = csv::Reader::from_reader(run.stdout.as_bytes());
     let header = reader.headers().expect("a header").iter().collect::<Vec<_>>().join(",");
@@ -121,16 +120,16 @@ pub fn sums_of_accounts(data_dir: &Path) -> Sums {
 }
 
 /// The bank's own accounts: those below 2^64.
-pub fn bank_accounts(mut sums: Sums) -> Sums {
+pub(crate) fn bank_accounts(mut sums: Sums) -> Sums {
     sums.retain(|id, _| id.parse::<u128>().expect("an id") < 1 << 64);
     sums
 }
 
 /// A small generator (splitmix64); its seed is printed, and taken from `TPCORE_TEST_SEED` to repeat a failure.
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let drawn = || std::time::UNIX_EPOCH.elapsed().map_or(1, |d| d.subsec_nanos().into());
         let seed = std::env::var("TPCORE_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(drawn);
         eprintln!("TPCORE_TEST_SEED={seed}");
@@ -138,7 +137,7 @@ impl Random {
     }
 
     /// Below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

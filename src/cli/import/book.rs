@@ -6,8 +6,9 @@
 //!   directory not new: look up every row (no event) -> what is booked already -> limits still needed
 //!   each day:  clock to the day | open accounts, raise limits | rows: serial within an account, together across accounts
 //! ```
-//! A new day starts when every command of the day before has its reply. A row whose money has moved before this run moves
-//! nothing: its commands are repeats.
+//! A new day starts when every command of the day before has its reply. A row whose money has moved before this run is not sent
+//! again: its lookup gave the first answer, and is counted as a repeat. What is sent again after an interruption has the same
+//! keys, so it has its effect once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -18,16 +19,17 @@ use tpcore::{AccountId, AccountView, Amount, Command, CreditLimit, Engine, Given
 use super::super::exit::{Code, Failure};
 use super::pipeline::Pipeline;
 use super::plan::{
-    Counter, LEDGER, account, capture, first_command, is_authorized, last_key, open_account, open_counter, payer, raise_limit,
+    Counter, LEDGER, account, capture, first_command, is_authorized, last_key, open_account, open_counter, payer,
+    raise_limit,
 };
 use super::row::Row;
 
 /// What was sent and what came back.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Tally {
-    /// Commands sent; one sent again because it was not decided counts once.
+    /// Commands sent, lookups of rows that are booked already included; one sent again because it was not decided counts once.
     pub(crate) commands: u64,
-    /// Replies marked repeated.
+    /// Replies marked repeated, lookups of rows that are booked already included.
     pub(crate) duplicates: u64,
     /// Refusals by outcome.
     pub(crate) refused: BTreeMap<&'static str, u64>,
@@ -59,20 +61,30 @@ pub(crate) struct Booked {
 ///
 /// # Errors
 /// When an account of the directory cannot be the bank's, the disk is full, or the engine stopped.
-pub(crate) fn book(engine: &Engine, clock: &GivenClock, rows: &[Row], progress: &ProgressBar) -> Result<Booked, Failure> {
+pub(crate) fn book(
+    engine: &Engine,
+    clock: &GivenClock,
+    rows: &[Row],
+    progress: &ProgressBar,
+) -> Result<Booked, Failure> {
     let mut pipeline = Pipeline::new(engine);
     let is_new = engine.last_seq() == tpcore::Seq::ZERO;
     let before = if is_new { vec![false; rows.len()] } else { look_up(&mut pipeline, rows)? };
     let accounts = if is_new { BTreeMap::new() } else { standing(engine, rows)? };
     let limits = limits_needed(rows, &before, &accounts);
-    let mut booked = Booked { accounts, now: before.clone(), before, tally: Tally::default() };
+    let known = before.iter().filter(|is_booked| **is_booked).count() as u64;
+    progress.inc(known);
+    let tally = Tally { commands: known, duplicates: known, ..Tally::default() };
+    let mut booked = Booked { accounts, now: before.clone(), before, tally };
     let mut prepared = BTreeSet::new();
     for day in days(rows) {
-        let Some(first) = rows.get(day.start) else { break };
+        let open: Vec<usize> = day.filter(|index| booked.before.get(*index) == Some(&false)).collect();
+        let day_rows: Vec<&Row> = open.iter().filter_map(|index| rows.get(*index)).collect();
+        let Some(first) = day_rows.first() else { continue };
         clock.set(first.date.start());
-        let commands = preparations(rows.get(day.clone()).unwrap_or_default(), &limits, &booked.accounts, &mut prepared);
+        let commands = preparations(&day_rows, &limits, &booked.accounts, &mut prepared);
         prepare(&mut pipeline, &commands, &mut booked.tally)?;
-        book_day(&mut pipeline, rows, day.clone(), &mut booked, progress)?;
+        book_day(&mut pipeline, rows, open, &mut booked, progress)?;
     }
     Ok(booked)
 }
@@ -110,7 +122,8 @@ fn standing(engine: &Engine, rows: &[Row]) -> Result<BTreeMap<AccountId, Account
     let views = engine.accounts().map_err(|error| {
         Failure::new(Code::Check, format!("the accounts cannot be read: {error}; run the same command again"))
     })?;
-    let views: BTreeMap<_, _> = views.into_iter().filter(|v| named.contains(&v.account)).map(|v| (v.account, v)).collect();
+    let views: BTreeMap<_, _> =
+        views.into_iter().filter(|v| named.contains(&v.account)).map(|v| (v.account, v)).collect();
     match views.values().find(|view| view.settings.ledger != LEDGER) {
         None => Ok(views),
         Some(view) => Err(Failure::input(format!(
@@ -123,7 +136,11 @@ fn standing(engine: &Engine, rows: &[Row]) -> Result<BTreeMap<AccountId, Account
 
 /// How far below zero each account must be allowed to go for the rows that are still to be booked: minus the lowest of what
 /// stands on it and the running sum of these rows. On a new account that is minus the lowest running sum of its own rows.
-fn limits_needed(rows: &[Row], booked: &[bool], accounts: &BTreeMap<AccountId, AccountView>) -> BTreeMap<AccountId, Amount> {
+fn limits_needed(
+    rows: &[Row],
+    booked: &[bool],
+    accounts: &BTreeMap<AccountId, AccountView>,
+) -> BTreeMap<AccountId, Amount> {
     let mut sums: BTreeMap<AccountId, (i128, i128)> = BTreeMap::new();
     for (row, is_booked) in rows.iter().zip(booked) {
         let standing = || accounts.get(&account(row)).map_or(0, |view| view.balances.posted);
@@ -140,7 +157,7 @@ fn limits_needed(rows: &[Row], booked: &[bool], accounts: &BTreeMap<AccountId, A
 
 /// What must be done before the rows of a day: accounts that are not prepared yet are opened or allowed more.
 fn preparations(
-    rows: &[Row],
+    rows: &[&Row],
     limits: &BTreeMap<AccountId, Amount>,
     accounts: &BTreeMap<AccountId, AccountView>,
     prepared: &mut BTreeSet<AccountId>,
@@ -184,7 +201,7 @@ struct Lane {
 fn book_day(
     pipeline: &mut Pipeline<'_>,
     rows: &[Row],
-    day: Range<usize>,
+    day: Vec<usize>,
     booked: &mut Booked,
     progress: &ProgressBar,
 ) -> Result<(), Failure> {

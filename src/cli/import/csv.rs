@@ -37,7 +37,8 @@ pub(crate) fn read(path: &Path) -> Result<Sheet, Failure> {
 
 /// Checks the file's contents.
 pub(crate) fn check(file: &str, bytes: &[u8]) -> Result<Sheet, Failure> {
-    let mut checker = Checker { file, faults: Vec::new(), faults_total: 0, rows: Vec::new(), lines: HashMap::new(), identical: 0 };
+    let mut checker =
+        Checker { file, faults: Vec::new(), faults_total: 0, rows: Vec::new(), lines: HashMap::new(), identical: 0 };
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     match std::str::from_utf8(bytes) {
         Ok(text) => checker.records(text),
@@ -124,7 +125,8 @@ impl Checker<'_> {
     fn row(&mut self, line: u64, record: &::csv::StringRecord, date_before: &mut Option<tpcore::Date>) {
         let mut fields = [""; COLUMNS.len()];
         if record.len() != fields.len() {
-            let missing = COLUMNS.get(record.len()).map_or_else(String::new, |column| format!(", {column:?} is missing"));
+            let missing =
+                COLUMNS.get(record.len()).map_or_else(String::new, |column| format!(", {column:?} is missing"));
             return self.fault(line, (None, format!("{} columns, expected {}{missing}", record.len(), fields.len())));
         }
         for (field, text) in fields.iter_mut().zip(record) {
@@ -163,8 +165,7 @@ impl Checker<'_> {
 mod tests {
     use super::*;
 
-    const HEADER: &str =
-        "transaction_id,account_id,date,type,operation,amount_minor,balance_after_minor,category,partner_bank,partner_account\n";
+    const HEADER: &str = "transaction_id,account_id,date,type,operation,amount_minor,balance_after_minor,category,partner_bank,partner_account\n";
     const ROW: &str = "1,7,1993-01-01,credit,cash_deposit,500,500,,,\n";
 
     fn sheet(rows: &str) -> Result<Sheet, Failure> {
@@ -181,7 +182,8 @@ mod tests {
 
     #[test]
     fn byte_order_mark_crlf_and_quotes_are_accepted() {
-        let text = format!("\u{FEFF}{HEADER}\"1\",7,1993-01-01,credit,\"cash_deposit\",500,500,,,\n").replace('\n', "\r\n");
+        let text =
+            format!("\u{FEFF}{HEADER}\"1\",7,1993-01-01,credit,\"cash_deposit\",500,500,,,\n").replace('\n', "\r\n");
         assert_eq!(check("f.csv", text.as_bytes()).expect("a good file").rows.len(), 1);
     }
 

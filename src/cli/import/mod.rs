@@ -49,7 +49,12 @@ pub(crate) fn run(arguments: &Import, output: &mut Output) -> Result<Code, Failu
     report::Report::new(&sheet, booked, &report::Span { seq_before, elapsed }, &view).print(output)
 }
 
-fn book(engine: &Engine, clock: &GivenClock, sheet: &csv::Sheet, progress: &ProgressBar) -> Result<book::Booked, Failure> {
+fn book(
+    engine: &Engine,
+    clock: &GivenClock,
+    sheet: &csv::Sheet,
+    progress: &ProgressBar,
+) -> Result<book::Booked, Failure> {
     book::book(engine, clock, &sheet.rows, progress)
 }
 

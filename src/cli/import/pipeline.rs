@@ -44,7 +44,8 @@ impl<'e> Pipeline<'e> {
     /// When the disk is full or the engine stopped; what was approved until then stays booked.
     pub(crate) fn run(&mut self, lanes: usize, next: &mut Next<'_>) -> Result<(), Failure> {
         let mut current: Vec<Option<Command>> = (0..lanes).map(|lane| next(lane, None)).collect();
-        let mut ready: VecDeque<usize> = (0..lanes).filter(|lane| current.get(*lane).is_some_and(Option::is_some)).collect();
+        let mut ready: VecDeque<usize> =
+            (0..lanes).filter(|lane| current.get(*lane).is_some_and(Option::is_some)).collect();
         let mut answered: Vec<(usize, Reply)> = Vec::with_capacity(IN_FLIGHT);
         let mut in_flight = 0usize;
         while in_flight > 0 || !ready.is_empty() {
@@ -111,7 +112,8 @@ impl<'e> Pipeline<'e> {
     }
 
     fn stopped(&self, outcome: Outcome) -> Failure {
-        const CURE: &str = "what was acknowledged is booked; remove the cause and run the same command again: it continues";
+        const CURE: &str =
+            "what was acknowledged is booked; remove the cause and run the same command again: it continues";
         match self.engine.status().poison {
             Some(cause) => {
                 let code = if cause.class() == ErrorClass::Disk { Code::Disk } else { Code::Check };

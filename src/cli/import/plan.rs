@@ -14,8 +14,8 @@
 //! booked once is never booked again.
 
 use tpcore::{
-    AccountId, Amount, Authorize, AuthorizationId, Capture, Command, CreditLimit, Key, Ledger, Metadata, Note, OpenAccount,
-    Settings, Transfer, UpdateAccount,
+    AccountId, Amount, AuthorizationId, Authorize, Capture, Command, CreditLimit, Key, Ledger, Metadata, Note,
+    OpenAccount, Settings, Transfer, UpdateAccount,
 };
 
 use super::row::{Category, Direction, Operation, PartnerBank, Row};
@@ -129,7 +129,8 @@ pub(crate) fn first_command(row: &Row) -> Command {
         Direction::Debit => (account(row), counter),
         Direction::Credit => (counter, account(row)),
     };
-    Transfer { key: last_key(row), account: from, payee: to, ledger: LEDGER, amount: row.amount, note: note(row) }.into()
+    Transfer { key: last_key(row), account: from, payee: to, ledger: LEDGER, amount: row.amount, note: note(row) }
+        .into()
 }
 
 /// The second command of an authorized row.
@@ -152,7 +153,8 @@ pub(crate) fn open_counter(counter: Counter) -> Command {
 
 /// Opens a bank account that may be overdrawn by `limit`.
 pub(crate) fn open_account(account: AccountId, limit: Amount) -> Command {
-    let settings = Settings { kind: KIND_BANK_ACCOUNT, credit_limit: CreditLimit::Amount(limit), ..Settings::new(LEDGER) };
+    let settings =
+        Settings { kind: KIND_BANK_ACCOUNT, credit_limit: CreditLimit::Amount(limit), ..Settings::new(LEDGER) };
     open(account, settings)
 }
 

@@ -181,6 +181,7 @@ fn differing(sheet: &Sheet, booked: &Booked, view: &View) -> Vec<AccountId> {
             Direction::Credit => *credits += amount,
         }
     }
-    let is_as_expected = |id: &AccountId, sums: &(u128, u128)| view.account(*id).is_some_and(|v| (v.debits, v.credits) == *sums);
+    let is_as_expected =
+        |id: &AccountId, sums: &(u128, u128)| view.account(*id).is_some_and(|v| (v.debits, v.credits) == *sums);
     expected.into_iter().filter(|(id, sums)| !is_as_expected(id, sums)).map(|(id, _)| id).collect()
 }

@@ -147,9 +147,17 @@ pub(crate) fn parse(fields: &[&str; 10]) -> (Option<Date>, Result<Row, Vec<Field
     }
     let date_found = date.ok();
     let row = match (id, account, date, direction, operation, amount, balance, category, partner) {
-        (Ok(id), Ok(account), Ok(date), Ok(direction), Ok(operation), Ok(amount), Ok(balance_after), Ok(category), Ok(partner))
-            if faults.is_empty() =>
-        {
+        (
+            Ok(id),
+            Ok(account),
+            Ok(date),
+            Ok(direction),
+            Ok(operation),
+            Ok(amount),
+            Ok(balance_after),
+            Ok(category),
+            Ok(partner),
+        ) if faults.is_empty() => {
             Ok(Row { id, account, date, direction, operation, amount, balance_after, category, partner })
         }
         _ => Err(faults),
@@ -261,8 +269,7 @@ fn partner(field: &str) -> Result<PartnerBank, String> {
 mod tests {
     use super::*;
 
-    const GOOD: [&str; 10] =
-        ["695247", "2378", "1993-01-01", "credit", "cash_deposit", "70000", "-70000", "", "", "0"];
+    const GOOD: [&str; 10] = ["695247", "2378", "1993-01-01", "credit", "cash_deposit", "70000", "-70000", "", "", "0"];
 
     fn reasons(column: usize, text: &str) -> Vec<FieldFault> {
         let mut fields = GOOD;
@@ -312,7 +319,8 @@ mod tests {
     #[test]
     fn bank_codes_have_different_numbers_whatever_their_lengths() {
         let codes = ["", "0", "00", "A", "0A", "AB", "YZ", "ZZZZZZ", "000000", "1"];
-        let numbers: std::collections::BTreeSet<_> = codes.iter().map(|code| partner(code)).collect::<Result<_, _>>().expect("codes");
+        let numbers: std::collections::BTreeSet<_> =
+            codes.iter().map(|code| partner(code)).collect::<Result<_, _>>().expect("codes");
         assert_eq!(numbers.len(), codes.len());
         assert_eq!(partner(""), Ok(PartnerBank(0)));
     }
