@@ -399,8 +399,6 @@ impl Model {
         };
         let payee = self.place(to, c.ledger);
         let transfer = made.transfer.unwrap_or(NO_TRANSFER);
-        // What a hold covers is no forced debit.
-        let covered = hold.is_some_and(|hold| amount <= self.holds[hold].held);
         let effect = match hold {
             None => Effect::Paid { payee: to, ledger: c.ledger, amount, bucket },
             Some(hold) => {
@@ -414,7 +412,7 @@ impl Model {
         }
         self.pay(place, payee, amount);
         let flags = Flags::UNMATCHED.when(!matched).with(suspense(place)).with(counter_suspense(payee));
-        let flags = flags.with(Flags::OVERDRAWN.when(!covered && self.is_overdrawn(place)));
+        let flags = flags.with(Flags::OVERDRAWN.when(self.is_overdrawn(place)));
         let decision = Decision::new(Outcome::AdviceAccepted, amount, effect);
         Decision { flags, transfer: Some(transfer), ..decision }
     }
