@@ -29,8 +29,8 @@ pub(crate) struct Authorization {
     /// Captured in all, less what reversals took back.
     pub(crate) captured: u128,
     pub(crate) expires: Time,
-    /// When it was closed; meaningless while it is open.
-    pub(crate) closed_at: Time,
+    /// When it was closed, or named by a command, whichever was last.
+    pub(crate) named_at: Time,
     /// The open exchange that works on it; 0: none.
     pub(crate) exchange: u64,
     pub(crate) bucket: Bucket,
@@ -101,7 +101,7 @@ mod tests {
             hold: 999,
             captured: 0,
             expires: Time(2),
-            closed_at: Time(0),
+            named_at: Time(0),
             exchange: 0,
             bucket: Bucket::default(),
             capture_first: NOWHERE,

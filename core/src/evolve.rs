@@ -168,9 +168,20 @@ impl Slot {
             return Err("IDM-1: the key is decided already");
         }
         let at = Moment { seq: record.seq, time: record.received };
+        self.name_authorization(record.authorization, at);
         let position = self.remember(record);
         self.note_key(position, at);
         Ok(())
+    }
+
+    /// A closed authorization's window runs on from the last command that named it.
+    fn name_authorization(&mut self, id: u128, at: Moment) {
+        if id != 0
+            && let Some(position) = self.authorization_position(id)
+            && let Some(authorization) = self.authorization_at(position)
+        {
+            authorization.named_at = at.time;
+        }
     }
 
     fn transit(&mut self, ledger: Ledger, amount: i128) -> Fold {
@@ -229,7 +240,7 @@ impl Slot {
             hold: e.amount.get(),
             captured: 0,
             expires: e.expires,
-            closed_at: Time(0),
+            named_at: Time(0),
             exchange: 0,
             bucket: e.bucket,
             capture_first: NOWHERE,
@@ -285,7 +296,7 @@ impl Slot {
         let position = self.authorization_position(id).ok_or("an authorization that is not in memory")?;
         let authorization = self.authorization_at(position).ok_or("an authorization that is not there")?;
         authorization.state = state;
-        authorization.closed_at = time;
+        authorization.named_at = time;
         let owner = authorization.account;
         self.note_closed(time, position);
         let account = self.account_position(owner).ok_or("a hold on no account")?;
@@ -543,6 +554,7 @@ impl Slot {
         }
         let key = self.keys.position(exchange.account, exchange.key).ok_or("the exchange's key is not in memory")?;
         self.keys.renew(key, at.time);
+        self.name_authorization(m.authorization, at);
         let record = self.keys.get_mut(key).ok_or("the exchange's key is not there")?;
         record.exchange = 0;
         record.outcome = e.outcome;

@@ -82,7 +82,7 @@ struct AuthorizationImage {
     hold: u128,
     captured: u128,
     expires: Time,
-    closed_at: Time,
+    named_at: Time,
     exchange: u64,
     bucket: Bucket,
     tolerance_bp: u16,
@@ -160,7 +160,7 @@ impl Slot {
             hold: a.hold,
             captured: a.captured,
             expires: a.expires,
-            closed_at: a.closed_at,
+            named_at: a.named_at,
             exchange: a.exchange,
             bucket: a.bucket,
             tolerance_bp: a.tolerance_bp,
@@ -228,7 +228,7 @@ fn restore(image: SlotImage, seed: SlotSeed, windows: Windows) -> Result<Slot, I
     }
     // Closed ones in the order of closing, as the queue of the forgetting expects them.
     let mut authorizations = image.authorizations;
-    authorizations.sort_by_key(|a| a.closed_at);
+    authorizations.sort_by_key(|a| a.named_at);
     for a in authorizations {
         restore_authorization(&mut slot, a)?;
     }
@@ -268,7 +268,7 @@ fn restore_authorization(slot: &mut Slot, a: AuthorizationImage) -> Result<(), I
         hold: a.hold,
         captured: a.captured,
         expires: a.expires,
-        closed_at: a.closed_at,
+        named_at: a.named_at,
         exchange: a.exchange,
         bucket: a.bucket,
         capture_first: NOWHERE,

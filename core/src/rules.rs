@@ -14,8 +14,9 @@ pub struct Windows {
     pub key_uuid_v7_ms: Option<u64>,
     /// How long an opaque key is remembered after its receipt, ms; `None`: for ever. Default 24 hours.
     pub key_opaque_ms: Option<u64>,
-    /// How long after a capture it can be refunded, and how long a closed authorization stays in memory, ms.
-    /// Default 180 days.
+    /// How long after a capture it can be refunded, ms. Default 180 days. A closed authorization stays in memory so long after
+    /// the last command that named it, or for the longest key window where that is longer: a repeat of a later verb finds its
+    /// key through the authorization.
     pub refund_ms: u64,
 }
 
@@ -29,6 +30,12 @@ impl Default for Windows {
 pub const KEY_AHEAD_MS: u64 = 300_000;
 
 impl Windows {
+    /// The end of a closed authorization's window, so long after the last command that named it.
+    pub fn authorization_end(&self, named: Time) -> Time {
+        let keys = self.key_uuid_v7_ms.zip(self.key_opaque_ms).map(|(a, b)| a.max(b));
+        keys.map_or(Time::MAX, |ms| named.plus_ms(ms.max(self.refund_ms)))
+    }
+
     /// The end of a key's window when it was received at `received`; [`Time::MAX`]: never.
     pub fn key_end(&self, kind: KeyKind, received: Time, own: Option<Time>) -> Time {
         let window = match kind {

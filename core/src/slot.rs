@@ -125,14 +125,14 @@ impl Slot {
         self.authorizations.get_mut(position)
     }
     pub(crate) fn insert_authorization(&mut self, authorization: Authorization) -> u32 {
-        let (id, is_open, closed_at) = (authorization.id.0, authorization.is_open(), authorization.closed_at);
+        let (id, is_open, named_at) = (authorization.id.0, authorization.is_open(), authorization.named_at);
         let position = self.authorizations.insert(authorization);
         let authorizations = &self.authorizations;
         self.authorization_index.insert(id, 0, position, |p| (authorizations.get(p).map_or(0, |a| a.id.0), 0));
         if is_open {
             self.holds_open += 1;
         } else {
-            self.closed.push_back((closed_at, position));
+            self.closed.push_back((named_at, position));
         }
         position
     }
@@ -211,7 +211,7 @@ impl Slot {
     // --- windows ---
 
     pub(crate) fn is_authorization_visible(&self, a: &Authorization, at: Time) -> bool {
-        a.is_open() || a.exchange != 0 || at <= a.closed_at.plus_ms(self.windows.refund_ms)
+        a.is_open() || a.exchange != 0 || at <= self.windows.authorization_end(a.named_at)
     }
     fn key_age(&self, r: &KeyRecord, at: Time) -> Age {
         if at < self.windows.key_end(r.key.kind, r.received, r.key.own_time()) {
@@ -271,14 +271,15 @@ impl Slot {
         self.keys = keys;
         self.orphan_keys = self.orphan_keys.saturating_sub(orphans_gone);
         for _ in 0..most {
-            let Some((closed_at, position)) = self.closed.front().copied() else { return };
-            if at <= closed_at.plus_ms(self.windows.refund_ms) {
+            let Some((named_at, position)) = self.closed.front().copied() else { return };
+            if at <= self.windows.authorization_end(named_at) {
                 return;
             }
             self.closed.pop_front();
             let Some(a) = self.authorizations.get(position) else { continue };
-            if a.exchange != 0 {
-                self.closed.push_back((closed_at, position));
+            if self.is_authorization_visible(a, at) {
+                // Named again since, or an exchange works on it: later.
+                self.closed.push_back((a.named_at, position));
                 continue;
             }
             let mut at = a.capture_first;
