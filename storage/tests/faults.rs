@@ -184,19 +184,28 @@ fn a_failed_write_or_sync_acknowledges_nothing_more_and_a_restart_finds_what_was
 }
 
 #[test]
-fn what_recovery_found_in_the_page_cache_alone_survives_a_later_power_cut() {
-    let device = MemoryDevice::new();
-    let mut journal = support::journal_of(&device, &[(3, 0)]);
-    device.plan(Fault::IoErrorAt(device.calls() + 2)); // the write arrives in the cache, the sync fails
-    append_sized(&mut journal, 3, 0).unwrap_err();
-    drop(journal);
-    device.clear_faults();
-    // The process restarts, the machine does not: the frame is seen, so it may be revealed, so it must be durable.
-    let recovered = support::recover(&support::directory(&device)).unwrap();
-    assert_eq!(recovered.last_seq, 6);
-    drop(recovered.open().unwrap());
-    let after = device.crash(CrashMode::DropUnsynced);
-    assert_eq!(check_recovered(&support::recover(&support::directory(&after)).unwrap()), 6);
+fn what_recovery_reveals_after_a_failed_sync_survives_a_later_power_cut() {
+    let models = [
+        (AfterSyncFailure::StaysDirty, 6),
+        (AfterSyncFailure::MarkedClean, 3), // only the page cache shows the frame: not to be believed
+        (AfterSyncFailure::Reverted, 3),
+    ];
+    for (model, found) in models {
+        let device = MemoryDevice::new();
+        device.after_sync_failure(model);
+        let mut journal = support::journal_of(&device, &[(3, 0)]);
+        device.plan(Fault::IoErrorAt(device.calls() + 2)); // the write arrives in the cache, the sync fails
+        append_sized(&mut journal, 3, 0).unwrap_err();
+        drop(journal);
+        device.clear_faults();
+        // The process restarts, the machine does not.
+        let recovered = support::recover(&support::directory(&device)).unwrap();
+        assert_eq!(recovered.last_seq, found, "{model:?}");
+        drop(recovered.open().unwrap());
+        let after = device.crash(CrashMode::DropUnsynced);
+        let recovered = support::recover(&support::directory(&after)).unwrap();
+        assert_eq!(check_recovered(&recovered), found, "{model:?}");
+    }
 }
 
 #[test]

@@ -302,3 +302,37 @@ fn a_whole_segment_of_another_history_is_refused() {
     image.plant(FIRST, &theirs.contents(FIRST).unwrap());
     assert!(matches!(recover(&directory(&image)), Err(RecoverError::Corrupt(_))));
 }
+
+#[test]
+fn a_witness_is_durable_when_it_returns() {
+    let device = MemoryDevice::new();
+    let mut journal = journal_of(&device, &[(3, 0), (3, 0)]);
+    journal.witness(2000).unwrap();
+    let after = device.crash(tp_storage::CrashMode::DropUnsynced);
+    let lost = changed(&after, FIRST, |bytes| bytes[8192..].fill(0));
+    assert!(matches!(recover(&directory(&lost)), Err(RecoverError::TailLost(_))));
+}
+
+#[test]
+fn a_segment_lost_after_roll_over_is_missed_without_any_later_witness() {
+    let device = MemoryDevice::new();
+    drop(journal_of(&device, &[(3, 20_000); 4])); // two fit into the first segment
+    let second = "journal/000000000002.segment";
+    assert!(device.contents(second).unwrap().iter().any(|byte| *byte != 0));
+    tp_storage::Device::remove(&device, second).unwrap();
+    assert!(matches!(recover(&directory(&device)), Err(RecoverError::TailLost(_))));
+}
+
+#[test]
+fn a_reader_stops_at_a_frame_that_vanished_and_does_not_skip_it() {
+    let device = MemoryDevice::new();
+    drop(journal_of(&device, &[(3, 20_000); 9]));
+    let dir = directory(&device);
+    let recovered = recover(&dir).unwrap();
+    let mut bytes = device.contents(FIRST).unwrap();
+    bytes[4096 + 24_576..].fill(0); // the second frame of two
+    device.plant(FIRST, &bytes);
+    let mut reader = recovered.frames(1).unwrap();
+    assert_eq!(reader.next(27).unwrap().unwrap().last_seq(), 3);
+    assert!(matches!(reader.next(27), Err(tp_storage::ReadError::Corrupt(problem)) if problem.seq_first == 4));
+}
