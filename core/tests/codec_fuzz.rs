@@ -79,6 +79,12 @@ fn apply(bytes: &mut Vec<u8>, damage: &Damage) {
     }
 }
 
+fn damage_all(bytes: &mut Vec<u8>, damages: &[Damage]) {
+    for damage in damages {
+        apply(bytes, damage);
+    }
+}
+
 /// Aligned as a frame's payload is.
 fn aligned(bytes: &[u8]) -> EventBytes {
     let mut aligned = EventBytes::new();
@@ -151,7 +157,7 @@ fn check_evolve(n: usize, damages: &[Damage]) {
     for (k, bytes) in events.into_iter().take(n + 1).enumerate() {
         let mut bytes = bytes;
         if k == n {
-            damages.iter().for_each(|damage| apply(&mut bytes, damage));
+            damage_all(&mut bytes, damages);
         }
         let Ok((event, _)) = decode(&aligned(&bytes)) else { return };
         event.body.each_leg(|leg| {
@@ -178,14 +184,14 @@ proptest! {
     #[test]
     fn a_damaged_event_is_an_error_or_a_valid_event(kind in 0usize..KINDS.len(), damages in vec(damage(), 1..6)) {
         let mut bytes = golden(&format!("{}.hex", KINDS[kind]));
-        damages.iter().for_each(|damage| apply(&mut bytes, damage));
+        damage_all(&mut bytes, &damages);
         check_read(&bytes);
     }
 
     #[test]
     fn a_damaged_image_is_an_error_or_a_slot(damages in vec(damage(), 1..6)) {
         let mut bytes = golden("slot-image.hex");
-        damages.iter().for_each(|damage| apply(&mut bytes, damage));
+        damage_all(&mut bytes, &damages);
         if let Ok(slot) = Slot::from_image(&bytes, SEED, Windows::default()) {
             _ = slot.validate();
             _ = slot.accounts();

@@ -191,7 +191,9 @@ fn is_blessing() -> bool {
 
 fn to_hex(bytes: &[u8]) -> String {
     bytes.chunks(32).fold(String::new(), |mut text, line| {
-        line.iter().for_each(|b| write!(text, "{b:02x}").expect("a string grows"));
+        for byte in line {
+            write!(text, "{byte:02x}").expect("a string grows");
+        }
         text + "\n"
     })
 }

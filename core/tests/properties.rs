@@ -274,7 +274,9 @@ proptest! {
         actions in actions(60), partitions in 1usize..=4, seed in any::<u64>(),
     ) {
         let mut crowd = Crowd::new(partitions, seed);
-        actions.iter().for_each(|action| crowd.act(action));
+        for action in &actions {
+            crowd.act(action);
+        }
         crowd.check();
     }
 

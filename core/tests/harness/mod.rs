@@ -122,7 +122,7 @@ impl World {
     pub(crate) fn partitions(&self) -> usize {
         self.seats.len()
     }
-    fn home(&self, slot: SlotIndex) -> usize {
+    pub(crate) fn home(&self, slot: SlotIndex) -> usize {
         slot.index() % self.seats.len()
     }
 
@@ -163,7 +163,7 @@ impl World {
     }
 
     /// A turn of partition `p` that takes at most so many messages of each peer, commands and expiries.
-    fn decide(&mut self, p: usize, messages_max: usize, commands_max: usize, expiries_max: usize) {
+    pub(crate) fn decide(&mut self, p: usize, messages_max: usize, commands_max: usize, expiries_max: usize) {
         let turn = Turn { now: self.now, monotonic_ms: 0, expiries_max, admission: Admission::Open };
         let seat = &mut self.seats[p];
         let mut allowance = vec![messages_max; seat.inbox.len()];
@@ -185,14 +185,14 @@ impl World {
     }
 
     /// Draws the numbers of what `p` decided and journals it.
-    fn ticket(&mut self, p: usize) {
+    pub(crate) fn ticket(&mut self, p: usize) {
         let Some(mut out) = self.seats[p].decided.take() else { return };
         let first = Seq(self.journal.len() as u64 + 1);
         self.seats[p].partition.stamp(first, &mut out);
         let mut touched = BTreeSet::new();
         for event in out.events.drain(..) {
             event.body.each_leg(|leg| _ = touched.insert(leg.slot));
-            self.append(event);
+            self.append(&event);
         }
         for slot in touched {
             let state = self.slot(slot).expect("a leg's slot has an owner");
@@ -204,14 +204,14 @@ impl World {
         self.seats[p].unsent.extend(out.messages.drain(..));
     }
 
-    fn append(&mut self, event: Event) {
+    fn append(&mut self, event: &Event) {
         let mut bytes = EventBytes::new();
-        encode(&event, &mut bytes);
+        encode(event, &mut bytes);
         let (read, length) = decode(&bytes).expect("what is written can be read");
-        assert_eq!((&read, length), (&event, bytes.len()), "an event survives its bytes");
+        assert_eq!((&read, length), (event, bytes.len()), "an event survives its bytes");
+        let seq = Seq(self.journal.len() as u64 + 1);
+        self.audit.observe(seq, &read);
         self.journal.push(read);
-        let seq = Seq(self.journal.len() as u64);
-        self.audit.observe(seq, &event);
     }
 
     fn take_answer(&mut self, answer: Answer) {
@@ -225,7 +225,7 @@ impl World {
     }
 
     /// Sends what `p` has to say to its peers.
-    fn send(&mut self, p: usize) {
+    pub(crate) fn send(&mut self, p: usize) {
         while let Some(message) = self.seats[p].unsent.pop_front() {
             let to = self.home(message.to());
             self.seats[to].inbox[p].push_back(message);

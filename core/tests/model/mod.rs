@@ -169,6 +169,7 @@ struct Done {
 }
 
 /// What a verb decided.
+#[derive(Clone, Copy)]
 struct Decision {
     outcome: Outcome,
     amount: i128,

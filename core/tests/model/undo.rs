@@ -10,6 +10,7 @@ use super::verbs::{counter_suspense, suspense};
 use super::{Decision, Effect, Model, Verdict, money};
 
 /// What an undo did: how much, remarks.
+#[derive(Clone, Copy)]
 struct Undone {
     amount: i128,
     flags: Flags,
@@ -77,7 +78,7 @@ impl Model {
             self.holds[hold].state = AuthorizationState::Reversed;
         }
         self.give_back(place, bucket, amount, is_all);
-        Ok(Undone { amount, flags: suspense(place) })
+        Ok(Undone { amount, flags: booked(place, amount) })
     }
 
     fn undo_increment(&mut self, hold: usize, delta: i128, bucket: Bucket, left: Option<i128>) -> Undone {
@@ -85,7 +86,7 @@ impl Model {
         let amount = (delta - left.unwrap_or(0)).max(0).min(self.holds[hold].held);
         self.release(hold, amount);
         self.give_back(place, bucket, amount, amount == delta);
-        Undone { amount, flags: suspense(place) }
+        Undone { amount, flags: booked(place, amount) }
     }
 
     fn undo_capture(&mut self, hold: usize, capture: usize, left: Option<i128>) -> Result<Undone, Outcome> {
@@ -122,6 +123,11 @@ impl Model {
         let flags = suspense(from).with(counter_suspense(to)).with(self.overdrawn(from));
         Undone { amount, flags }
     }
+}
+
+/// Where nothing moves, nothing is booked.
+fn booked(place: AccountId, amount: i128) -> Flags {
+    if amount == 0 { Flags::NONE } else { suspense(place) }
 }
 
 fn accepted(undone: Undone) -> Decision {

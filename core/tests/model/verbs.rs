@@ -29,7 +29,7 @@ impl Model {
             Command::Void(c) => self.void(c),
             Command::Refund(c) => self.refund(now, c, made),
             Command::Reverse(c) => self.reverse(c),
-            Command::Advise(c) => self.advise(now, c, made),
+            Command::Advise(c) => Ok(self.advise(now, c, made)),
             Command::Transfer(c) => self.transfer(now, c, made),
             Command::Lookup(_) | Command::Read(_) | Command::Record(_) => Err(Outcome::Malformed),
         }
@@ -282,7 +282,6 @@ impl Model {
         if amount == held {
             self.holds[hold].state = AuthorizationState::Voided;
         }
-        let place = self.holds[hold].place;
         let decision = Decision::new(Outcome::Approved, amount, Effect::NeverReversible);
         let flags = suspense(self.holds[hold].place);
         Ok(Decision { authorization: Some(c.authorization), flags, ..decision })
@@ -353,11 +352,11 @@ impl Model {
         Ok(Decision { transfer, ..Decision::new(Outcome::Approved, amount, effect) })
     }
 
-    fn advise(&mut self, now: Time, c: &Advise, made: Made) -> Verdict {
+    fn advise(&mut self, now: Time, c: &Advise, made: Made) -> Decision {
         match c.advice {
-            Advice::Hold { lifetime_ms, payee } => Ok(self.advise_hold(now, c, lifetime_ms, payee, made)),
-            Advice::Post { payee, authorization } => Ok(self.advise_post(now, c, payee, authorization, made)),
-            Advice::Declined => Ok(Decision::new(Outcome::AdviceAccepted, 0, Effect::Nothing)),
+            Advice::Hold { lifetime_ms, payee } => self.advise_hold(now, c, lifetime_ms, payee, made),
+            Advice::Post { payee, authorization } => self.advise_post(now, c, payee, authorization, made),
+            Advice::Declined => Decision::new(Outcome::AdviceAccepted, 0, Effect::Nothing),
         }
     }
 

@@ -10,7 +10,7 @@
 //! ```
 //! - `at +8d`: the time since the start of the scenario (`ms`, `s`, `m`, `h`, `d`); it stays until the next `at`.
 //! - `as NAME` names the authorization or capture made; `key NAME` names the key (else each line has its own), `NAME@-5m` is a
-//!   UUIDv7 of that time from now. Accounts are their names. A name never bound is an id that nobody made.
+//!   `uuid_v7` of that time from now. Accounts are their names. A name never bound is an id that nobody made.
 //! - after `=>`: the outcome, the amount, `held`, `posted`, `available`, `expires`, and all remarks, `repeated` and `reversed`
 //!   included: one that is not written must not be there.
 //! - `policy`, right after `scenario`: `lifetime`, `lifetime-max`, `tolerance-max`, `offset` (minutes), `refund-window`.
@@ -159,7 +159,7 @@ impl Runner {
     }
 }
 
-fn same<T: PartialEq + core::fmt::Debug>(what: &str, seen: T, expected: T) -> Result<(), String> {
+fn same<T: Copy + PartialEq + core::fmt::Debug>(what: &str, seen: T, expected: T) -> Result<(), String> {
     if seen == expected { Ok(()) } else { Err(format!("{what} is {seen:?}, expected {expected:?}")) }
 }
 
@@ -218,7 +218,7 @@ fn compare(seen: &Observed, expected: &str, start: Time) -> Result<(), String> {
     flags.sort_unstable();
     let mut seen_flags: Vec<&str> = seen.flags.names().collect();
     seen_flags.sort_unstable();
-    same("remarks", seen_flags, flags)?;
+    same("remarks", seen_flags.join(" ").as_str(), flags.join(" ").as_str())?;
     same("repeated", seen.repeated, repeated)?;
     same("reversed", seen.reversed, reversed)
 }

@@ -121,7 +121,7 @@ fn refund_target(names: &Names, word: &str) -> RefundTarget {
     RefundTarget::Capture(names.transfers.get(word).copied().unwrap_or(nobodys))
 }
 
-/// A name's key: the same name, the same key. `NAME@-5m`: a UUIDv7 made five minutes before now.
+/// A name's key: the same name, the same key. `NAME@-5m`: a `uuid_v7` made five minutes before now.
 fn key(word: &str, now: Time) -> Result<Key, String> {
     let bits = |name: &str| {
         name.bytes().fold(0xcbf2_9ce4_8422_2325u128, |h, b| (h ^ u128::from(b)).wrapping_mul(0x0100_0000_01b3))

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use tp_core::amount::Ledger;
-use tp_core::command::{Advice, Command, RefundTarget};
+use tp_core::command::{Advice, Advise, Command, RefundTarget};
 use tp_core::ids::AccountId;
 use tp_core::outcome::Outcome;
 use tp_core::reply::{Flags, Reply};
@@ -46,13 +46,7 @@ impl Books {
         }
         let payee = match command {
             Command::Capture(c) => Some(c.payee),
-            Command::Advise(c) => {
-                if let Advice::Post { payee, .. } = c.advice {
-                    Some(payee)
-                } else {
-                    None
-                }
-            }
+            Command::Advise(Advise { advice: Advice::Post { payee, .. }, .. }) => Some(*payee),
             _ => None,
         };
         if let (Some(payee), Some(transfer)) = (payee, reply.transfer) {
@@ -80,10 +74,7 @@ impl Books {
         match command {
             Command::Transfer(c) => Some((c.payee, -1)),
             Command::Capture(c) => Some((c.payee, -1)),
-            Command::Advise(c) => match c.advice {
-                Advice::Post { payee, .. } => Some((payee, -1)),
-                _ => None,
-            },
+            Command::Advise(Advise { advice: Advice::Post { payee, .. }, .. }) => Some((*payee, -1)),
             Command::Refund(c) => match c.target {
                 RefundTarget::Capture(id) => Some((*self.payees.get(&id.0)?, 1)),
                 RefundTarget::Authorization(id) => {

@@ -50,7 +50,8 @@ impl Clients {
     pub(crate) fn new() -> Self {
         let mut ids = [1u128, 2, 3, 4, 5, 6, 7].map(AccountId);
         let slot = SEED.slot_of(ids[0]);
-        ids[3] = (100u128..).map(AccountId).find(|id| SEED.slot_of(*id) == slot).expect("a slot has many accounts");
+        ids[3] =
+            (100..1_000_000).map(AccountId).find(|id| SEED.slot_of(*id) == slot).expect("a slot has many accounts");
         Self { ids, sent: Vec::new(), authorizations: Vec::new(), captures: Vec::new(), owners: BTreeMap::new() }
     }
 
@@ -133,20 +134,20 @@ impl Clients {
         }
         let makes_hold = matches!(command, Command::Authorize(_))
             || matches!(command, Command::Advise(c) if matches!(c.advice, Advice::Hold { .. }));
-        if let (true, Some(id), Some(owner)) = (makes_hold, reply.authorization, self.owner(command)) {
-            if self.owners.insert(id, owner).is_none() {
-                self.authorizations.push((id, owner));
-            }
+        if let (true, Some(id), Some(owner)) = (makes_hold, reply.authorization, self.owner(command))
+            && self.owners.insert(id, owner).is_none()
+        {
+            self.authorizations.push((id, owner));
         }
         let captured = match command {
             Command::Capture(c) => Some(c.authorization),
             Command::Advise(Advise { advice: Advice::Post { authorization, .. }, .. }) => *authorization,
             _ => None,
         };
-        if let (Some(transfer), Some(authorization)) = (reply.transfer, captured) {
-            if self.captures.iter().all(|(id, _)| *id != transfer) {
-                self.captures.push((transfer, authorization));
-            }
+        if let (Some(transfer), Some(authorization)) = (reply.transfer, captured)
+            && self.captures.iter().all(|(id, _)| *id != transfer)
+        {
+            self.captures.push((transfer, authorization));
         }
     }
 
