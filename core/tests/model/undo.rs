@@ -13,13 +13,15 @@ use super::{Decision, Effect, Model, Verdict, money};
 #[derive(Clone, Copy)]
 struct Undone {
     amount: i128,
+    /// Whether an authorization was closed by it, be it with nothing left.
+    closes: bool,
     flags: Flags,
 }
 
 impl Model {
     pub(super) fn reverse(&mut self, c: &Reverse) -> Verdict {
         let key = (c.account, c.original.bits);
-        let nothing = Undone { amount: 0, flags: Flags::NONE };
+        let nothing = Undone { amount: 0, closes: false, flags: Flags::NONE };
         let Some(done) = self.keys.get(&key) else {
             // A tombstone, unless a fence or another tombstone already stands there.
             self.barred.entry(key).or_insert(Outcome::ReversedBefore);
@@ -46,11 +48,11 @@ impl Model {
                     self.pay(from, to, back);
                     self.give_back(to, bucket, back, back == amount);
                     let flags = suspense(to).with(counter_suspense(from)).with(self.overdrawn(from));
-                    Undone { amount: back, flags }
+                    Undone { amount: back, closes: false, flags }
                 }
             }
         };
-        let is_undone = undone.amount > 0;
+        let is_undone = undone.amount > 0 || undone.closes;
         self.keys.get_mut(&key).expect("found above").reversed |= is_undone;
         Ok(accepted(undone))
     }
@@ -74,11 +76,12 @@ impl Model {
         // All of it: nothing of what was approved stands any more, whatever was voided before.
         let is_all = amount > 0 && amount == h.held && h.captured() == 0;
         self.release(hold, amount);
-        if self.holds[hold].is_open() && left.unwrap_or(0) == 0 {
+        let closes = self.holds[hold].is_open() && left.is_none();
+        if closes {
             self.holds[hold].state = AuthorizationState::Reversed;
         }
         self.give_back(place, bucket, amount, is_all);
-        Ok(Undone { amount, flags: booked(place, amount) })
+        Ok(Undone { amount, closes, flags: booked(place, amount) })
     }
 
     fn undo_increment(&mut self, hold: usize, delta: i128, bucket: Bucket, left: Option<i128>) -> Undone {
@@ -86,7 +89,7 @@ impl Model {
         let amount = (delta - left.unwrap_or(0)).max(0).min(self.holds[hold].held);
         self.release(hold, amount);
         self.give_back(place, bucket, amount, amount == delta);
-        Undone { amount, flags: booked(place, amount) }
+        Undone { amount, closes: false, flags: booked(place, amount) }
     }
 
     fn undo_capture(&mut self, hold: usize, capture: usize, left: Option<i128>) -> Result<Undone, Outcome> {
@@ -98,7 +101,7 @@ impl Model {
         let amount = (first - left.unwrap_or(0).max(taken.refunded)).max(0);
         let into_hold = if h.is_open() && !taken.is_final { amount.min(taken.from_hold) } else { 0 };
         if amount == 0 {
-            return Ok(Undone { amount, flags: Flags::NONE });
+            return Ok(Undone { amount, closes: false, flags: Flags::NONE });
         }
         let (to, from) = (self.payer_place(hold), self.place(payee, ledger));
         self.pay(from, to, amount);
@@ -108,20 +111,20 @@ impl Model {
         taken.amount -= amount;
         taken.from_hold -= into_hold;
         let flags = suspense(to).with(counter_suspense(from)).with(self.overdrawn(from));
-        Ok(Undone { amount, flags })
+        Ok(Undone { amount, closes: false, flags })
     }
 
     fn undo_refund(&mut self, hold: usize, capture: usize, refunded: i128, left: Option<i128>) -> Undone {
         let amount = (refunded - left.unwrap_or(0)).max(0);
         let (payee, ledger) = (self.holds[hold].captures[capture].payee, self.holds[hold].ledger);
         if amount == 0 {
-            return Undone { amount, flags: Flags::NONE };
+            return Undone { amount, closes: false, flags: Flags::NONE };
         }
         let (from, to) = (self.payer_place(hold), self.place(payee, ledger));
         self.pay(from, to, amount);
         self.holds[hold].captures[capture].refunded -= amount;
         let flags = suspense(from).with(counter_suspense(to)).with(self.overdrawn(from));
-        Undone { amount, flags }
+        Undone { amount, closes: false, flags }
     }
 }
 
