@@ -16,7 +16,7 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     let ledger: Ledger = "EUR/2".parse()?;
 
     // The key makes a command safe to repeat: same key, same answer, one effect.
-    for (number, account, credit) in [(1, CUSTOMER, 100_00), (2, MERCHANT, 0)] {
+    for (number, account, credit) in [(1, CUSTOMER, 10_000), (2, MERCHANT, 0)] {
         let credit_limit = CreditLimit::Amount(Amount::from(credit));
         let settings = Settings { credit_limit, ..Settings::new(ledger) };
         approved(engine.call_blocking(OpenAccount {
@@ -28,14 +28,14 @@ pub(crate) fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     // Hold 60.00, then take 45.00 of it for good: the rest is released.
-    let hold = Authorize::new(Key::opaque(3), CUSTOMER, ledger, Amount::from(60_00));
+    let hold = Authorize::new(Key::opaque(3), CUSTOMER, ledger, Amount::from(6_000));
     let authorization =
         approved(engine.call_blocking(hold))?.authorization.ok_or("an approval names its authorization")?;
     let capture = Capture {
         key: Key::opaque(4),
         authorization,
         payee: MERCHANT,
-        amount: Amount::from(45_00),
+        amount: Amount::from(4_500),
         is_final: true,
         note: Note::default(),
     };

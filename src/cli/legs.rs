@@ -56,8 +56,13 @@ pub(crate) struct Legs {
 }
 
 impl Legs {
-    /// The lines of the account in this event, in the order of its legs.
-    pub(crate) fn of(&mut self, account: AccountId, event: &Event) -> Vec<Line> {
+    /// Calls back with the lines of the accounts that are wanted, in the order of the event's legs.
+    pub(crate) fn each(
+        &mut self,
+        event: &Event,
+        wanted: impl Fn(AccountId) -> bool,
+        mut visit: impl FnMut(AccountId, Line),
+    ) {
         if let Body::Opened(e) = &event.body {
             let exchange = Exchange {
                 owner: e.head.account,
@@ -67,10 +72,9 @@ impl Legs {
             };
             self.open.insert((e.head.slot, e.number), exchange);
         }
-        let mut lines = Vec::new();
         event.body.each_leg(|leg| {
-            if leg.account == Some(account) {
-                lines.push(self.line(event, leg));
+            if let Some(account) = leg.account.filter(|account| wanted(*account)) {
+                visit(account, self.line(event, leg));
             }
         });
         if let Body::Ended(e) = &event.body {
@@ -78,7 +82,6 @@ impl Legs {
                 self.open.remove(&(end.slot, end.number));
             }
         }
-        lines
     }
 
     fn line(&self, event: &Event, leg: Leg) -> Line {

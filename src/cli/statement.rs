@@ -31,7 +31,8 @@ pub(crate) fn run(arguments: &Statement, output: &mut Output) -> Result<Code, Fa
     };
     let (mut legs, mut entries, mut opening, mut posted, mut wrong) = (Legs::default(), Vec::new(), 0, 0, None);
     let view = replay(&arguments.directory.data_dir, up_to, &mut |seq, event, view| {
-        let lines = legs.of(arguments.account, event);
+        let mut lines = Vec::new();
+        legs.each(event, |account| account == arguments.account, |_, line| lines.push(line));
         if lines.is_empty() {
             return ControlFlow::Continue(());
         }

@@ -13,15 +13,16 @@ mod plan;
 mod report;
 mod row;
 
+use std::ops::ControlFlow;
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tpcore::{Clock, Config, Engine, GivenClock, Time, Windows};
+use tpcore::{CheckpointPolicy, Clock, Config, GivenClock, Time, UpTo, Windows};
 
 use super::args::Import;
 use super::exit::{Code, Failure};
-use super::open::{close, open_engine, open_view};
-use super::output::Output;
+use super::open::{close, open_engine, replay};
+use super::output::{Output, remark};
 pub(crate) use report::{print_totals, totals_json};
 pub(crate) use row::Fault;
 
@@ -34,34 +35,32 @@ pub(crate) fn run(arguments: &Import, output: &mut Output) -> Result<Code, Failu
     let seq_before = engine.last_seq().0;
     let progress = progress_bar(sheet.rows.len() as u64);
     let started = Instant::now();
-    let booked = book(&engine, &clock, &sheet, &progress);
+    let booked = book::book(&engine, &clock, &sheet.rows, &progress);
     let elapsed = started.elapsed();
     progress.finish_and_clear();
-    let booked = match booked {
-        Ok(booked) => booked,
-        Err(failure) => {
-            drop(engine); // stops without a checkpoint: the next start replays
-            return Err(failure);
+    // On a failure the engine is dropped: it stops without a checkpoint, and the next start replays.
+    let booked = booked?;
+    if engine.last_seq().0 > seq_before {
+        // Without it the next start replays more, and that is all: the report does not depend on it.
+        if let Err(error) = engine.checkpoint() {
+            remark(&format!("no checkpoint was written: {error}"));
         }
-    };
+    }
     close(engine)?;
-    let view = open_view(&arguments.data_dir, tpcore::ViewOptions { use_checkpoint: false, ..Default::default() })?;
-    report::Report::new(&sheet, booked, &report::Span { seq_before, elapsed }, &view).print(output)
+    let mut running = report::Running::new(&sheet);
+    let view = replay(&arguments.data_dir, UpTo::End, &mut |_, event, _| {
+        running.take(event);
+        ControlFlow::Continue(())
+    })?;
+    report::Report::new(&sheet, booked, &report::Span { seq_before, elapsed }, &running, &view).print(output)
 }
 
-fn book(
-    engine: &Engine,
-    clock: &GivenClock,
-    sheet: &csv::Sheet,
-    progress: &ProgressBar,
-) -> Result<book::Booked, Failure> {
-    book::book(engine, clock, &sheet.rows, progress)
-}
-
-/// The rows' dates drive the clock; keys are remembered for ever, so that a second run changes nothing however late.
+/// The rows' dates drive the clock; keys are remembered for ever, so that a second run changes nothing however late; nor does it
+/// write a checkpoint.
 fn config(arguments: &Import, clock: &GivenClock) -> Config {
     let mut config = Config::at(&arguments.data_dir);
     config.clock = Clock::given(clock.clone());
+    config.checkpoint = CheckpointPolicy { at_close: false, ..CheckpointPolicy::default() };
     config.windows = Some(Windows { key_opaque_ms: None, ..Windows::default() });
     config
 }

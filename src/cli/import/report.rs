@@ -3,13 +3,15 @@
 //! Owns the comparison of accounts with the sums of their rows, the deviation from the bank's balances, and the report's
 //! form. Refuses to correct anything.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use tpcore::event::Event;
 use tpcore::{AccountId, LedgerTotals, View};
 
 use super::super::exit::{Code, Failure};
+use super::super::legs::Legs;
 use super::super::output::{Output, Table, decimal, object, units, units_unsigned};
 use super::book::Booked;
 use super::csv::Sheet;
@@ -40,7 +42,7 @@ pub(crate) struct Span {
 }
 
 impl Report {
-    pub(crate) fn new(sheet: &Sheet, booked: Booked, span: &Span, view: &View) -> Self {
+    pub(crate) fn new(sheet: &Sheet, booked: Booked, span: &Span, running: &Running, view: &View) -> Self {
         let last_seq = view.last_seq().0;
         Self {
             rows: sheet.rows.len() as u64,
@@ -48,7 +50,7 @@ impl Report {
             accounts: sheet.rows.iter().map(account).collect::<BTreeSet<_>>().len() as u64,
             events: last_seq.saturating_sub(span.seq_before),
             elapsed: span.elapsed,
-            deviation: deviation(sheet, &booked),
+            deviation: running.deviation(sheet, &booked),
             differing: differing(sheet, &booked, view),
             totals: view.trial_balance(),
             digest: view.digest().to_string(),
@@ -146,26 +148,44 @@ pub(crate) fn print_totals(totals: &[LedgerTotals], output: &mut Output) -> Resu
     table.print(output)
 }
 
-/// The largest difference between an account's running balance and the bank's, over all rows that are booked.
-fn deviation(sheet: &Sheet, booked: &Booked) -> u128 {
-    let mut running: BTreeMap<AccountId, i128> = BTreeMap::new();
-    for (id, view) in &booked.accounts {
-        running.insert(*id, view.balances.posted);
+/// The accounts' running balances, as the journal has them: after each row's money moved.
+#[derive(Default)]
+pub(crate) struct Running {
+    legs: Legs,
+    /// The bank accounts of the file and what stands on them.
+    posted: HashMap<AccountId, i128>,
+    /// Transaction → its account's balance after it.
+    after: HashMap<u64, i128>,
+}
+
+impl Running {
+    pub(crate) fn new(sheet: &Sheet) -> Self {
+        Self { posted: sheet.rows.iter().map(|row| (account(row), 0)).collect(), ..Self::default() }
     }
-    for (row, before) in sheet.rows.iter().zip(&booked.before) {
-        if *before {
-            *running.entry(account(row)).or_default() -= row.signed();
+
+    /// Takes the next event; it must see every one from the first on. A row's events carry its transaction as reference.
+    pub(crate) fn take(&mut self, event: &Event) {
+        let Self { legs, posted, after } = self;
+        let mut moved = Vec::new();
+        legs.each(event, |account| posted.contains_key(&account), |account, line| moved.push((account, line)));
+        for (account, line) in moved {
+            let Some(posted) = posted.get_mut(&account) else { continue };
+            *posted += line.amount;
+            if line.amount != 0
+                && let Some(transaction) = line.reference.and_then(|reference| reference.parse().ok())
+            {
+                after.insert(transaction, *posted);
+            }
         }
     }
-    let mut largest = 0;
-    for (row, now) in sheet.rows.iter().zip(&booked.now) {
-        let balance = running.entry(account(row)).or_default();
-        if *now {
-            *balance += row.signed();
-            largest = largest.max(balance.abs_diff(row.balance_after));
-        }
+
+    /// The largest difference from the bank's balances, over all rows that are booked.
+    fn deviation(&self, sheet: &Sheet, booked: &Booked) -> u128 {
+        let rows = sheet.rows.iter().zip(&booked.now).filter(|(_, now)| **now);
+        rows.filter_map(|(row, _)| self.after.get(&row.id).map(|after| after.abs_diff(row.balance_after)))
+            .max()
+            .unwrap_or(0)
     }
-    largest
 }
 
 /// The bank accounts whose debits or credits are not what they were plus the rows of this run.
