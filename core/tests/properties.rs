@@ -293,6 +293,11 @@ proptest! {
         }
         crowd.check();
     }
+}
+
+proptest! {
+    // Four worlds a case.
+    #![proptest_config(config(20))]
 
     #[test]
     fn the_same_commands_end_in_the_same_balances_on_any_number_of_partitions(actions in actions(40)) {

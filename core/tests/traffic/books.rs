@@ -37,12 +37,11 @@ impl Books {
         if !is_decided(reply) {
             return;
         }
-        match self.decided.get(&(owner, key.bits)) {
-            Some((_, first)) => check_repeat(command, first, reply),
-            None => {
-                assert!(reply.seq.0 > 0, "a decision is an event: {command:?} {reply:?}");
-                self.decided.insert((owner, key.bits), (command.clone(), reply.clone()));
-            }
+        if let Some((_, first)) = self.decided.get(&(owner, key.bits)) {
+            check_repeat(command, first, reply);
+        } else {
+            assert!(reply.seq.0 > 0, "a decision is an event: {command:?} {reply:?}");
+            self.decided.insert((owner, key.bits), (command.clone(), reply.clone()));
         }
         let payee = match command {
             Command::Capture(c) => Some(c.payee),
