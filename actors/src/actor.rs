@@ -1,33 +1,30 @@
 //! The actix side of a partition: one actor on its own arbiter, and nothing else there.
 //!
-//! Owns the crank that turns [`Step`]: wake-ups, the timer, the end. Refuses to know what a step does. The mailbox
-//! carries wake-ups only (`try_send`, one in flight). A panic in a step, or an event that does not follow, poisons the
+//! Owns the crank that turns [`Step`]: wake-ups, the timer, the end. Refuses to know what a step does. Wake-ups come
+//! through a future in the actor's context and not through the mailbox, which would allocate twice for each. A panic in a step, or an event that does not follow, poisons the
 //! engine; the actor stays and answers.
 
+use std::future::Future as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{self, Poll};
 use std::time::Duration;
 
-use actix::{Actor, ActorContext as _, Addr, AsyncContext as _, Context, Handler, Message};
+use actix::fut::ActorFuture;
+use actix::{Actor, ActorContext as _, AsyncContext as _, Context};
+use tokio::sync::futures::OwnedNotified;
 
 use crate::error::PoisonCause;
 use crate::shared::{Shared, Stage, panic_message};
 use crate::step::{Moment, Progress, Step};
+use crate::wake::PartitionWaker;
 
 /// Between two looks at deadlines, expiries and engine time.
 const TICK: Duration = Duration::from_millis(5);
 /// Turns before the arbiter may look at its timers.
 const TURNS_MAX: usize = 64;
-
-/// There is work.
-pub(crate) struct Wake;
-
-impl Message for Wake {
-    type Result = ();
-}
-
-pub(crate) type PartitionAddress = Addr<PartitionActor>;
 
 /// One partition's actor.
 pub(crate) struct PartitionActor {
@@ -126,15 +123,50 @@ impl Actor for PartitionActor {
             }
             this.run(context);
         });
-        self.shared.lanes[self.index].waker.connect(actix::AsyncContext::address(context));
+        let waker = self.shared.lanes[self.index].waker.clone();
+        let woken = Box::pin(waker.woken());
+        context.spawn(WakeLoop { waker, woken, is_woken: false });
+        self.shared.lanes[self.index].waker.wake(); // for what came before
     }
 }
 
-impl Handler<Wake> for PartitionActor {
-    type Result = ();
+/// Runs the partition whenever it was woken, for as long as the actor lives.
+struct WakeLoop {
+    waker: PartitionWaker,
+    woken: Pin<Box<OwnedNotified>>,
+    /// There was a wake-up that was not followed yet.
+    is_woken: bool,
+}
 
-    fn handle(&mut self, _: Wake, context: &mut Self::Context) {
-        self.shared.lanes[self.index].waker.disarm();
-        self.run(context);
+impl WakeLoop {
+    fn wait_anew(&mut self) {
+        let next = self.waker.woken();
+        self.woken.set(next);
+    }
+}
+
+impl ActorFuture<PartitionActor> for WakeLoop {
+    type Output = ();
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        actor: &mut PartitionActor,
+        context: &mut Context<PartitionActor>,
+        task: &mut task::Context<'_>,
+    ) -> Poll<()> {
+        if !self.is_woken {
+            if self.woken.as_mut().poll(task).is_pending() {
+                return Poll::Pending;
+            }
+            self.wait_anew();
+        }
+        actor.run(context);
+        // One run a poll, so that the arbiter's timers have their turn. A wake-up during the run asks for another.
+        self.is_woken = self.woken.as_mut().poll(task).is_ready();
+        if self.is_woken {
+            self.wait_anew();
+            task.waker().wake_by_ref();
+        }
+        Poll::Pending
     }
 }

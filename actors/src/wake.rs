@@ -3,52 +3,36 @@
 //! Owns the three protocols by which a thread that sleeps learns that there is work; refuses to know what the work is.
 //! None can lose a wake-up:
 //!
-//! - [`PartitionWaker`]: a producer pushes, then swaps `armed` to true, and sends a message if it was false. The actor
-//!   swaps it to false *before* it looks into its queues. Both are read-modify-writes of one variable, so they are
-//!   ordered: a producer that saw true did so before the actor's swap, which then acquires its push.
+//! - [`PartitionWaker`]: `Notify` keeps one permit, so a wake-up before the wait makes the wait return at once, and many
+//!   are one. It allocates nothing, where a message into the actor's mailbox allocates twice.
 //! - [`Sleeper`]/[`WriterWaker`]: `Parker` keeps a token, so an unpark before the park makes the park return at once.
 //! - [`Durable`]: the number is changed under the lock under which waiters test it.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::sync::{Parker, Unparker};
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 use tp_core::ids::Seq;
 
-use crate::actor::{PartitionAddress, Wake};
-
-/// Wakes a partition's actor: at most one wake-up is in its mailbox.
-#[derive(Default)]
+/// Wakes a partition's actor. Wake-ups that come before it looks are one.
+#[derive(Clone, Default)]
 pub(crate) struct PartitionWaker {
-    armed: AtomicBool,
-    address: OnceLock<PartitionAddress>,
+    notify: Arc<Notify>,
 }
 
 impl PartitionWaker {
-    /// To be called once, when the actor runs; wakes it for what came before.
-    pub(crate) fn connect(&self, address: PartitionAddress) {
-        if self.address.set(address).is_ok() {
-            self.armed.store(false, Ordering::SeqCst);
-            self.wake();
-        }
-    }
-
     /// After a push.
     pub(crate) fn wake(&self) {
-        if self.armed.swap(true, Ordering::SeqCst) {
-            return;
-        }
-        if let Some(address) = self.address.get() {
-            // Full is impossible (one in flight), closed means that nobody is left to wake.
-            let _ = address.try_send(Wake);
-        }
+        self.notify.notify_one();
     }
 
-    /// By the actor, before it looks into its queues.
-    pub(crate) fn disarm(&self) {
-        self.armed.swap(false, Ordering::SeqCst);
+    /// Ready once there was a wake-up since the last one that was ready.
+    pub(crate) fn woken(&self) -> OwnedNotified {
+        Arc::clone(&self.notify).notified_owned()
     }
 }
 
@@ -155,7 +139,7 @@ impl Durable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
+    use std::future::Future as _;
 
     #[test]
     fn whoever_waits_for_a_number_sees_it_published() {
@@ -171,6 +155,18 @@ mod tests {
         assert_eq!(durable.point(), DurablePoint { seq: 1000, time_max: 2000 });
         assert!(!durable.wait(Seq(1001), Some(Instant::now()), || false), "not published");
         assert!(!durable.wait(Seq(1001), None, || true), "over");
+    }
+
+    #[test]
+    fn many_wake_ups_before_the_wait_are_one() {
+        let waker = PartitionWaker::default();
+        (0..3).for_each(|_| waker.wake());
+        let is_ready = |woken: OwnedNotified| {
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            std::pin::pin!(woken).poll(&mut context).is_ready()
+        };
+        assert!(is_ready(waker.woken()));
+        assert!(!is_ready(waker.woken()), "taken already");
     }
 
     #[test]
