@@ -121,7 +121,7 @@ fn a_bit_flipped_anywhere_in_the_journal_is_reported_with_code_5() {
     for file in segments(&p.data) {
         let good = std::fs::read(&file).expect("a segment");
         let used = good.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1).next_multiple_of(4096) as u64;
-        for _ in 0..25 {
+        for _ in 0..15 {
             let (offset, bit) = (random.below(used), random.below(8));
             let mut bad = good.clone();
             bad[usize::try_from(offset).expect("an offset")] ^= 1 << bit;

@@ -17,8 +17,8 @@ Exit codes:
   5  corruption, or a tail that is ambiguous
   6  disk full, or a write or sync that failed
 
-Only import, checkpoint and catalogue rebuild write. The others open the directory read-only and work beside a
-running engine, up to its durable sequence number.";
+Only import, checkpoint and catalogue rebuild write. The others open the directory
+read-only and work beside a running engine, up to its durable sequence number.";
 
 /// A transaction-processing core for payments: authorizations decided over a double-entry ledger, durable before
 /// anyone hears the answer.
