@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use tp_core::event::{Answered, Body, End, Event, Movement, Purpose};
 use tp_core::ids::{AccountId, Seq, SlotIndex, Version};
 use tp_core::outcome::Outcome;
+use tp_core::rules::Windows;
+use tp_core::time::Time;
 
 /// Where an exchange stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +35,9 @@ struct Sums {
 pub(crate) struct Audit {
     chains: BTreeMap<AccountId, (Version, Seq)>,
     posted: BTreeMap<AccountId, i128>,
-    keys: BTreeSet<(AccountId, u128)>,
+    windows: Windows,
+    /// Until when each key is remembered at least.
+    keys: BTreeMap<(AccountId, u128), Time>,
     exchanges: BTreeMap<(SlotIndex, u64), (Stage, Movement, AccountId)>,
     authorizations: BTreeMap<u128, Sums>,
     /// Captured less undone, refunded less undone.
@@ -44,6 +48,11 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
+    /// Of a directory with these windows.
+    pub(crate) fn new(windows: Windows) -> Self {
+        Self { windows, ..Self::default() }
+    }
+
     /// Version, last event and posted balance of an account.
     pub(crate) fn stands(&self, account: AccountId) -> (Version, Seq, i128) {
         let (version, seq) = self.chains.get(&account).copied().unwrap_or_default();
@@ -67,7 +76,10 @@ impl Audit {
             self.chains.insert(account, (leg.version, seq));
         });
         if let Some(head) = event.body.head() {
-            assert!(self.keys.insert((head.account, head.key)), "IDM-1: {:?} is decided twice: {event:?}", head.key);
+            let key = head.full_key();
+            let until = self.windows.key_end(key.kind, event.time, key.own_time());
+            let before = self.keys.insert((head.account, head.key), until);
+            assert!(before.is_none_or(|until| until <= event.time), "IDM-1: {key:?} is decided twice: {event:?}");
         }
         match &event.body {
             Body::Authorized(e) => {

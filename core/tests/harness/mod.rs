@@ -87,13 +87,14 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(partitions: usize, rules: Rules, now: Time) -> Self {
         let rules = Arc::new(rules);
-        let slots = SlotIndex::all().map(|index| Slot::new(index, SEED, rules.windows)).collect();
+        let windows = rules.windows;
+        let slots = SlotIndex::all().map(|index| Slot::new(index, SEED, windows)).collect();
         let mut world = Self {
             rules,
             now,
             journal: Vec::new(),
             durable: 0,
-            audit: Audit::default(),
+            audit: Audit::new(windows),
             replies: BTreeMap::new(),
             owed: BTreeSet::new(),
             seats: Vec::new(),
@@ -315,7 +316,7 @@ impl World {
     pub(crate) fn crash(&mut self, partitions: usize) -> Vec<u64> {
         self.journal.truncate(self.durable);
         self.held_back.clear();
-        self.audit = Audit::default();
+        self.audit = Audit::new(self.rules.windows);
         for (n, event) in self.journal.iter().enumerate() {
             self.audit.observe(Seq(n as u64 + 1), event);
         }

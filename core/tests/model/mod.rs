@@ -313,10 +313,13 @@ impl Model {
         needs && !self.accounts.contains_key(&owner)
     }
 
+    /// Whether a key that is not known may have been forgotten.
+    fn is_too_old(&self, key: Key, now: Time) -> bool {
+        let window = self.rules.windows.key_uuid_v7_ms;
+        key.own_time().zip(window).is_some_and(|(own, window)| own.plus_ms(window) < now)
+    }
     fn is_out_of_window(&self, key: Key, now: Time) -> bool {
-        let Some(own) = key.own_time() else { return false };
-        let too_old = self.rules.windows.key_uuid_v7_ms.is_some_and(|window| own.plus_ms(window) < now);
-        too_old || own > now.plus_ms(KEY_AHEAD_MS)
+        self.is_too_old(key, now) || key.own_time().is_some_and(|own| own > now.plus_ms(KEY_AHEAD_MS))
     }
 
     fn lookup(&mut self, lookup: &Lookup) -> Expected {

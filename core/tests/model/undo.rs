@@ -4,7 +4,7 @@ use tp_core::command::Reverse;
 use tp_core::ids::AccountId;
 use tp_core::outcome::Outcome;
 use tp_core::reply::{AuthorizationState, Flags};
-use tp_core::time::Bucket;
+use tp_core::time::{Bucket, Time};
 
 use super::verbs::{counter_suspense, suspense};
 use super::{Decision, Effect, Model, Verdict, money};
@@ -19,10 +19,13 @@ struct Undone {
 }
 
 impl Model {
-    pub(super) fn reverse(&mut self, c: &Reverse) -> Verdict {
+    pub(super) fn reverse(&mut self, now: Time, c: &Reverse) -> Verdict {
         let key = (c.account, c.original.bits);
         let nothing = Undone { amount: 0, closes: false, flags: Flags::NONE };
         let Some(done) = self.keys.get(&key) else {
+            if self.is_too_old(c.original, now) {
+                return Err(Outcome::OriginalNotFound);
+            }
             // A tombstone, unless a fence or another tombstone already stands there.
             self.barred.entry(key).or_insert(Outcome::ReversedBefore);
             return Ok(accepted(nothing));

@@ -1,6 +1,6 @@
 //! The model's verbs: each one guards, then changes the world. Owns every rule but those of reversals.
 
-use tp_core::amount::Ledger;
+use tp_core::amount::{Amount, Ledger};
 use tp_core::command::{
     Advice, Advise, Authorize, Capture, Command, Increment, Refund, RefundTarget, Status, Transfer, Void,
 };
@@ -28,7 +28,7 @@ impl Model {
             Command::Capture(c) => self.capture(now, c, made),
             Command::Void(c) => self.void(c),
             Command::Refund(c) => self.refund(now, c, made),
-            Command::Reverse(c) => self.reverse(c),
+            Command::Reverse(c) => self.reverse(now, c),
             Command::Advise(c) => Ok(self.advise(now, c, made)),
             Command::Transfer(c) => self.transfer(now, c, made),
             Command::Lookup(_) | Command::Read(_) | Command::Record(_) => Err(Outcome::Malformed),
@@ -200,6 +200,9 @@ impl Model {
         let (amount, bucket) = (money(c.amount), self.bucket(now, ledger));
         if amount > 0 {
             self.may_be_debited(place, ledger)?;
+            if self.holds[hold].authorized + amount > money(Amount::MAX) {
+                return Err(Outcome::InvalidAmount);
+            }
             self.room(place, amount, bucket, false)?;
             self.account(place).count(bucket, 1, amount);
             self.account(place).held += amount;
