@@ -15,6 +15,7 @@ use tp_core::outcome::Outcome;
 use tp_core::reply::{AuthorizationState, Reply};
 use tp_core::rules::Rules;
 use tp_core::time::{DAY_MS, Time};
+use tp_core::turn::Admission;
 
 const START: Time = Time(19_737 * DAY_MS);
 
@@ -249,4 +250,90 @@ fn an_answer_is_remembered_until_the_opener_forgets() {
     pair.world.idle();
     assert_eq!(pair.world.journal.len(), quiet, "once is enough");
     pair.world.check_replay(&[1, 2, 4, 8]);
+}
+
+#[test]
+fn a_full_disk_refuses_what_would_change_state_and_finishes_what_is_open() {
+    let mut pair = Pair::new();
+    let first = pair.world.submit(pair.capture(10, 40, false));
+    pair.turn(PAYER);
+    pair.world.admission = Admission::NoSpace;
+    pair.world.now = pair.world.now.plus_ms(60_000);
+    let transfer = pair.world.submit(pair.transfer(11, 5));
+    let fence = pair.world.submit(Lookup { account: pair.payer, key: Key::opaque(99), fence: true }.into());
+    let lookup = pair.world.submit(Lookup { account: pair.payer, key: Key::opaque(3), fence: false }.into());
+    for p in [PAYER, PAYEE, PAYER, PAYER] {
+        pair.turn(p);
+    }
+    let said = |pair: &Pair, ticket| pair.reply(ticket).map(|r| (r.outcome, r.repeated));
+    assert_eq!(said(&pair, first), Some((Outcome::Approved, false)), "an open exchange finishes");
+    assert_eq!(said(&pair, transfer), Some((Outcome::NoSpace, false)));
+    assert_eq!(said(&pair, fence), Some((Outcome::NoSpace, false)));
+    assert_eq!(said(&pair, lookup), Some((Outcome::Approved, true)), "repeats and lookups are answered");
+    assert!(!pair.kinds(0).contains(&"expired"), "expiries wait");
+    pair.world.admission = Admission::Open;
+    pair.world.settle();
+    assert!(pair.kinds(0).contains(&"expired"), "service resumes by itself");
+    assert_eq!(pair.world.call(pair.transfer(11, 5)).outcome, Outcome::Approved, "no_space is not remembered");
+}
+
+#[test]
+fn a_closing_engine_answers_stopping_and_finishes_what_is_open() {
+    let mut pair = Pair::new();
+    let first = pair.world.submit(pair.capture(10, 40, false));
+    pair.turn(PAYER);
+    pair.world.admission = Admission::Stopping;
+    let late = pair.world.submit(pair.transfer(11, 5));
+    pair.world.settle();
+    assert_eq!(pair.reply(first).map(|r| r.outcome), Some(Outcome::Approved));
+    assert_eq!(pair.reply(late).map(|r| r.outcome), Some(Outcome::Stopping));
+}
+
+/// An undecided command whose deadline passed is never executed; a decided one is told to be in progress, and goes on.
+#[test]
+fn deadlines_are_swept_without_a_turn() {
+    let mut pair = Pair::new();
+    let decided = pair.world.submit_until(pair.capture(10, 40, false), 100);
+    pair.turn(PAYER);
+    let waiting = pair.world.submit_until(pair.void(11, 5), 100);
+    let patient = pair.world.submit_until(pair.void(12, 7), 1_000);
+    pair.turn(PAYER);
+    pair.world.monotonic_ms = 99;
+    pair.world.sweep();
+    assert!(pair.world.replies.values().all(|r| !r.outcome.leaves_at_once()), "not yet");
+    pair.world.monotonic_ms = 101;
+    pair.world.sweep();
+    assert_eq!(pair.reply(decided).map(|r| r.outcome), Some(Outcome::InProgress));
+    assert_eq!(pair.reply(waiting).map(|r| r.outcome), Some(Outcome::DeadlineExceeded));
+    assert_eq!(pair.reply(patient), None);
+    pair.world.settle();
+    assert_eq!(pair.reply(patient).map(|r| r.outcome), Some(Outcome::Approved));
+    let view = pair.world.authorization(pair.hold).expect("in memory");
+    assert_eq!((view.captured, view.held), (40, 53), "the swept void did nothing, the capture went on");
+    let repeat = pair.world.call(pair.capture(10, 40, false));
+    assert_eq!((repeat.outcome, repeat.repeated), (Outcome::Approved, true), "a repeat resolves what was in progress");
+}
+
+#[test]
+fn a_command_that_arrives_too_late_is_not_decided() {
+    let mut pair = Pair::new();
+    let before = pair.world.journal.len();
+    let late = pair.world.submit_until(pair.transfer(10, 5), 100);
+    pair.world.monotonic_ms = 101;
+    pair.world.settle();
+    assert_eq!(pair.reply(late).map(|r| r.outcome), Some(Outcome::DeadlineExceeded));
+    assert_eq!(pair.world.journal.len(), before);
+}
+
+#[test]
+fn an_abandoned_partition_answers_everyone_who_waits() {
+    let mut pair = Pair::new();
+    let owed = pair.world.submit(pair.capture(10, 40, false));
+    pair.turn(PAYER);
+    let waiting = pair.world.submit(pair.void(11, 5));
+    pair.turn(PAYER);
+    pair.world.abandon();
+    assert_eq!(pair.reply(owed).map(|r| r.outcome), Some(Outcome::InProgress), "its outcome is not known");
+    assert_eq!(pair.reply(waiting).map(|r| r.outcome), Some(Outcome::Stopping), "it did nothing");
+    assert!(pair.world.owed.is_empty());
 }

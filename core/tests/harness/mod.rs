@@ -75,6 +75,10 @@ pub(crate) struct World {
     pub(crate) journal: Vec<Event>,
     pub(crate) durable: usize,
     pub(crate) audit: Audit,
+    /// What the next turns take.
+    pub(crate) admission: Admission,
+    /// The callers' clock, on which deadlines are counted.
+    pub(crate) monotonic_ms: u64,
     /// Replies that left, by ticket.
     pub(crate) replies: BTreeMap<u64, Reply>,
     /// Tickets without a reply.
@@ -95,6 +99,8 @@ impl World {
             journal: Vec::new(),
             durable: 0,
             audit: Audit::new(windows),
+            admission: Admission::Open,
+            monotonic_ms: 0,
             replies: BTreeMap::new(),
             owed: BTreeSet::new(),
             seats: Vec::new(),
@@ -129,11 +135,16 @@ impl World {
 
     /// Hands a command in; its reply comes under the ticket.
     pub(crate) fn submit(&mut self, command: Command) -> u64 {
+        self.submit_until(command, NEVER_MS)
+    }
+
+    /// The same with a deadline on the callers' clock.
+    pub(crate) fn submit_until(&mut self, command: Command, deadline_ms: u64) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let home = command.slot(&SEED).map_or(0, |slot| self.home(slot));
         self.owed.insert(ticket);
-        self.seats[home].submissions.push_back(Submission { ticket, deadline_ms: NEVER_MS, command });
+        self.seats[home].submissions.push_back(Submission { ticket, deadline_ms, command });
         ticket
     }
 
@@ -165,7 +176,8 @@ impl World {
 
     /// A turn of partition `p` that takes at most so many messages of each peer, commands and expiries.
     pub(crate) fn decide(&mut self, p: usize, messages_max: usize, commands_max: usize, expiries_max: usize) {
-        let turn = Turn { now: self.now, monotonic_ms: 0, expiries_max, admission: Admission::Open };
+        let (monotonic_ms, admission) = (self.monotonic_ms, self.admission);
+        let turn = Turn { now: self.now, monotonic_ms, expiries_max, admission };
         let seat = &mut self.seats[p];
         let mut allowance = vec![messages_max; seat.inbox.len()];
         let (inbox, submissions) = (&mut seat.inbox, &mut seat.submissions);
@@ -253,6 +265,32 @@ impl World {
         let seat = &self.seats[p];
         let queues_are_empty = seat.inbox.iter().all(VecDeque::is_empty) && seat.submissions.is_empty();
         queues_are_empty && seat.decided.is_none() && seat.unsent.is_empty() && !seat.partition.has_work(self.now)
+    }
+
+    /// Answers whose deadline passed, of all partitions.
+    pub(crate) fn sweep(&mut self) {
+        for p in 0..self.seats.len() {
+            let mut out = Output::default();
+            self.seats[p].partition.sweep(self.monotonic_ms, &mut out);
+            self.take_swept(out);
+        }
+    }
+
+    /// The engine stops: everyone who waits is answered.
+    pub(crate) fn abandon(&mut self) {
+        for p in 0..self.seats.len() {
+            let mut out = Output::default();
+            self.seats[p].partition.abandon(&mut out);
+            self.take_swept(out);
+        }
+    }
+
+    fn take_swept(&mut self, out: Output) {
+        assert!(out.events.is_empty() && out.messages.is_empty(), "a sweep only answers");
+        for answer in out.answers {
+            assert!(answer.reply.outcome.leaves_at_once(), "J2: {answer:?}");
+            self.take_answer(answer);
+        }
     }
 
     /// Runs until nothing moves, all is durable and every submitter has its reply.
