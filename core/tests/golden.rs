@@ -367,3 +367,24 @@ fn a_slot_read_from_its_image_goes_on_as_if_nothing_happened() {
         assert_eq!(replay::digest(&slots, at), straight, "J4: cut after {cut} events");
     }
 }
+
+/// EXC-1, J3 in evolve itself: whatever wrote an event into a journal twice, no state takes it twice.
+#[test]
+fn an_event_that_comes_twice_does_not_follow() {
+    let bytes = session();
+    let journal: Vec<Event> = Events::new(&bytes).collect::<Result<_, _>>().expect("events can be read");
+    let rules = Rules::default();
+    let mut slots: Vec<Slot> = SlotIndex::all().map(|index| Slot::new(index, SEED, rules.windows)).collect();
+    for (n, event) in journal.iter().enumerate() {
+        let seq = Seq(n as u64 + 1);
+        event.body.each_leg(|leg| {
+            let slot = &mut slots[leg.slot.index()];
+            slot.evolve(event, seq, leg.role).expect("J4: a journaled event follows");
+            let has_effect = leg.account.is_some() || matches!(event.body, Body::Answered(_));
+            if has_effect {
+                let twice = slot.clone().evolve(event, seq.next(), leg.role);
+                assert!(twice.is_err(), "{event:?} is taken twice");
+            }
+        });
+    }
+}

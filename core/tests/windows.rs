@@ -118,3 +118,17 @@ fn a_uuid_key_is_refused_once_it_could_be_forgotten() {
         check alice posted -10",
     );
 }
+
+/// Memory of keys is bounded by the window, not by the age of the directory.
+#[test]
+fn keys_past_their_window_leave_memory() {
+    let mut core = Core(World::new(2, Rules::default(), START));
+    let opened = ["scenario s", "open alice credit unlimited => approved", "open shop => approved"].map(String::from);
+    let payment = |day: u32, n: u32| format!("transfer alice shop 1 key d{day}n{n} => approved");
+    let day = |day| core::iter::once(format!("at +{day}d")).chain((0..10).map(move |n| payment(day, n)));
+    let text = opened.into_iter().chain((0..20).flat_map(day)).collect::<Vec<_>>().join("\n");
+    let (failures, _) = script::run(&text, &mut core);
+    assert!(failures.is_empty(), "{failures:?}");
+    let keys = core.0.keys_in_memory();
+    assert!((10..=40).contains(&keys), "of 202 keys {keys} are in memory; two days have 20");
+}

@@ -401,6 +401,10 @@ impl World {
     pub(crate) fn slot(&self, index: SlotIndex) -> Option<&Slot> {
         self.seats[self.home(index)].partition.slot(index)
     }
+    /// Keys in memory, of all partitions.
+    pub(crate) fn keys_in_memory(&self) -> u64 {
+        self.seats.iter().map(|seat| seat.partition.stats().keys).sum()
+    }
     pub(crate) fn accounts(&self) -> Vec<AccountView> {
         self.slots().flat_map(Slot::accounts).collect()
     }
