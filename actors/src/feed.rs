@@ -17,7 +17,8 @@ use crate::replay::each_event;
 use crate::shared::{Shared, Stage};
 
 /// Events that became durable, from a number on. As an iterator it waits for what is to come, and ends when the engine
-/// was closed and everything was given, or after an error.
+/// was closed and everything was given, or after an error. It reads the directory's files: drop it before the directory
+/// is opened again.
 pub struct EventFeed {
     shared: Arc<Shared>,
     source: Arc<dyn FrameSource>,

@@ -15,15 +15,12 @@ use tp_actors::{Client, Engine};
 
 struct Counting;
 
-thread_local!{ static IN: std::cell::Cell<bool> = const { std::cell::Cell::new(false) }; }
-static TRACE: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
 // SAFETY: every call is passed on unchanged to the system's allocator, which upholds the contract.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let n = ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        if TRACE.load(Ordering::Relaxed) && n % 1997 == 0 && !IN.get() { IN.set(true); let b = std::backtrace::Backtrace::force_capture(); let t = format!("{b}"); let f: Vec<&str> = t.lines().filter(|l| (l.contains("tp_") || l.contains("actix") || l.contains("sled")|| l.contains("tokio")) && !l.contains("at ")).take(5).map(|l| l.trim()).collect(); eprintln!("TR {} {:?}", layout.size(), f); IN.set(false); }
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller's promise about `layout` is passed on.
         unsafe { System.alloc(layout) }
     }
@@ -64,7 +61,7 @@ fn drive(client: &mut Client, first: u64, commands: u64) -> u64 {
 #[test]
 fn an_authorization_allocates_nothing_in_steady_state() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut c = config_at(dir.path(), 2); if std::env::var("DEV").is_ok() { c.device = Some(std::sync::Arc::new(tp_storage::DiskDevice::new(dir.path()))); } if std::env::var("MEM").is_ok() { c = common::in_memory(2); } let engine = Engine::open(c).expect("opens");
+    let engine = Engine::open(config_at(dir.path(), 2)).expect("opens");
     for account in 1..=u128::from(ACCOUNTS) {
         drop(engine.call(open_account(account, account, None)));
         if account % 500 == 0 {
@@ -74,7 +71,6 @@ fn an_authorization_allocates_nothing_in_steady_state() {
     let mut client = engine.client(4096);
     let warm = 200_000;
     assert_eq!(drive(&mut client, 0, warm), warm);
-    TRACE.store(std::env::var("TR").is_ok(), Ordering::Relaxed);
     let (before, frames) = (ALLOCATIONS.load(Ordering::Relaxed), engine.status().writer.frames);
     let commands = 200_000;
     assert_eq!(drive(&mut client, warm, commands), commands);
