@@ -59,13 +59,13 @@ pub(crate) fn close(shared: &Arc<Shared>, threads: Threads, takes_checkpoint: bo
 fn drain(shared: &Shared) -> Result<(), CloseError> {
     let start = Instant::now();
     loop {
-        let open = open_work(shared);
-        if open == Some(0) || open.is_none() {
-            return Ok(()); // nothing, or poisoned: the caller looks
+        let open = if shared.poison.is_set() { 0 } else { open_work(shared).unwrap_or(0) };
+        if open == 0 {
+            return Ok(()); // or poisoned, at which the caller looks
         }
         if start.elapsed() > DRAIN {
             let waited_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-            return Err(CloseError::NotDrained { open: open.unwrap_or(0), waited_ms });
+            return Err(CloseError::NotDrained { open, waited_ms });
         }
         std::thread::sleep(Duration::from_millis(1));
     }

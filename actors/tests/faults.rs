@@ -118,6 +118,11 @@ fn a_failed_sync_is_final_nothing_more_is_acknowledged_and_the_cause_is_typed() 
     let durable = engine.durable_seq();
     gate.set(Shut::Waiting);
     let pending: Vec<_> = (1..=10).map(|n| engine.call(authorize(500 + n, n, 1))).collect();
+    let start = Instant::now();
+    while engine.last_seq().0 < durable.0 + 10 {
+        assert!(start.elapsed() < Duration::from_secs(30), "all are decided while the disk stalls");
+        std::thread::yield_now();
+    }
     gate.set(Shut::Failing);
     for pending in pending {
         assert_eq!(pending.wait().outcome, Outcome::InProgress, "decided, and never durable");
