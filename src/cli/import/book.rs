@@ -71,10 +71,10 @@ pub(crate) fn book(
     let is_new = engine.last_seq() == tpcore::Seq::ZERO;
     let before = if is_new { vec![false; rows.len()] } else { look_up(&mut pipeline, rows)? };
     let accounts = if is_new { BTreeMap::new() } else { standing(engine, rows)? };
-    let limits = limits_needed(rows, &before, &accounts);
     let known = before.iter().filter(|is_booked| **is_booked).count() as u64;
     progress.inc(known);
     let tally = Tally { commands: known, duplicates: known, ..Tally::default() };
+    let limits = if known == rows.len() as u64 { BTreeMap::new() } else { limits_needed(rows, &before, &accounts) };
     let mut booked = Booked { accounts, now: before.clone(), before, tally };
     let mut prepared = BTreeSet::new();
     for day in days(rows) {
