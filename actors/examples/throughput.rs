@@ -7,7 +7,7 @@
 //! cargo run --release -p tp-actors --example throughput -- [accounts] [authorizations] [in flight] [partitions] [directory]
 //! ```
 #![allow(clippy::print_stdout, reason = "an example prints its figures")]
-#![allow(clippy::cast_precision_loss, reason = "figures for reading, not money")]
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "figures for reading, not money")]
 
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,10 @@ fn main() -> Result<(), Failure> {
         },
         |_, outcome| *opened_as.entry(outcome.name()).or_insert(0_u64) += 1,
     );
-    println!("accounts      {accounts} in {took:?}, {} bytes resident each, keys included", (resident() - before) / accounts.max(1));
+    println!(
+        "accounts      {accounts} in {took:?}, {} bytes resident each, keys included",
+        (resident() - before) / accounts.max(1)
+    );
     println!("opened        {opened_as:?}");
     let opened = engine.status().writer;
 
@@ -110,14 +113,24 @@ fn main() -> Result<(), Failure> {
     let at = |per_mille: usize| latency_us[(latency_us.len() - 1) * per_mille / 1000];
     let writer = engine.status().writer;
     let (frames, events) = (writer.frames - opened.frames, writer.events - opened.events);
-    println!("authorize     {:.0} durable a second ({authorizations} in {took:?}, {in_flight} in flight)", authorizations as f64 / took.as_secs_f64());
+    println!(
+        "authorize     {:.0} durable a second ({authorizations} in {took:?}, {in_flight} in flight)",
+        authorizations as f64 / took.as_secs_f64()
+    );
     println!("outcomes      {outcomes:?}");
     println!("latency       p50 {} us, p99 {} us, p99.9 {} us, max {} us", at(500), at(990), at(999), at(1000));
-    println!("journal       {} bytes an event, {} events a frame", (writer.event_bytes - opened.event_bytes) / events.max(1), events / frames.max(1));
+    println!(
+        "journal       {} bytes an event, {} events a frame",
+        (writer.event_bytes - opened.event_bytes) / events.max(1),
+        events / frames.max(1)
+    );
     println!("append        {} us at most", writer.append_us_max);
     let status = engine.status();
     for (n, p) in status.partitions.iter().enumerate() {
-        println!("partition {n}   {} turns, {} events, {} put off, {} busy", p.turns, p.events, p.turns_put_off, p.busy);
+        println!(
+            "partition {n}   {} turns, {} events, {} put off, {} busy",
+            p.turns, p.events, p.turns_put_off, p.busy
+        );
     }
     engine.close_blocking()?;
     if refused == 0 { Ok(()) } else { Err(format!("{refused} refused").into()) }

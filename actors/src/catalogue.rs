@@ -108,7 +108,7 @@ impl Keeper {
                     let _ = reply.send(self.cursor(&name)); // the caller may have given up
                 }
                 Ok(CatalogueOrder::Set { name, seq, reply }) => {
-                    let _ = reply.send(self.set_cursor(name, seq));
+                    let _ = reply.send(self.set_cursor(&name, seq));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -242,9 +242,9 @@ impl Keeper {
         Ok(found)
     }
 
-    fn set_cursor(&mut self, name: String, seq: u64) -> Result<(), CursorError> {
-        self.cursors.insert(name.clone(), seq);
-        let set = |store: &mut dyn Catalogue| store.set_cursor(&name, seq).and_then(|()| store.sync());
+    fn set_cursor(&mut self, name: &str, seq: u64) -> Result<(), CursorError> {
+        self.cursors.insert(name.to_owned(), seq);
+        let set = |store: &mut dyn Catalogue| store.set_cursor(name, seq).and_then(|()| store.sync());
         self.guard(set).map_err(CursorError::Catalogue)
     }
 }

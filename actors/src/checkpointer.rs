@@ -145,7 +145,8 @@ impl Crank {
         let start = Instant::now();
         for slot in SlotIndex::all() {
             let partition = self.shared.partition_of(slot);
-            let copy = ask(&self.shared, partition, move |partition, _| partition.slot(slot).map(|slot| slot.image(at)));
+            let copy =
+                ask(&self.shared, partition, move |partition, _| partition.slot(slot).map(|slot| slot.image(at)));
             let (as_of, image) = answer(&self.shared, partition, &copy).ok_or(CheckpointFailed::Stopped)?;
             let image = image.ok_or(CheckpointFailed::Stopped)?;
             writer.page(slot.get(), as_of.0, &image).map_err(failed)?;

@@ -57,7 +57,10 @@ pub struct Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("in_flight", &self.in_flight).field("capacity", &self.capacity()).finish()
+        f.debug_struct("Client")
+            .field("in_flight", &self.in_flight)
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
     }
 }
 

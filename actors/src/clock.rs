@@ -79,10 +79,7 @@ impl Steering {
     pub(crate) fn of(engine_us: i64, wall_us: i64, elapsed_us: u64) -> Self {
         let difference = wall_us.saturating_sub(engine_us);
         let most = i64::try_from(elapsed_us / 1000).unwrap_or(i64::MAX);
-        Self {
-            step_us: difference.clamp(-most, most),
-            is_alarming: difference.unsigned_abs() > ALARM_MS * 1000,
-        }
+        Self { step_us: difference.clamp(-most, most), is_alarming: difference.unsigned_abs() > ALARM_MS * 1000 }
     }
 }
 

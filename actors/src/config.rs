@@ -62,7 +62,7 @@ impl CheckpointPolicy {
 impl Default for CheckpointPolicy {
     fn default() -> Self {
         Self {
-            interval: Some(Duration::from_secs(60)),
+            interval: Some(Duration::from_mins(1)),
             events: Some(1_000_000),
             at_close: true,
             bytes_per_second: 128 << 20,
@@ -234,7 +234,9 @@ pub enum BadConfig {
         partitions: usize,
     },
     /// The directory was made with other windows, which are part of its data.
-    #[error("the directory's windows are {directory:?}, the configuration asks for {asked:?}: leave them out, or use another directory")]
+    #[error(
+        "the directory's windows are {directory:?}, the configuration asks for {asked:?}: leave them out, or use another directory"
+    )]
     OtherWindows {
         /// The directory's.
         directory: Windows,
@@ -302,8 +304,7 @@ mod tests {
     fn all_that_can_be_in_flight_fits_into_the_reserve_for_any_number_of_partitions() {
         for segment_mib in [1, 2, 8, 64, 1024] {
             for partitions in [1, 2, 3, 8, 32, 64] {
-                let config =
-                    Config { segment_bytes: segment_mib << 20, partitions, ..Config::at("/nowhere") };
+                let config = Config { segment_bytes: segment_mib << 20, partitions, ..Config::at("/nowhere") };
                 if config.validate().is_err() {
                     continue;
                 }

@@ -72,6 +72,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`OpenError`]; nothing was served.
+    #[allow(clippy::needless_pass_by_value, reason = "an engine takes its configuration over")]
     pub fn open(config: Config) -> Result<Self, OpenError> {
         let Opened { shared, source, report, threads } = open::open(&config)?;
         let takes_checkpoint_at_close = config.checkpoint.at_close;

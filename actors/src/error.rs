@@ -220,7 +220,9 @@ pub enum CloseError {
     #[error("the checkpoint at close: {0}")]
     Checkpoint(CheckpointFailed),
     /// Commands or exchanges did not come to an end in time (a disk that stalls or is full).
-    #[error("{open} commands and exchanges were still open after {waited_ms} ms; they are resolved after the next start")]
+    #[error(
+        "{open} commands and exchanges were still open after {waited_ms} ms; they are resolved after the next start"
+    )]
     NotDrained {
         /// How many.
         open: u64,

@@ -3,11 +3,11 @@
 //! Owns the bare state without partitions and threads, from nothing or from a checkpoint; refuses to know where events
 //! come from. RPL-1: a leg of slot s applies when its number is above `as_of(s)`, in the order of numbers.
 
+use tp_core::EvolveError;
 use tp_core::digest::StateDigest;
 use tp_core::event::Event;
 use tp_core::ids::{AccountId, AuthorizationId, SLOTS, Seq, SlotIndex};
 use tp_core::reply::{AccountView, AuthorizationView};
-use tp_core::EvolveError;
 use tp_core::slot::Slot;
 use tp_core::time::Time;
 use tp_storage::{Checkpoint, CheckpointError, CheckpointStore, Problem};

@@ -58,7 +58,8 @@ pub use close::Closed;
 pub use config::{BadConfig, CheckpointPolicy, Config, JournalKind, PARTITIONS_MAX};
 pub use engine::Engine;
 pub use error::{
-    Busy, CheckpointFailed, CloseError, CursorError, ErrorClass, FeedError, NotAnswered, OpenError, PoisonCause, ReplayError,
+    Busy, CheckpointFailed, CloseError, CursorError, ErrorClass, FeedError, NotAnswered, OpenError, PoisonCause,
+    ReplayError,
 };
 pub use feed::EventFeed;
 pub use recovery::RecoveryReport;

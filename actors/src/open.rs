@@ -108,8 +108,7 @@ fn start_others(
     threads.catalogue = Some(catalogue::start(Arc::clone(shared), Arc::clone(source), place, store)?);
     if let Some(directory) = directory {
         let store = CheckpointStore::new(&directory);
-        threads.checkpointer =
-            Some(checkpointer::start(Arc::clone(shared), store, config.checkpoint, epoch, orders)?);
+        threads.checkpointer = Some(checkpointer::start(Arc::clone(shared), store, config.checkpoint, epoch, orders)?);
     }
     Ok(())
 }
@@ -130,13 +129,7 @@ fn rules_of(config: &Config, parameters: &Parameters, bounds: Bounds) -> Rules {
 }
 
 /// The partitions with their slots, with everything re-sent that was open.
-fn steps_of(
-    shared: &Shared,
-    rules: &Arc<Rules>,
-    parameters: Parameters,
-    slots: Vec<Slot>,
-    last_seq: Seq,
-) -> Vec<Step> {
+fn steps_of(shared: &Shared, rules: &Arc<Rules>, parameters: Parameters, slots: Vec<Slot>, last_seq: Seq) -> Vec<Step> {
     let partitions = shared.lanes.len();
     let mut shares: Vec<Vec<Slot>> = (0..partitions).map(|_| Vec::new()).collect();
     for slot in slots {

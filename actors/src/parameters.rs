@@ -49,7 +49,10 @@ impl Parameters {
         match bytes.first() {
             Some(&VERSION) => {}
             Some(&version) if version > VERSION => {
-                return Err(NotParameters { what: "written by a later release: use the newer software", is_newer: true });
+                return Err(NotParameters {
+                    what: "written by a later release: use the newer software",
+                    is_newer: true,
+                });
             }
             _ => return Err(bad("no version")),
         }

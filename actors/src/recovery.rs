@@ -123,11 +123,7 @@ fn floor_of(as_of_max: u64, catalogue: Option<&dyn Catalogue>) -> Floor {
     Floor { seq: noted.max(as_of_max), shown_by: shown_by.to_owned() }
 }
 
-fn recover_segments(
-    config: &Config,
-    directory: DataDirectory,
-    parameters: Parameters,
-) -> Result<Recovered, OpenError> {
+fn recover_segments(config: &Config, directory: DataDirectory, parameters: Parameters) -> Result<Recovered, OpenError> {
     let store = CheckpointStore::new(&directory);
     store.delete_unpublished()?;
     let loaded = load_newest(&store, parameters, u64::MAX)?;
@@ -202,7 +198,14 @@ fn recover_sled(config: &Config, directory: DataDirectory, parameters: Parameter
     };
     let recorded_time = journal.last_time().max(state.time_max);
     check_clock(config, recorded_time)?;
-    Ok(Recovered { state, journal: Box::new(journal), directory: Some(directory), catalogue: None, recorded_time, report })
+    Ok(Recovered {
+        state,
+        journal: Box::new(journal),
+        directory: Some(directory),
+        catalogue: None,
+        recorded_time,
+        report,
+    })
 }
 
 /// The folder of the catalogue in the data directory.
@@ -223,4 +226,3 @@ fn check_clock(config: &Config, recorded_time: u64) -> Result<(), OpenError> {
     let (wall, recorded) = (tp_core::time::Time(wall), tp_core::time::Time(recorded_time));
     Err(OpenError::ClockRefused { wall, recorded })
 }
-

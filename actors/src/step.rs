@@ -11,13 +11,13 @@
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
-use tp_core::codec::{self, EventBytes};
+use tp_core::EvolveError;
+use tp_core::codec;
 use tp_core::command::Command;
 use tp_core::ids::Seq;
 use tp_core::outcome::Outcome;
 use tp_core::partition::Partition;
 use tp_core::reply::Reply;
-use tp_core::EvolveError;
 use tp_core::time::Time;
 use tp_core::turn::{Admission, Message, Output, Submission, Turn};
 
@@ -124,10 +124,7 @@ impl Step {
 
     fn has_work(&self, shared: &Shared, now: Time) -> bool {
         let lane = &shared.lanes[self.index];
-        !lane.inbox.is_empty()
-            || !self.staged.is_empty()
-            || lane.has_messages()
-            || self.partition.has_work(now)
+        !lane.inbox.is_empty() || !self.staged.is_empty() || lane.has_messages() || self.partition.has_work(now)
     }
 
     /// Room for a turn's worst case: in the ring, and below what the spare segment takes (BND-1).
@@ -140,12 +137,8 @@ impl Step {
     fn decide(&mut self, shared: &Shared, at: Moment, admission: Admission) -> Result<usize, EvolveError> {
         let Self { index, partition, tickets, out, staged, expired, rotation, .. } = self;
         let lane = &shared.lanes[*index];
-        let turn = Turn {
-            now: at.now,
-            monotonic_ms: at.monotonic_ms,
-            expiries_max: shared.bounds.turn_expiries,
-            admission,
-        };
+        let turn =
+            Turn { now: at.now, monotonic_ms: at.monotonic_ms, expiries_max: shared.bounds.turn_expiries, admission };
         *rotation = (*rotation + 1) % lane.peers.len();
         let mut messages_taken = 0;
         let mut messages = std::iter::from_fn(|| {
@@ -180,7 +173,7 @@ impl Step {
             self.partition.stamp(Seq(shared.next_seq.load(Ordering::SeqCst)), &mut self.out);
             return 0;
         }
-        let mut bytes = lane.buffers.pop().unwrap_or_else(EventBytes::new);
+        let mut bytes = lane.buffers.pop().unwrap_or_default();
         let times = self.out.events.iter().map(|event| event.time.0);
         let (time_min, time_max) = times.fold((u64::MAX, 0), |(low, high), time| (low.min(time), high.max(time)));
         shared.event_time_max.fetch_max(time_max, Ordering::AcqRel);

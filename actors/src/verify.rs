@@ -74,7 +74,10 @@ impl VerifyFailed {
 
 impl From<DirectoryError> for VerifyFailed {
     fn from(error: DirectoryError) -> Self {
-        debug_assert!(matches!(directory_class(&error), ErrorClass::Directory | ErrorClass::Corruption | ErrorClass::Disk));
+        debug_assert!(matches!(
+            directory_class(&error),
+            ErrorClass::Directory | ErrorClass::Corruption | ErrorClass::Disk
+        ));
         Self::View(ViewError::Directory(error))
     }
 }
@@ -84,15 +87,16 @@ impl From<DirectoryError> for VerifyFailed {
 /// # Errors
 /// [`VerifyFailed`] when there is nothing to verify or it cannot be read.
 pub fn verify(path: impl AsRef<Path>) -> Result<VerifyReport, VerifyFailed> {
-    verify_on(Arc::new(DiskDevice::new(path.as_ref())))
+    let device: Arc<dyn Device> = Arc::new(DiskDevice::new(path.as_ref()));
+    verify_on(&device)
 }
 
 /// As [`verify`], on another file system.
 ///
 /// # Errors
 /// As [`verify`].
-pub fn verify_on(device: Arc<dyn Device>) -> Result<VerifyReport, VerifyFailed> {
-    let directory = DataDirectory::open_read_only(Arc::clone(&device))?;
+pub fn verify_on(device: &Arc<dyn Device>) -> Result<VerifyReport, VerifyFailed> {
+    let directory = DataDirectory::open_read_only(Arc::clone(device))?;
     let parameters = read_parameters(&directory)?;
     if parameters.journal == JournalKind::Sled {
         return Err(ViewError::SledJournal.into());
@@ -188,9 +192,11 @@ impl Replaying {
     /// Compares the pages that show the state after `seq` or before.
     fn check_pages(&mut self, pages: &mut Vec<PageCheck>, seq: u64) {
         while let Some(page) = pages.pop_if(|page| page.as_of <= seq) {
-            let holds = self.state.slots.get(page.slot).is_some_and(|slot| blake3::hash(&slot.image(page.at)) == page.image);
+            let holds =
+                self.state.slots.get(page.slot).is_some_and(|slot| blake3::hash(&slot.image(page.at)) == page.image);
             if !holds {
-                let what = format!("slot {} of checkpoint {} is not what the journal gives", page.slot, page.generation);
+                let what =
+                    format!("slot {} of checkpoint {} is not what the journal gives", page.slot, page.generation);
                 let file = format!("checkpoint {}", page.generation);
                 self.problem((file, 0), (page.as_of, page.as_of), what);
             }
@@ -212,7 +218,8 @@ impl Replaying {
                 let what = format!("LED-1 violated: ledger {} does not balance: {totals:?}", totals.ledger);
                 self.problem((self.file.clone(), 0), (0, last_seq), what);
             } else if open == 0 && totals.in_transit != 0 {
-                let what = format!("ledger {}: {} in transit without an open exchange", totals.ledger, totals.in_transit);
+                let what =
+                    format!("ledger {}: {} in transit without an open exchange", totals.ledger, totals.in_transit);
                 self.problem((self.file.clone(), 0), (0, last_seq), what);
             }
         }

@@ -97,9 +97,8 @@ impl WriterStep {
             if head.is_none() {
                 *head = lanes[ring].ring.pop();
             }
-            let fits = |batch: &Batch| {
-                self.group.is_empty() || self.group_bytes + batch.bytes.len() <= PAYLOAD_BYTES_MAX
-            };
+            let fits =
+                |batch: &Batch| self.group.is_empty() || self.group_bytes + batch.bytes.len() <= PAYLOAD_BYTES_MAX;
             if head.as_ref().is_some_and(|batch| batch.first_seq == self.next && fits(batch)) {
                 return head.take().map(|batch| (ring, batch));
             }
@@ -194,7 +193,7 @@ mod tests {
 
     fn batch(first_seq: u64, count: u32) -> Batch {
         let mut bytes = EventBytes::new();
-        bytes.extend_from_slice(&[first_seq as u8; 16]);
+        bytes.extend_from_slice(&first_seq.to_le_bytes().repeat(2));
         Batch { first_seq, count, blocks: u64::from(count), time_min: first_seq, time_max: first_seq + 1, bytes }
     }
 

@@ -1,9 +1,10 @@
 //! Checkpoints taken under load, and what recovery makes of them.
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of the tests themselves")]
 
 mod common;
 
 use common::{Workload, config_at, open_accounts, run};
-use tp_actors::{CheckpointFailed, CheckpointPolicy, Config, Engine, View, ViewOptions, VerifyStatus, verify};
+use tp_actors::{CheckpointFailed, CheckpointPolicy, Config, Engine, VerifyStatus, View, ViewOptions, verify};
 
 fn digest(path: &std::path::Path, use_checkpoint: bool) -> (tp_actors::StateDigest, Option<u64>) {
     let view = View::open(path, ViewOptions { use_checkpoint, ..ViewOptions::default() }).expect("a good directory");

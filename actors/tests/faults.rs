@@ -1,4 +1,5 @@
 //! Disks that fill and fail, full queues, passed deadlines, second openers: nothing is acknowledged that is not durable.
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of the tests themselves")]
 
 mod common;
 
@@ -215,17 +216,17 @@ fn a_full_disk_is_seen_before_deciding_and_service_resumes_by_itself() {
         let replies = run(&engine, &mut workload, 100, 16);
         refused = replies.values().filter(|reply| reply.outcome == Outcome::NoSpace).count();
         assert!(replies.values().all(|reply| !matches!(reply.outcome, Outcome::SystemError | Outcome::InProgress)));
-        assert!(start.elapsed() < Duration::from_secs(120), "{:?}", engine.status().writer);
+        assert!(start.elapsed() < Duration::from_mins(2), "{:?}", engine.status().writer);
     }
     assert!(engine.account(tp_actors::tp_core::ids::AccountId(1)).expect("reads go on").is_some());
     assert!(!engine.status().writer.has_room && engine.status().writer.room_failures > 0);
     device.set_capacity(None);
     while engine.call_blocking(authorize(1, 1, 1)).outcome == Outcome::NoSpace {
-        assert!(start.elapsed() < Duration::from_secs(180), "it resumes without a restart");
+        assert!(start.elapsed() < Duration::from_mins(3), "it resumes without a restart");
     }
     common::assert_balanced(&engine);
     engine.close_blocking().expect("an orderly close");
-    assert_eq!(verify_on(Arc::new(device)).expect("verifies").status, VerifyStatus::Ok);
+    assert_eq!(verify_on(&(Arc::new(device) as Arc<dyn Device>)).expect("verifies").status, VerifyStatus::Ok);
 }
 
 #[test]
@@ -254,7 +255,11 @@ fn what_was_acknowledged_survives_a_power_cut_at_any_moment_of_a_run() {
         assert!(compared > 20, "seed {seed}");
         common::assert_balanced(&opened);
         opened.close_blocking().expect("an orderly close");
-        assert_eq!(verify_on(Arc::new(cut)).expect("verifies").status, VerifyStatus::Ok, "seed {seed}");
+        assert_eq!(
+            verify_on(&(Arc::new(cut) as Arc<dyn Device>)).expect("verifies").status,
+            VerifyStatus::Ok,
+            "seed {seed}"
+        );
     }
 }
 

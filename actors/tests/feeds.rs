@@ -1,4 +1,5 @@
 //! Feeds see every durable event once and in order; cursors survive; the catalogue may be deleted under load.
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of the tests themselves")]
 
 mod common;
 
@@ -15,16 +16,20 @@ fn a_feed_sees_every_event_once_in_order_and_ends_with_the_engine() {
     let dir = tempfile::tempdir().expect("a directory");
     let engine = Engine::open(config_at(dir.path(), 2)).expect("opens");
     let live = engine.events(Seq(1));
-    let follower = std::thread::spawn(move || {
-        live.map(|item| item.map(|(seq, _)| seq.0)).collect::<Result<Vec<_>, _>>()
-    });
+    let follower =
+        std::thread::spawn(move || live.map(|item| item.map(|(seq, _)| seq.0)).collect::<Result<Vec<_>, _>>());
     open_accounts(&engine);
     run(&engine, &mut Workload::new(3), 1_500, 64);
     let closed = engine.close_blocking().expect("an orderly close");
     let seen = follower.join().expect("no panic").expect("no damage");
     assert_eq!(seen, (1..=closed.last_seq.0).collect::<Vec<_>>());
     let engine = Engine::open(config_at(dir.path(), 3)).expect("opens again");
-    let old: Vec<_> = engine.events(Seq(100)).take(50).map(|item| item.map(|(seq, _)| seq.0)).collect::<Result<_, _>>().expect("no damage");
+    let old: Vec<_> = engine
+        .events(Seq(100))
+        .take(50)
+        .map(|item| item.map(|(seq, _)| seq.0))
+        .collect::<Result<_, _>>()
+        .expect("no damage");
     assert_eq!(old, (100..150).collect::<Vec<_>>(), "events of before the restart");
 }
 

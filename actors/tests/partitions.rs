@@ -1,4 +1,5 @@
 //! The number of partitions is no part of the data: the same commands, one after the other, come to the same.
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of the tests themselves")]
 
 mod common;
 
@@ -24,7 +25,8 @@ fn run_one_by_one(partitions: usize, seed: u64) -> Results {
         outcomes.push((reply.outcome, reply.amount.get(), reply.balances));
     }
     let accounts = engine.accounts().expect("running");
-    let accounts = accounts.into_iter().map(|view| (view.account, (view.debits, view.credits, view.balances))).collect();
+    let accounts =
+        accounts.into_iter().map(|view| (view.account, (view.debits, view.credits, view.balances))).collect();
     common::assert_balanced(&engine);
     engine.close_blocking().expect("an orderly close");
     (outcomes, accounts)

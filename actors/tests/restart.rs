@@ -1,4 +1,5 @@
 //! What an engine knows survives its end: orderly, at once, with exchanges open, with any number of partitions.
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of the tests themselves")]
 
 mod common;
 

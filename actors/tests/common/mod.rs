@@ -142,12 +142,13 @@ impl Workload {
         let (account, minor) = (self.account(), 1 + self.random.below(3_000));
         let choice = self.random.below(100);
         let picked = self.random.next() as usize;
-        let authorization = (!self.authorizations.is_empty()).then(|| self.authorizations[picked % self.authorizations.len()]);
+        let authorization =
+            (!self.authorizations.is_empty()).then(|| self.authorizations[picked % self.authorizations.len()]);
         let command = match (choice, authorization) {
             (0..35, _) | (35..70, None) => authorize(key, account, minor),
             (35..60, Some((_, id))) => {
                 let payee = self.account();
-                capture(key, id, payee, 1 + minor / 4, picked % 3 == 0)
+                capture(key, id, payee, 1 + minor / 4, picked.is_multiple_of(3))
             }
             (60..70, Some((_, id))) => void(key, id),
             (70..80, _) if !self.captures.is_empty() => {
