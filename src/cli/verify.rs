@@ -1,5 +1,7 @@
 //! `tpcore verify`: every byte read, everything replayed, digests and invariants compared.
 
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 use tpcore::{Problem, VerifyReport, VerifyStatus};
 
@@ -10,9 +12,18 @@ use super::output::{Output, object};
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Directory, output: &mut Output) -> Result<Code, Failure> {
-    let report = tpcore::verify(&arguments.data_dir).map_err(|error| {
-        Failure::new(class_code(error.class(), &error), format!("the data directory cannot be verified: {error}"))
-    })?;
+    let report = match tpcore::verify(&arguments.data_dir) {
+        Ok(report) => report,
+        Err(error) => {
+            let code = class_code(error.class(), &error);
+            let message = format!("the data directory cannot be verified: {error}");
+            if code == Code::Corrupt && output.is_json() {
+                output.object(&unreadable(&arguments.data_dir, &error.to_string()))?;
+                return Ok(code);
+            }
+            return Err(Failure::new(code, message));
+        }
+    };
     if output.is_json() {
         output.object(&report_json(&report))?;
     } else {
@@ -43,6 +54,28 @@ fn report_json(report: &VerifyReport) -> Map<String, Value> {
         ("durable_seq", json!(report.durable_seq)),
         ("digest", json!(report.digest.map(|digest| digest.to_string()))),
         ("problems", report.problems.iter().map(problem_json).collect()),
+    ])
+}
+
+/// The report on a directory so damaged that nothing of the journal could be read: its identity.
+fn unreadable(data_dir: &Path, what: &str) -> Map<String, Value> {
+    let problem = json!({
+        "file": data_dir.display().to_string(),
+        "offset": 0,
+        "seq_first": 0,
+        "seq_last": 0,
+        "what": what,
+        "next_step": "restore the file named from a backup; nothing was changed",
+    });
+    object([
+        ("status", json!(status(VerifyStatus::Corrupt))),
+        ("frames", json!(0)),
+        ("events", json!(0)),
+        ("first_seq", json!(0)),
+        ("last_seq", json!(0)),
+        ("durable_seq", json!(0)),
+        ("digest", Value::Null),
+        ("problems", json!([problem])),
     ])
 }
 
