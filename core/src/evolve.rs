@@ -359,7 +359,8 @@ impl Slot {
         let position = self.touch_owner(body, &e.head, at)?.ok_or("a movement from no account")?;
         self.open_movement(&e.movement, e.head.account, position, at, 0)?;
         self.end_movement(&e.movement, position, e.head.outcome, at)?;
-        self.remember_decided(movement_record(&e.head, &e.movement, at, 0))
+        let record = self.movement_record(&e.head, &e.movement, at, 0);
+        self.remember_decided(record)
     }
 
     fn moved_counter(&mut self, e: &Moved, at: Moment) -> Fold {
@@ -390,7 +391,8 @@ impl Slot {
             outcome: e.head.outcome,
             flags: e.head.flags,
         });
-        self.remember_decided(movement_record(&e.head, &e.movement, at, e.number))
+        let record = self.movement_record(&e.head, &e.movement, at, e.number);
+        self.remember_decided(record)
     }
 
     /// The owner's side when it opens: a push debits, a pull reserves the cap; a reversal marks its original.
@@ -583,17 +585,21 @@ fn record(head: &Head, at: Moment) -> KeyRecord {
     }
 }
 
-fn movement_record(head: &Head, m: &Movement, at: Moment, exchange: u64) -> KeyRecord {
-    let other = if m.authorization == 0 { m.counter.0 } else { m.capture };
-    KeyRecord {
-        amount: m.amount,
-        authorization: m.authorization,
-        transfer: m.transfer.0,
-        other,
-        ledger: m.ledger,
-        exchange,
-        bucket: if m.is_counted { m.bucket } else { Bucket::default() },
-        is_counted: m.is_counted && !m.purpose.is_undo(),
-        ..record(head, at)
+impl Slot {
+    fn movement_record(&self, head: &Head, m: &Movement, at: Moment, exchange: u64) -> KeyRecord {
+        let other = if m.authorization == 0 { m.counter.0 } else { m.capture };
+        let expires = self.find_authorization(m.authorization).map_or(Time(0), |a| a.expires);
+        KeyRecord {
+            amount: m.amount,
+            expires,
+            authorization: m.authorization,
+            transfer: m.transfer.0,
+            other,
+            ledger: m.ledger,
+            exchange,
+            bucket: if m.is_counted { m.bucket } else { Bucket::default() },
+            is_counted: m.is_counted && !m.purpose.is_undo(),
+            ..record(head, at)
+        }
     }
 }

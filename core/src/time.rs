@@ -144,7 +144,7 @@ mod tests {
             last = text;
         }
         assert_eq!((Date(0).to_string(), last), ("1970-01-01".into(), "2149-06-06".into()));
-        assert_eq!("1993-01-01".parse::<Date>().map(|d| d.start()), Ok(Time(725_846_400_000)));
+        assert_eq!("1993-01-01".parse::<Date>().map(Date::start), Ok(Time(725_846_400_000)));
     }
 
     #[test]

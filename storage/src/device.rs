@@ -118,6 +118,16 @@ pub trait DeviceFile: Send + Sync {
     /// What the system reports. After an error the state of the contents is unknown.
     fn sync_all(&self) -> io::Result<()>;
 
+    /// Gives the space of a range back that reads as zeros and goes on reading as zeros (a hole). A hint: where the file system has
+    /// no holes, nothing happens.
+    ///
+    /// # Errors
+    /// What the system reports; the contents are as before.
+    fn give_back(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let _ = (offset, bytes);
+        Ok(())
+    }
+
     /// Drops the file's clean pages from the page cache, so that the next read comes from the medium.
     ///
     /// # Errors

@@ -128,6 +128,10 @@ impl SegmentJournal {
             dir,
         };
         journal.boot(scan.end).map_err(into_recover)?;
+        if scan.end.segment != 0 {
+            // Only space: a failure changes nothing.
+            let _ = segment::give_back_unused(&*device, scan.end);
+        }
         for (at, &(spare, _)) in scan.spares.iter().enumerate() {
             if Some(at) != reusable {
                 device.remove(&segment::path(spare)).map_err(writing())?;

@@ -118,6 +118,19 @@ impl Segment {
     }
 }
 
+/// Gives back the space behind the last frame of a segment that is never written again, if all of it reads as zeros. Its bytes stay as
+/// they are, so no rule of recovery can tell; without this every start would cost the rest of a segment.
+pub(crate) fn give_back_unused(device: &dyn Device, end: Position) -> io::Result<()> {
+    let segment = Segment::open(device, end.segment, OpenMode::ReadWrite)?;
+    let mut is_unused = true;
+    segment.run_on(end.offset, |_, _| {
+        is_unused = false;
+        false
+    })?;
+    let bytes = segment.bytes.saturating_sub(end.offset);
+    if is_unused && bytes > 0 { segment.file.give_back(end.offset, bytes) } else { Ok(()) }
+}
+
 /// Allocates a segment: zeros under a temporary name, synced, renamed, and its directory synced.
 ///
 /// A file of that name may only be left from an attempt whose last sync failed: it never held a frame.

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::frame::FORMAT;
 
@@ -36,6 +37,24 @@ impl From<sled::Error> for StoreError {
     }
 }
 
+/// How often, and how long apart, an open is tried while the store is still locked.
+const LOCK_TRIES: u32 = 200;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Opens a store. One that was just dropped keeps its lock until sled's own threads have let go of it, a moment later; the data
+/// directory's lock has already made sure that nobody else has it.
+fn open_unlocked(config: &sled::Config) -> Result<sled::Db, sled::Error> {
+    let is_locked =
+        |error: &sled::Error| matches!(error, sled::Error::Io(io) if io.to_string().contains("acquire lock"));
+    for _ in 1..LOCK_TRIES {
+        match config.open() {
+            Err(error) if is_locked(&error) => std::thread::sleep(LOCK_PAUSE),
+            done => return done,
+        }
+    }
+    config.open()
+}
+
 pub(crate) struct SledStore {
     pub(crate) db: sled::Db,
     pub(crate) meta: sled::Tree,
@@ -49,7 +68,7 @@ impl SledStore {
     pub(crate) fn open(path: &Path, engine_id: u128) -> Result<Self, StoreError> {
         // No background flushing: what is durable is decided by `sync` alone.
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let db = config.open()?;
+        let db = open_unlocked(&config)?;
         let meta = db.open_tree(META)?;
         let mut store = Self { db, meta, path: path.to_owned(), synced: BTreeSet::new() };
         store.check_identity(engine_id)?;

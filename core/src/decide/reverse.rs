@@ -77,12 +77,10 @@ impl<'a> Case<'a> {
     }
 
     fn undo_hold(&self, c: &Reverse, original: &KeyRecord) -> Verdict {
-        let Some(a) = self.authorization_of(original)?.filter(|a| a.is_open()) else {
-            return Ok(self.without_effect(c));
-        };
+        let Some(a) = self.authorization_of(original)? else { return Ok(self.without_effect(c)) };
         let total = self.require_reachable(c, a.captured)?;
         let stands = a.authorized - a.released;
-        if total >= stands {
+        if !a.is_open() || total >= stands {
             return Ok(self.without_effect(c));
         }
         let is_whole = total == 0;
@@ -101,7 +99,7 @@ impl<'a> Case<'a> {
             return Ok(self.without_effect(c));
         }
         let amount = amount_of(a.hold.min(original.amount.get() - total));
-        let uncounted = u8::from(total == 0);
+        let uncounted = u8::from(amount == original.amount);
         Ok(self.released(a, amount, AuthorizationState::Open, undo(c, original, uncounted), Outcome::ReversalAccepted))
     }
 
