@@ -81,6 +81,8 @@ pub(crate) struct Capture {
     /// Position of the authorization's next capture.
     pub(crate) next: u32,
     pub(crate) is_final: bool,
+    /// Whether the payee's side was booked on the suspense account of the payee's slot.
+    pub(crate) is_on_suspense: bool,
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Commands: what is asked. Plain data; [`Command::validate`] is the flat list of what makes one malformed.
+//! Commands: what is asked. Plain data; [`Command::is_well_formed`] is the flat list of what makes one malformed.
 
 use crate::amount::{Amount, CreditLimit, Ledger};
 use crate::ids::{AccountId, AuthorizationId, SlotIndex, SlotSeed, TransferId};
@@ -69,6 +69,16 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether all amounts are single amounts: tested for whatever is read from a file.
+    pub(crate) fn is_in_range(&self) -> bool {
+        let is_amount = |amount: Option<Amount>| amount.is_none_or(|amount| amount <= Amount::MAX);
+        let credit_limit = match self.credit_limit {
+            CreditLimit::Amount(amount) => Some(amount),
+            CreditLimit::Unlimited => None,
+        };
+        let limits = &self.limits;
+        [credit_limit, limits.command_amount, limits.day.amount, limits.month.amount].into_iter().all(is_amount)
+    }
     /// An open account of that ledger: kind 0, tenant 0, no credit, no limits.
     pub fn new(ledger: Ledger) -> Self {
         Self {
@@ -473,7 +483,7 @@ impl Command {
             Self::Capture(c) => c.payee.is_clients() && !c.amount.is_zero(),
             Self::Void(c) => c.amount.is_none_or(|amount| !amount.is_zero()),
             Self::Refund(c) => !c.amount.is_zero(),
-            Self::Reverse(c) => c.original.is_well_formed() && c.original.bits != c.key.bits,
+            Self::Reverse(c) => c.account.is_clients() && c.original.is_well_formed() && c.original.bits != c.key.bits,
             Self::Advise(c) => {
                 c.account.is_clients()
                     && c.ledger.is_valid()
@@ -494,7 +504,7 @@ impl Command {
                     && c.ledger.is_valid()
                     && !c.amount.is_zero()
             }
-            Self::Lookup(c) => c.key.is_well_formed(),
+            Self::Lookup(c) => c.account.is_clients() && c.key.is_well_formed(),
             Self::Read(_) => true,
             Self::Record(c) => c.bytes.len() <= RECORD_BYTES_MAX,
         }

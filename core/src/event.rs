@@ -306,6 +306,14 @@ pub struct Movement {
     pub is_final: bool,
 }
 
+impl Movement {
+    /// Whether slot and amounts are in their ranges: tested for whatever is read from a file.
+    pub(crate) fn is_in_range(&self) -> bool {
+        let is_slot = SlotIndex::new(self.counter_slot.get()).is_some();
+        is_slot && self.amount <= Amount::MAX && self.hold <= self.amount
+    }
+}
+
 /// Money moved between two accounts whose slots lie in one partition.
 #[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
 pub struct Moved {
@@ -563,19 +571,19 @@ impl Body {
             Self::Incremented(e) => e.amount,
             Self::Released(e) => e.amount,
             Self::Expired(e) => e.amount,
-            Self::Moved(e) => e.movement.amount.max(e.movement.hold),
-            Self::Opened(e) => e.movement.amount.max(e.movement.hold),
             Self::Answered(e) => e.amount,
             _ => Amount::ZERO,
         };
         let mut slots_are_valid = true;
         self.each_leg(|leg| slots_are_valid &= SlotIndex::new(leg.slot.get()).is_some());
-        let opener_is_valid = match self {
+        let rest_is_valid = match self {
             Self::Answered(e) => SlotIndex::new(e.opener.get()).is_some(),
             Self::Forgotten(e) => SlotIndex::new(e.opener.get()).is_some(),
-            Self::Opened(e) => SlotIndex::new(e.movement.counter_slot.get()).is_some(),
+            Self::Opened(e) => e.movement.is_in_range(),
+            Self::Moved(e) => e.movement.is_in_range(),
+            Self::Settled(e) => e.settings.is_in_range(),
             _ => true,
         };
-        amount <= Amount::MAX && slots_are_valid && opener_is_valid
+        amount <= Amount::MAX && slots_are_valid && rest_is_valid
     }
 }

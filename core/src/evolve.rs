@@ -17,8 +17,8 @@ use crate::ids::{AccountId, Seq, Version};
 use crate::key::Key;
 use crate::keys::{KeyRecord, Standing};
 use crate::outcome::Outcome;
-use crate::reply::AuthorizationState;
-use crate::slot::Slot;
+use crate::reply::{AuthorizationState, Flags};
+use crate::slot::{FORGET_STEPS, Slot};
 use crate::time::{Bucket, Time};
 
 /// An event does not follow from the state that it is applied to.
@@ -69,7 +69,12 @@ impl Slot {
     /// When the event does not follow from the state. The slot is then no longer to be used.
     pub fn evolve(&mut self, event: &Event, seq: Seq, role: Role) -> Result<(), EvolveError> {
         let at = Moment { seq, time: event.time };
-        self.fold(&event.body, at, role).map_err(|what| EvolveError { seq: seq.0, slot: self.index.get(), what })
+        self.fold(&event.body, at, role).map_err(|what| EvolveError { seq: seq.0, slot: self.index.get(), what })?;
+        if !seq.is_provisional() {
+            // A replay pays for what it adds, as a turn does.
+            self.forget(event.time, FORGET_STEPS);
+        }
+        Ok(())
     }
 
     /// Applies one end of a running turn, whose event is still being put together.
@@ -122,7 +127,9 @@ impl Slot {
     fn touch(&mut self, mark: Mark, at: Moment) -> Result<u32, Misfit> {
         let position = match (self.account_position(mark.account), mark.account.suspense()) {
             (Some(position), _) => position,
-            (None, Some((slot, ledger))) if slot == self.index => {
+            (None, Some((_, ledger)))
+                if ledger.is_valid() && mark.account == AccountId::suspense_of(self.index, ledger) =>
+            {
                 self.insert_account(Account::suspense(mark.account, ledger))
             }
             _ => return Err("an account that does not exist"),
@@ -185,11 +192,15 @@ impl Slot {
     }
 
     fn transit(&mut self, ledger: Ledger, amount: i128) -> Fold {
-        if let Some((_, sum)) = self.in_transit.iter_mut().find(|(l, _)| *l == ledger) {
-            *sum = sum.checked_add(amount).ok_or("in-transit leaves its range")?;
-        } else {
-            let at = self.in_transit.partition_point(|(l, _)| *l < ledger);
-            self.in_transit.insert(at, (ledger, amount));
+        let at = self.in_transit.partition_point(|(l, _)| *l < ledger);
+        match self.in_transit.get_mut(at) {
+            Some((l, sum)) if *l == ledger => {
+                *sum = sum.checked_add(amount).ok_or("in-transit leaves its range")?;
+                if *sum == 0 {
+                    self.in_transit.remove(at);
+                }
+            }
+            _ => self.in_transit.insert(at, (ledger, amount)),
         }
         Ok(())
     }
@@ -358,6 +369,7 @@ impl Slot {
     fn moved(&mut self, body: &Body, e: &Moved, at: Moment) -> Fold {
         let position = self.touch_owner(body, &e.head, at)?.ok_or("a movement from no account")?;
         self.open_movement(&e.movement, e.head.account, position, at, 0)?;
+        self.note_where_paid(&e.movement, e.head.flags);
         self.end_movement(&e.movement, position, e.head.outcome, at)?;
         let record = self.movement_record(&e.head, &e.movement, at, 0);
         self.remember_decided(record)
@@ -435,12 +447,24 @@ impl Slot {
                     authorization: position,
                     next: NOWHERE,
                     is_final: m.is_final,
+                    is_on_suspense: false,
                 });
             }
             Purpose::Refund | Purpose::UndoCapture => add(&mut self.capture_mut(m.capture)?.refunded, amount)?,
             Purpose::Transfer | Purpose::UndoTransfer | Purpose::UndoRefund => {}
         }
         Ok(())
+    }
+
+    /// A forced posting may have been booked on the suspense account of the payee's slot: refunds and reversals draw on that.
+    fn note_where_paid(&mut self, m: &Movement, flags: Flags) {
+        if flags.has(Flags::COUNTER_SUSPENSE)
+            && m.purpose == Purpose::Advice
+            && let Some(position) = self.capture_position(m.transfer.0)
+            && let Some(capture) = self.capture_at(position)
+        {
+            capture.is_on_suspense = true;
+        }
     }
 
     fn capture_mut(&mut self, id: u128) -> Result<&mut Capture, Misfit> {
@@ -546,6 +570,7 @@ impl Slot {
         let position = self.touch(Mark { account: e.account, version: e.version, previous: e.previous }, at)?;
         let m = &exchange.movement;
         self.end_movement(m, position, e.outcome, at)?;
+        self.note_where_paid(m, e.flags);
         let account = self.account_mut(position)?;
         account.exchanges_open =
             account.exchanges_open.checked_sub(1).ok_or("EXC-1: more exchanges ended than opened")?;
@@ -559,6 +584,7 @@ impl Slot {
         self.name_authorization(m.authorization, at);
         let record = self.keys.get_mut(key).ok_or("the exchange's key is not there")?;
         record.exchange = 0;
+        record.expires = if e.outcome.is_approval() { record.expires } else { Time(0) };
         record.outcome = e.outcome;
         record.flags = e.flags;
         record.seq = at.seq;

@@ -27,6 +27,10 @@ pub(crate) struct Exchange {
     pub(crate) flags: Flags,
 }
 
+/// An image whose oldest open exchange lies further back than this is not one of ours: exchanges end within seconds, and a
+/// partition opens a few thousand at most before it is `busy`.
+const SPAN_MAX: u64 = 1 << 24;
+
 /// Exchanges opened by a slot: numbers are consecutive, from 1.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct OpenExchanges {
@@ -48,7 +52,7 @@ impl OpenExchanges {
                 all.first = number;
             }
             let at = usize::try_from(number.checked_sub(all.first)?).ok()?;
-            if number >= next || at < all.entries.len() {
+            if number >= next || at < all.entries.len() || next - all.first > SPAN_MAX {
                 return None;
             }
             all.entries.resize(at, None);

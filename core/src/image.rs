@@ -12,7 +12,7 @@ use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::account::Account;
-use crate::amount::Ledger;
+use crate::amount::{Amount, Ledger};
 use crate::authorization::{Authorization, Capture, NOWHERE};
 use crate::command::Settings;
 use crate::exchange::{Exchange, GivenAnswer, OpenExchanges};
@@ -99,6 +99,7 @@ struct CaptureImage {
     refunded: u128,
     at: Time,
     is_final: bool,
+    is_on_suspense: bool,
 }
 
 impl Slot {
@@ -149,6 +150,7 @@ impl Slot {
             refunded: c.refunded,
             at: c.at,
             is_final: c.is_final,
+            is_on_suspense: c.is_on_suspense,
         };
         AuthorizationImage {
             id: a.id,
@@ -215,6 +217,9 @@ fn restore(image: SlotImage, seed: SlotSeed, windows: Windows) -> Result<Slot, I
     slot.id_counter = image.id_counter;
     slot.opaque_since = image.opaque_since;
     for a in image.accounts {
+        if !is_account_in_range(&a) {
+            return Err(invalid("an account out of range"));
+        }
         if slot.account_position(a.id).is_some() {
             return Err(invalid("an account twice"));
         }
@@ -240,7 +245,7 @@ fn restore(image: SlotImage, seed: SlotSeed, windows: Windows) -> Result<Slot, I
         }
         slot.restore_key(record);
     }
-    if image.exchanges.iter().any(|(_, e)| SlotIndex::new(e.movement.counter_slot.get()).is_none()) {
+    if image.exchanges.iter().any(|(_, e)| !e.movement.is_in_range()) {
         return Err(invalid("an exchange with no slot"));
     }
     slot.exchanges =
@@ -250,11 +255,30 @@ fn restore(image: SlotImage, seed: SlotSeed, windows: Windows) -> Result<Slot, I
             return Err(invalid("an answer twice"));
         }
     }
+    if !image.in_transit.is_sorted_by(|a, b| a.0 < b.0) {
+        return Err(invalid("in-transit out of order"));
+    }
     slot.in_transit = image.in_transit;
+    slot.validate().map_err(|_| invalid("an invariant does not hold"))?;
     Ok(slot)
 }
 
+/// Whether every sum lies in the range that arithmetic relies on.
+fn is_account_in_range(a: &AccountImage) -> bool {
+    let sums = [a.debits, a.credits, a.held, a.day_amount, a.month_amount];
+    sums.iter().all(|sum| *sum < 1 << 127) && a.settings.is_in_range() && a.version.0 < 1 << 63
+}
+
+fn is_authorization_in_range(a: &AuthorizationImage) -> bool {
+    let is_amount = |sum: u128| sum <= Amount::MAX.get();
+    let captures = a.captures.iter().all(|c| is_amount(c.amount) && is_amount(c.from_hold) && c.refunded <= c.amount);
+    captures && is_amount(a.authorized) && is_amount(a.hold) && a.released <= a.authorized && a.captured < 1 << 127
+}
+
 fn restore_authorization(slot: &mut Slot, a: AuthorizationImage) -> Result<(), ImageError> {
+    if !is_authorization_in_range(&a) {
+        return Err(ImageError::Invalid("an authorization out of range"));
+    }
     if slot.authorization_position(a.id.0).is_some() {
         return Err(ImageError::Invalid("an authorization twice"));
     }
@@ -291,6 +315,7 @@ fn restore_authorization(slot: &mut Slot, a: AuthorizationImage) -> Result<(), I
             authorization: position,
             next: NOWHERE,
             is_final: c.is_final,
+            is_on_suspense: c.is_on_suspense,
         });
     }
     Ok(())

@@ -107,14 +107,14 @@ pub(crate) const KEY_BYTES: u64 = core::mem::size_of::<Option<KeyRecord>>() as u
 pub(crate) struct KeyMemory {
     records: Slab<KeyRecord>,
     index: Index,
-    /// Positions in the order of receipt; those kept alive by a hold go round again. An entry whose time is not its record's
+    /// One for each kind of key, since their windows differ. Positions in the order of receipt; those kept alive by a hold go round again. An entry whose time is not its record's
     /// is left over from a record overwritten or renewed since.
-    queue: VecDeque<(u32, Time)>,
+    queues: [VecDeque<(u32, Time)>; 2],
 }
 
 impl KeyMemory {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { records: Slab::default(), index: Index::new(seed), queue: VecDeque::new() }
+        Self { records: Slab::default(), index: Index::new(seed), queues: [VecDeque::new(), VecDeque::new()] }
     }
     pub(crate) const fn len(&self) -> usize {
         self.records.len()
@@ -133,11 +133,11 @@ impl KeyMemory {
     /// Adds a record whose key is not there.
     pub(crate) fn insert(&mut self, record: KeyRecord) -> u32 {
         let (id, salt) = record.hash_parts();
+        let (kind, received) = (record.key.kind, record.received);
         let position = self.records.insert(record);
         let records = &self.records;
         self.index.insert(id, salt, position, |p| records.get(p).map_or((0, 0), KeyRecord::hash_parts));
-        let received = self.records.get(position).map_or(Time(0), |record| record.received);
-        self.queue.push_back((position, received));
+        self.queues[kind as usize].push_back((position, received));
         position
     }
     pub(crate) fn iter(&self) -> impl Iterator<Item = &KeyRecord> {
@@ -145,7 +145,7 @@ impl KeyMemory {
     }
     /// Overwrites the record of the same key: a fence or tombstone met by its command, or a record past its window.
     pub(crate) fn replace(&mut self, position: u32, record: KeyRecord) {
-        self.queue.push_back((position, record.received));
+        self.queues[record.key.kind as usize].push_back((position, record.received));
         if let Some(old) = self.records.get_mut(position) {
             *old = record;
         }
@@ -154,38 +154,56 @@ impl KeyMemory {
     pub(crate) fn renew(&mut self, position: u32, received: Time) {
         if let Some(record) = self.records.get_mut(position) {
             record.received = received;
-            self.queue.push_back((position, received));
+            self.queues[record.key.kind as usize].push_back((position, received));
         }
     }
-    /// Looks at up to `most` of the oldest records and forgets those past their window; what only an open hold keeps goes to
-    /// the back.
+    /// The oldest records, one of each kind.
+    pub(crate) fn oldest(&self) -> impl Iterator<Item = &KeyRecord> {
+        self.queues.iter().filter_map(|queue| self.records.get(queue.front()?.0))
+    }
+    /// Looks at up to `most` of the oldest records of each kind and forgets those past their window; what only an open hold
+    /// keeps goes to the back.
     pub(crate) fn forget(
         &mut self,
         most: usize,
         verdict: impl Fn(&KeyRecord) -> Age,
         mut gone: impl FnMut(&KeyRecord),
     ) {
-        for _ in 0..most {
-            let Some((position, received)) = self.queue.front().copied() else { return };
-            let record = self.records.get(position).filter(|record| record.received == received);
-            match record.map_or(Age::Kept, &verdict) {
-                Age::Young => return,
-                Age::Kept => {
-                    self.queue.pop_front();
-                    if record.is_some() {
-                        self.queue.push_back((position, received));
-                    }
-                }
-                Age::Past => {
-                    self.queue.pop_front();
-                    let Some(record) = record else { continue };
-                    let (id, salt) = record.hash_parts();
-                    gone(record);
-                    self.index.remove(id, salt, position);
-                    self.records.remove(position);
+        for kind in 0..self.queues.len() {
+            for _ in 0..most {
+                if !self.forget_one(kind, &verdict, &mut gone) {
+                    break;
                 }
             }
         }
+    }
+
+    /// Whether there may be more.
+    fn forget_one(
+        &mut self,
+        kind: usize,
+        verdict: impl Fn(&KeyRecord) -> Age,
+        mut gone: impl FnMut(&KeyRecord),
+    ) -> bool {
+        let queue = &mut self.queues[kind];
+        let Some((position, received)) = queue.front().copied() else { return false };
+        let record = self.records.get(position).filter(|r| r.received == received && r.key.kind as usize == kind);
+        let Some(record) = record else {
+            queue.pop_front();
+            return true;
+        };
+        match verdict(record) {
+            Age::Young => return false,
+            Age::Kept => queue.rotate_left(1),
+            Age::Past => {
+                queue.pop_front();
+                let (id, salt) = record.hash_parts();
+                gone(record);
+                self.index.remove(id, salt, position);
+                self.records.remove(position);
+            }
+        }
+        true
     }
 }
 

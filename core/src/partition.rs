@@ -25,7 +25,7 @@ use crate::key::Key;
 use crate::outcome::Outcome;
 use crate::reply::Reply;
 use crate::rules::Rules;
-use crate::slot::Slot;
+use crate::slot::{FORGET_STEPS, Slot};
 use crate::time::Time;
 use crate::turn::{Admission, Answer, AnswerMessage, Message, OpenMessage, Output, Submission, Turn};
 use crate::wheel::Wheel;
@@ -34,8 +34,8 @@ use crate::wheel::Wheel;
 pub const WAITING_MAX: usize = 8;
 /// At most so many openers are asked in one idle call what may be forgotten.
 pub const ASKS_MAX: usize = 16;
-/// So many old records are looked at for each slot that a turn touched.
-const FORGET_STEPS: usize = 4;
+/// So many other slots are looked at in each turn for what may be forgotten.
+const FORGET_SLOTS: usize = 8;
 
 /// An exchange: the opener slot and its number there.
 type ExchangeId = (SlotIndex, u64);
@@ -69,6 +69,12 @@ pub struct Partition {
     forgets: Vec<Message>,
     /// Where the next idle call goes on asking.
     ask_from: usize,
+    /// Where the next turn goes on forgetting.
+    forget_from: usize,
+    /// Before this, time alone lets nothing be forgotten.
+    forgettable_at: Time,
+    /// Whether it lets something be forgotten in this turn.
+    has_forgettable: bool,
 }
 
 /// Counts of a partition, for observation and budgets.
@@ -137,6 +143,9 @@ impl Partition {
             opens: Vec::new(),
             forgets: Vec::new(),
             ask_from: 0,
+            forget_from: 0,
+            forgettable_at: Time(0),
+            has_forgettable: false,
         };
         for slot in slots {
             for a in slot.iter_authorizations().filter(|a| a.is_open()) {
@@ -167,6 +176,7 @@ impl Partition {
         out: &mut Output,
     ) -> Result<(), EvolveError> {
         self.wheel.advance(turn.now);
+        self.make_room(turn.now);
         self.take_messages(turn, messages, out)?;
         if turn.admission == Admission::Open {
             self.expire(turn, out)?;
@@ -312,6 +322,7 @@ impl Partition {
         let mut left = turn.expiries_max;
         while left > 0 {
             let Some(id) = self.wheel.pop_due() else { return Ok(()) };
+            left -= 1; // entries of holds closed or extended since are work too
             let Some(slot) = self.slot(id.slot()) else { continue };
             let Some(a) = slot.find_authorization(id.0).filter(|a| a.is_open()) else { continue };
             if a.expires > turn.now {
@@ -320,7 +331,6 @@ impl Partition {
             } else if a.exchange == 0 {
                 let body = decide::expiry(a, slot);
                 self.apply(turn, body, out)?;
-                left -= 1;
             }
             // Else an exchange works on it: its end puts the entry back.
         }
@@ -392,8 +402,8 @@ impl Partition {
         let budgets = &self.rules.budgets;
         let share = |bytes: u64| if command.draws_on_reserve() { bytes } else { bytes - bytes / 8 };
         Room {
-            keys: self.stats.key_bytes < share(budgets.key_bytes),
-            authorizations: self.stats.authorization_bytes < share(budgets.authorization_bytes),
+            keys: self.has_forgettable || self.stats.key_bytes < share(budgets.key_bytes),
+            authorizations: self.has_forgettable || self.stats.authorization_bytes < share(budgets.authorization_bytes),
             exchanges: self.stats.exchanges_open < u64::from(budgets.exchanges),
             closed: (turn.admission == Admission::NoSpace).then_some(Outcome::NoSpace),
         }
@@ -484,15 +494,40 @@ impl Partition {
         self.last_seq = Seq(first.0 + out.events.len() as u64 - 1);
     }
 
-    /// Forgetting goes by the time of the last event, and is paid for by the turn that adds.
+    /// Forgetting goes by the time of the last event. Slots that a turn added to pay for it; a few others are visited in turn, so
+    /// that what is past its window leaves quiet slots too.
     fn forget(&mut self) {
         for n in 0..self.touched.len() {
-            if let Some(slot) = self.slots[self.touched[n].index()].as_deref_mut() {
-                let before = PartitionStats::of(slot);
-                slot.forget(self.last_event, FORGET_STEPS);
-                self.stats.shift(&before, &PartitionStats::of(slot));
-            }
+            self.forget_in(self.touched[n].index());
         }
+        for _ in 0..FORGET_SLOTS {
+            self.forget_from = (self.forget_from + 1) % self.slots.len();
+            self.forget_in(self.forget_from);
+        }
+    }
+
+    fn forget_in(&mut self, index: usize) {
+        let Some(slot) = self.slots[index].as_deref_mut() else { return };
+        let before = PartitionStats::of(slot);
+        slot.forget(self.last_event, FORGET_STEPS);
+        self.stats.shift(&before, &PartitionStats::of(slot));
+    }
+
+    /// At a budget: whether time alone would free something. The command that is then admitted moves the time of the last event
+    /// on, so that it is freed; without this a full partition, which makes no events, would stay full for ever.
+    fn make_room(&mut self, now: Time) {
+        let budgets = &self.rules.budgets;
+        let is_tight = |used: u64, budget: u64| used >= budget - budget / 8;
+        self.has_forgettable = false;
+        if !is_tight(self.stats.key_bytes, budgets.key_bytes)
+            && !is_tight(self.stats.authorization_bytes, budgets.authorization_bytes)
+        {
+            return;
+        }
+        if now >= self.forgettable_at {
+            self.forgettable_at = self.slots.iter().flatten().map(|slot| slot.next_forget()).min().unwrap_or(Time::MAX);
+        }
+        self.has_forgettable = now >= self.forgettable_at;
     }
 
     // --- between turns ---

@@ -19,6 +19,9 @@ use crate::time::Time;
 /// At most so many keys of accounts that do not exist are remembered in a slot: fences, tombstones, advices.
 pub const ORPHAN_KEYS_MAX: usize = 1024;
 
+/// So many old records of each kind are looked at for each slot that something was added to.
+pub(crate) const FORGET_STEPS: usize = 4;
+
 /// One slot's state.
 #[derive(Clone, Debug)]
 pub struct Slot {
@@ -217,8 +220,9 @@ impl Slot {
         if at < self.windows.key_end(r.key.kind, r.received, r.key.own_time()) {
             return Age::Young;
         }
-        let hold_lives = r.authorization != 0
-            && self.find_authorization(r.authorization).is_some_and(|a| a.is_open() || a.exchange != 0);
+        // A hold never opens again, so a key that became invisible stays so, evicted or not (J4).
+        let hold_lives =
+            r.authorization != 0 && self.find_authorization(r.authorization).is_some_and(Authorization::is_open);
         if r.exchange != 0 || hold_lives { Age::Kept } else { Age::Past }
     }
     pub(crate) fn is_key_visible(&self, r: &KeyRecord, at: Time) -> bool {
@@ -257,7 +261,7 @@ impl Slot {
         self.keys.insert(record);
     }
     /// Forgets a few of the oldest keys and authorizations that are past their windows at `at`, the time of the partition's
-    /// last event. Returns nothing that matters: what is past its window is invisible either way.
+    /// last event or before: `most` of each kind are looked at. What is past its window is invisible either way.
     pub(crate) fn forget(&mut self, at: Time, most: usize) {
         let mut keys = core::mem::replace(&mut self.keys, KeyMemory::new(0));
         let mut orphans_gone = 0;
@@ -291,6 +295,14 @@ impl Slot {
                 self.authorization_index.remove(a.id.0, 0, position);
             }
         }
+    }
+
+    /// When the oldest record that time alone removes is past its window; [`Time::MAX`]: there is none.
+    pub(crate) fn next_forget(&self) -> Time {
+        let authorization =
+            self.closed.front().map_or(Time::MAX, |(named_at, _)| self.windows.authorization_end(*named_at));
+        let keys = self.keys.oldest().map(|r| self.windows.key_end(r.key.kind, r.received, r.key.own_time()));
+        keys.fold(authorization, Time::min)
     }
 
     // --- numbers ---

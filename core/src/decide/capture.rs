@@ -44,10 +44,11 @@ impl Case<'_> {
         let account = self.account_of(a)?;
         self.require(account.status != Status::Frozen, Outcome::AccountFrozen, c.amount, target)?;
         self.require(account.takes_credit(c.amount), Outcome::InvalidAmount, c.amount, target)?;
+        let payee = self.paid(capture.payee, account.ledger, capture.is_on_suspense);
         let movement = Movement {
             authorization: a.id.0,
             capture: capture.id.0,
-            ..self.scene.plain_movement(self, Purpose::Refund, capture.payee, account.ledger, c.amount)
+            ..self.scene.plain_movement(self, Purpose::Refund, payee, account.ledger, c.amount)
         };
         let owner = self.forced_owner(a.account, account.ledger);
         self.movement(movement, OwnerSide { account: owner, outcome: Outcome::Approved, flags: Flags::NONE })

@@ -1,5 +1,6 @@
 //! lookup and read: what became of a command, what stands.
 
+use super::is_too_far_ahead;
 use super::{Decision, Scene, Verdict, leave, repeat};
 use crate::account::Account;
 use crate::command::{Lookup, Read, ReadTarget};
@@ -29,11 +30,15 @@ pub(super) fn lookup(scene: Scene<'_>, slot: &Slot, c: &Lookup) -> Verdict {
     if !c.fence {
         return answer(Outcome::OriginalNotFound);
     }
+    if is_too_far_ahead(c.key, scene.now) {
+        return answer(Outcome::KeyExpired);
+    }
+    // These leave at once, so they show nothing of the state (J2).
     if let Some(outcome) = scene.room.closed {
-        return answer(outcome);
+        return Err(leave(Reply::bare(outcome)));
     }
     if !scene.room.keys || balances.is_none() && slot.orphan_keys >= ORPHAN_KEYS_MAX {
-        return answer(Outcome::Busy);
+        return Err(leave(Reply::bare(Outcome::Busy)));
     }
     Ok(Body::Fenced(Fenced { account: c.account, key: c.key.bits, slot: slot.index(), key_kind: c.key.kind }))
 }

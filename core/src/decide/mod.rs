@@ -156,7 +156,9 @@ impl<'a> Case<'a> {
         if let Some(outcome) = scene.room.closed {
             return Err(leave(Reply::bare(outcome)));
         }
-        let is_orphan = slot.find_account(account).is_none();
+        // An account that is being opened is about to exist.
+        let is_opening = matches!(command, Command::OpenAccount(_));
+        let is_orphan = !is_opening && slot.find_account(account).is_none();
         if !scene.room.keys || is_orphan && slot.orphan_keys >= ORPHAN_KEYS_MAX {
             return Err(leave(Reply::bare(Outcome::Busy)));
         }
@@ -194,10 +196,8 @@ impl<'a> Case<'a> {
 
     /// A `uuid_v7` key that is older than the window, or more than five minutes ahead.
     fn is_key_outside_window(&self) -> bool {
-        self.key.own_time().is_some_and(|own| {
-            own > self.scene.now.plus_ms(KEY_AHEAD_MS)
-                || self.scene.now >= self.slot.windows.key_end(self.key.kind, own, Some(own))
-        })
+        let is_past = |own| self.scene.now >= self.slot.windows.key_end(self.key.kind, own, Some(own));
+        is_too_far_ahead(self.key, self.scene.now) || self.key.own_time().is_some_and(is_past)
     }
 
     /// The account that the key is scoped to, or the reply that there is none.
@@ -265,6 +265,11 @@ impl<'a> Case<'a> {
     pub(crate) fn wait_unless_free(&self, exchange: u64) -> Result<(), Decision> {
         if exchange == 0 { Ok(()) } else { Err(Decision::Wait(self.slot.index(), exchange)) }
     }
+}
+
+/// Whether a `uuid_v7` key claims to be made more than five minutes from now.
+pub(crate) fn is_too_far_ahead(key: Key, now: Time) -> bool {
+    key.own_time().is_some_and(|own| own > now.plus_ms(KEY_AHEAD_MS))
 }
 
 /// Version and previous event of the next leg on an account; zero where there is none (a suspense account is made on use).

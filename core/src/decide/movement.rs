@@ -63,6 +63,11 @@ impl Case<'_> {
         }
     }
 
+    /// Where the counter's side of an earlier movement was booked: it is drawn from there.
+    pub(super) fn paid(&self, payee: AccountId, ledger: Ledger, is_on_suspense: bool) -> AccountId {
+        if is_on_suspense { AccountId::suspense_of(self.scene.seed.slot_of(payee), ledger) } else { payee }
+    }
+
     /// Whether a forced debit of `amount` beyond what is held leaves the account below its limit.
     pub(super) fn overdraws(&self, account: AccountId, amount: u128) -> bool {
         overdraws(self.slot, account, amount)
@@ -110,7 +115,7 @@ fn counter_side(
         guard(!overdraws(slot, account, amount.get()), Outcome::InsufficientFunds)?;
         guard(payee.debits.saturating_add(amount.get()) <= SUM_MAX, Outcome::InvalidAmount)?;
     }
-    Ok(CounterSide { account, flags: Flags::NONE })
+    Ok(CounterSide { account, flags: Flags::COUNTER_SUSPENSE.when(account.suspense().is_some()) })
 }
 
 /// Answers an exchange that another slot opened: a remembered answer again, or a new one with its event.

@@ -11,7 +11,7 @@
 
 use super::hold::Undo;
 use super::movement::OwnerSide;
-use super::{Case, Decision, Verdict};
+use super::{Case, Decision, Verdict, is_too_far_ahead, leave};
 use crate::amount::{Amount, Ledger};
 use crate::authorization::Authorization;
 use crate::command::{Reverse, Verb};
@@ -19,7 +19,7 @@ use crate::event::{Body, Movement, Purpose, Rare, Tombstoned};
 use crate::ids::AccountId;
 use crate::keys::{KeyRecord, Standing};
 use crate::outcome::Outcome;
-use crate::reply::{AuthorizationState, Flags};
+use crate::reply::{AuthorizationState, Flags, Reply};
 use crate::slot::amount_of;
 
 impl<'a> Case<'a> {
@@ -49,6 +49,10 @@ impl<'a> Case<'a> {
         if !self.slot.is_surely_unknown(c.original, self.scene.now) {
             self.existing_account()?;
             return Ok(self.note(Outcome::OriginalNotFound, Amount::ZERO, c.original.bits));
+        }
+        if is_too_far_ahead(c.original, self.scene.now) {
+            // Such a command is refused anyway; its tombstone would outlive every window.
+            return Err(leave(Reply::bare(Outcome::KeyExpired)));
         }
         Ok(Body::Tombstoned(Tombstoned {
             head: self.head(Outcome::ReversalAccepted, Flags::NONE, Rare::default()),
@@ -118,7 +122,13 @@ impl<'a> Case<'a> {
             authorization: a.id.0,
             capture: capture.id.0,
             hold: amount_of(returns),
-            ..self.undoing(c, Purpose::UndoCapture, self.paid(original, capture.payee), original.ledger, undone)
+            ..self.undoing(
+                c,
+                Purpose::UndoCapture,
+                self.paid(capture.payee, original.ledger, capture.is_on_suspense),
+                original.ledger,
+                undone,
+            )
         };
         self.movement(movement, self.credited_owner(a.account, original.ledger))
     }
@@ -129,7 +139,8 @@ impl<'a> Case<'a> {
         if undone == 0 {
             return Ok(self.without_effect(c));
         }
-        let counter = self.paid(original, AccountId(original.other));
+        let is_on_suspense = original.flags.has(Flags::COUNTER_SUSPENSE);
+        let counter = self.paid(AccountId(original.other), original.ledger, is_on_suspense);
         let movement = Movement {
             bucket: original.bucket,
             is_counted: original.is_counted,
@@ -152,7 +163,13 @@ impl<'a> Case<'a> {
         let movement = Movement {
             authorization: a.id.0,
             capture: capture.id.0,
-            ..self.undoing(c, Purpose::UndoRefund, capture.payee, original.ledger, undone)
+            ..self.undoing(
+                c,
+                Purpose::UndoRefund,
+                self.paid(capture.payee, original.ledger, capture.is_on_suspense),
+                original.ledger,
+                undone,
+            )
         };
         let owner = self.forced_owner(self.booked(original), original.ledger);
         let flags = Flags::OVERDRAWN.when(self.overdraws(owner, undone));
@@ -173,15 +190,6 @@ impl<'a> Case<'a> {
             AccountId::suspense_of(self.slot.index(), original.ledger)
         } else {
             self.account
-        }
-    }
-
-    /// Where the counter's side of the original was booked: it is drawn from there.
-    fn paid(&self, original: &KeyRecord, payee: AccountId) -> AccountId {
-        if original.flags.has(Flags::COUNTER_SUSPENSE) {
-            AccountId::suspense_of(self.scene.seed.slot_of(payee), original.ledger)
-        } else {
-            payee
         }
     }
 

@@ -137,6 +137,8 @@ impl Hold {
 pub(crate) struct Capture {
     pub(crate) id: TransferId,
     pub(crate) payee: AccountId,
+    /// Where the payee's side was booked: the payee, or a suspense account.
+    pub(crate) paid: AccountId,
     pub(crate) amount: i128,
     pub(crate) refunded: i128,
     /// Taken from the hold and not returned into it.

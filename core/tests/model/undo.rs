@@ -100,13 +100,13 @@ impl Model {
         if left.is_some_and(|left| left < taken.refunded) {
             return Err(Outcome::FurtherActivity);
         }
-        let (first, payee, ledger) = (taken.amount, taken.payee, h.ledger);
+        let first = taken.amount;
         let amount = (first - left.unwrap_or(0).max(taken.refunded)).max(0);
         let into_hold = if h.is_open() && !taken.is_final { amount.min(taken.from_hold) } else { 0 };
         if amount == 0 {
             return Ok(Undone { amount, closes: false, flags: Flags::NONE });
         }
-        let (to, from) = (self.payer_place(hold), self.place(payee, ledger));
+        let (to, from) = (self.payer_place(hold), self.paid_place(hold, capture));
         self.pay(from, to, amount);
         self.account(to).held += into_hold;
         self.holds[hold].held += into_hold;
@@ -119,11 +119,10 @@ impl Model {
 
     fn undo_refund(&mut self, hold: usize, capture: usize, refunded: i128, left: Option<i128>) -> Undone {
         let amount = (refunded - left.unwrap_or(0)).max(0);
-        let (payee, ledger) = (self.holds[hold].captures[capture].payee, self.holds[hold].ledger);
         if amount == 0 {
             return Undone { amount, closes: false, flags: Flags::NONE };
         }
-        let (from, to) = (self.payer_place(hold), self.place(payee, ledger));
+        let (from, to) = (self.payer_place(hold), self.paid_place(hold, capture));
         self.pay(from, to, amount);
         self.holds[hold].captures[capture].refunded -= amount;
         let flags = suspense(from).with(counter_suspense(to)).with(self.overdrawn(from));

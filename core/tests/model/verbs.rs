@@ -235,7 +235,8 @@ impl Model {
         }
         self.may_be_paid(c.payee, h.ledger)?;
         let (place, over) = (h.place, amount > h.held);
-        let capture = self.book_capture(now, hold, c.payee, amount, c.is_final, made.transfer.unwrap_or(NO_TRANSFER));
+        let capture =
+            self.book_capture(now, hold, (c.payee, c.payee), amount, c.is_final, made.transfer.unwrap_or(NO_TRANSFER));
         self.pay(place, c.payee, amount);
         let overdrawn = over && self.is_overdrawn(place);
         let outcome = if overdrawn { Outcome::ApprovedOverdrawn } else { Outcome::Approved };
@@ -252,14 +253,14 @@ impl Model {
         &mut self,
         at: Time,
         hold: usize,
-        payee: AccountId,
+        (payee, paid): (AccountId, AccountId),
         amount: i128,
         is_final: bool,
         id: TransferId,
     ) -> usize {
         let h = &mut self.holds[hold];
         let from_hold = amount.min(h.held);
-        h.captures.push(super::Capture { id, payee, amount, refunded: 0, from_hold, at, is_final });
+        h.captures.push(super::Capture { id, payee, paid, amount, refunded: 0, from_hold, at, is_final });
         h.held -= from_hold;
         let freed = if is_final && h.is_open() { h.held } else { 0 };
         if is_final && h.is_open() {
@@ -317,13 +318,16 @@ impl Model {
         if amount > taken.amount - taken.refunded {
             return Err(Outcome::AboveCaptured);
         }
-        let payee = taken.payee;
+        let (payee, is_on_suspense) = (taken.paid, taken.paid.suspense().is_some());
         let place = self.payer_place(hold);
         if self.accounts[&place].settings.status == Status::Frozen {
             return Err(Outcome::AccountFrozen);
         }
         debug_assert!(place == payer || place.suspense().is_some());
-        self.may_be_paid(payee, ledger)?;
+        // Money that went to a suspense account is refunded from there, whatever became of the payee.
+        if !is_on_suspense {
+            self.may_be_paid(payee, ledger)?;
+        }
         if self.accounts[&payee].settings.status == Status::DebitFrozen {
             return Err(Outcome::PayeeFrozen);
         }
@@ -334,7 +338,13 @@ impl Model {
         self.holds[hold].captures[capture].refunded += amount;
         let decision = Decision::new(Outcome::Approved, amount, Effect::Refunded { hold, capture, amount });
         let transfer = Some(made.transfer.unwrap_or(NO_TRANSFER));
-        Ok(Decision { flags: suspense(place), transfer, ..decision })
+        Ok(Decision { flags: suspense(place).with(counter_suspense(payee)), transfer, ..decision })
+    }
+
+    /// Where the payee's side of a capture is undone: where it was booked, if that takes forced postings.
+    pub(super) fn paid_place(&mut self, hold: usize, capture: usize) -> AccountId {
+        let (paid, ledger) = (self.holds[hold].captures[capture].paid, self.holds[hold].ledger);
+        if paid.suspense().is_some() { paid } else { self.place(paid, ledger) }
     }
 
     /// Where the payer's side of an authorization is booked now.
@@ -404,7 +414,7 @@ impl Model {
         let effect = match hold {
             None => Effect::Paid { payee: to, ledger: c.ledger, amount, bucket },
             Some(hold) => {
-                let capture = self.book_capture(now, hold, to, amount, true, transfer);
+                let capture = self.book_capture(now, hold, (to, payee), amount, true, transfer);
                 Effect::Captured { hold, capture }
             }
         };
