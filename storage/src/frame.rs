@@ -59,7 +59,8 @@ struct RawHeader {
     cut_offset: U64,
     chain: U32,
     checksum: U32,
-    reserved_b: [u8; 8],
+    rest_checksum: U32,
+    reserved_b: [u8; 4],
 }
 
 const _: () = assert!(FIXED_BYTES == 144);
@@ -120,6 +121,9 @@ pub(crate) struct FrameHeader {
     pub(crate) cut: Position,
     pub(crate) chain: u32,
     pub(crate) checksum: u32,
+    /// Of a boot frame: CRC-32C of what lies behind the cut, to the end of its segment. Recovery never reads those bytes; verify
+    /// does, so that a bit that flips there is not missed.
+    pub(crate) rest_checksum: u32,
 }
 
 impl FrameHeader {
@@ -215,7 +219,8 @@ fn decode(raw: &RawHeader) -> Option<FrameHeader> {
         && blocks_for(payload) == Some(blocks)
         && raw.header_bytes.get() as usize == header_bytes(blocks)
         && empty != (kind == FrameKind::Events)
-        && (kind == FrameKind::Boot || (raw.cut_segment.get() == 0 && raw.cut_offset.get() == 0))
+        && (kind == FrameKind::Boot
+            || (raw.cut_segment.get() == 0 && raw.cut_offset.get() == 0 && raw.rest_checksum.get() == 0))
         && raw.time_min.get() <= raw.time_max.get()
         && raw.first_seq.get() >= 1
         && raw.first_seq.get().checked_add(u64::from(raw.count.get())).is_some()
@@ -236,6 +241,7 @@ fn decode(raw: &RawHeader) -> Option<FrameHeader> {
         cut: Position { segment: raw.cut_segment.get(), offset: raw.cut_offset.get() },
         chain: raw.chain.get(),
         checksum: raw.checksum.get(),
+        rest_checksum: raw.rest_checksum.get(),
     })
 }
 
@@ -316,7 +322,8 @@ fn seal_header(frame: &mut [u8], header: &mut FrameHeader, header_len: usize) {
         cut_offset: U64::new(header.cut.offset),
         chain: U32::new(header.chain),
         checksum: U32::new(0),
-        reserved_b: [0; 8],
+        rest_checksum: U32::new(header.rest_checksum),
+        reserved_b: [0; 4],
     };
     frame[..FIXED_BYTES].copy_from_slice(raw.as_bytes());
     header.checksum = header_checksum(&frame[..header_len]);
@@ -346,6 +353,7 @@ mod tests {
             cut: Position::default(),
             chain: 99,
             checksum: 0,
+            rest_checksum: 0,
         }
     }
 

@@ -22,7 +22,7 @@ use crate::frame::{self, FrameBuffer, FrameHeader, FrameKind, Position};
 use crate::journal::{FrameInput, FrameSource, Journal, JournalError, RoomDone, RoomError, RoomTask, check_input};
 use crate::reader::{Index, LiveSegment};
 use crate::recover::{Floor, JournalOptions, RecoverError, Recovered, source_of};
-use crate::segment::{self, Segment};
+use crate::segment::{self, Rest, Segment};
 use crate::witness::{WITNESS_PATH, Witness, WitnessWriter};
 
 /// State of the search for a spare segment.
@@ -74,6 +74,7 @@ struct Group {
     time_min: u64,
     time_max: u64,
     cut: Position,
+    rest_checksum: u32,
 }
 
 impl SegmentJournal {
@@ -127,11 +128,11 @@ impl SegmentJournal {
             bytes: scan.bytes,
             dir,
         };
-        journal.boot(scan.end).map_err(into_recover)?;
-        if scan.end.segment != 0 {
-            // Only space: a failure changes nothing.
-            let _ = segment::give_back_unused(&*device, scan.end);
-        }
+        let rest = segment::rest(&*device, scan.end)
+            .map_err(RecoverError::writing(device.display(&segment::path(scan.end.segment)), scan.end.offset))?;
+        journal.boot(scan.end, &rest).map_err(into_recover)?;
+        // Only space: a failure changes nothing.
+        let _ = rest.give_back();
         for (at, &(spare, _)) in scan.spares.iter().enumerate() {
             if Some(at) != reusable {
                 device.remove(&segment::path(spare)).map_err(writing())?;
@@ -141,9 +142,11 @@ impl SegmentJournal {
     }
 
     /// Writes the boot frame and the witness.
-    fn boot(&mut self, cut: Position) -> Result<(), JournalError> {
+    fn boot(&mut self, cut: Position, rest: &Rest) -> Result<(), JournalError> {
         let time = self.last_time;
-        self.commit(&Group { kind: FrameKind::Boot, count: 0, time_min: time, time_max: time, cut }, 1, &[])?;
+        let rest_checksum = rest.checksum;
+        let group = Group { kind: FrameKind::Boot, count: 0, time_min: time, time_max: time, cut, rest_checksum };
+        self.commit(&group, 1, &[])?;
         self.index.write().push(LiveSegment { number: self.current.number, first_seq: self.last_seq + 1, cut: None });
         self.witness(time)
     }
@@ -185,6 +188,7 @@ impl SegmentJournal {
             cut: group.cut,
             chain: self.chain,
             checksum: 0,
+            rest_checksum: group.rest_checksum,
         };
         let frame = self.buffer.build(&mut header, blocks, parts);
         let file = &self.current.file;
@@ -242,7 +246,8 @@ impl Journal for SegmentJournal {
             return Err(JournalError::TooLarge { seq: frame.first_seq, bytes: payload_bytes, limit });
         };
         let FrameInput { count, time_min, time_max, .. } = *frame;
-        let group = Group { kind: FrameKind::Events, count, time_min, time_max, cut: Position::default() };
+        let group =
+            Group { kind: FrameKind::Events, count, time_min, time_max, cut: Position::default(), rest_checksum: 0 };
         self.commit_anywhere(&group, blocks, frame.parts)?;
         Ok(self.last_seq)
     }
@@ -253,7 +258,14 @@ impl Journal for SegmentJournal {
             return Ok(());
         }
         let time = time.max(self.last_time);
-        let group = Group { kind: FrameKind::Seal, count: 0, time_min: time, time_max: time, cut: Position::default() };
+        let group = Group {
+            kind: FrameKind::Seal,
+            count: 0,
+            time_min: time,
+            time_max: time,
+            cut: Position::default(),
+            rest_checksum: 0,
+        };
         self.commit_anywhere(&group, 1, &[])
     }
 

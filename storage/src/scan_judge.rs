@@ -36,6 +36,21 @@ impl Walker<'_, '_> {
         Ok(())
     }
 
+    /// In a strict scan: what lies behind a cut is as it was when the boot frame was written.
+    pub(crate) fn check_behind_cut(&mut self, stopped: &Stopped, next: &LiveSegment) -> Result<(), RecoverError> {
+        let boot = self.header_of(next.number).filter(|header| header.cut == stopped.at);
+        let (true, Some(boot), Some(head)) = (self.request.strict, boot, self.heads.get(&stopped.at.segment)) else {
+            return Ok(());
+        };
+        let (checksum, _) = head.segment.rest_from(stopped.at.offset).map_err(self.io_error(stopped.at))?;
+        if checksum != boot.rest_checksum {
+            let file = self.request.dir.device().display(&segment::path(stopped.at.segment));
+            let what = "bytes behind the end of an earlier run have changed since; no event is concerned";
+            self.strays.push(Problem::new(file, stopped.at.offset, what, "check the disk; the data is whole"));
+        }
+        Ok(())
+    }
+
     /// Looks at everything from `at` to the end of its segment.
     fn remains_in(&self, at: Position) -> Result<Remains, RecoverError> {
         let mut remains = Remains { first: None, blocks: 0, valid_later: None, newer: None };

@@ -242,7 +242,7 @@ impl<'a, 'o> Walker<'a, 'o> {
     /// A segment that is not the last one must end where the next one says or shows that it did.
     fn check_joint(&mut self, live: &LiveSegment, stopped: &Stopped, next: &LiveSegment) -> Result<(), RecoverError> {
         let what = match (&stopped.stop, live.cut) {
-            (Stop::End, Some(cut)) if stopped.at.offset == cut => return Ok(()),
+            (Stop::End, Some(cut)) if stopped.at.offset == cut => return self.check_behind_cut(stopped, next),
             (Stop::End | Stop::Hole, None) => {
                 let header = self.header_of(next.number);
                 let joined = header.is_some_and(|h| h.first_seq == self.next_seq && h.chain == self.chain);

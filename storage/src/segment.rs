@@ -96,6 +96,23 @@ impl Segment {
         }
     }
 
+    /// CRC-32C of the bytes from `offset` to the end of the file, and whether all are zero.
+    pub(crate) fn rest_from(&self, offset: u64) -> io::Result<(u32, bool)> {
+        const STEP: usize = 256;
+        let mut blocks = vec![Block::ZERO; STEP];
+        let (mut at, mut checksum, mut is_zero) = (offset, 0, true);
+        while at < self.bytes {
+            let bytes = bytes_of_mut(&mut blocks);
+            let wanted = usize::try_from((self.bytes - at).min(bytes.len() as u64)).map_err(io::Error::other)?;
+            let read = self.file.read_at(&mut bytes[..wanted], at)?;
+            bytes[read..].fill(0);
+            checksum = crc32c::crc32c_append(checksum, &bytes[..wanted]);
+            is_zero &= blocks.iter().all(Block::is_zero);
+            at += wanted as u64;
+        }
+        Ok((checksum, is_zero))
+    }
+
     /// Walks the blocks from `offset` to the end of the file and hands those that are not zero to `found`, with their
     /// offset, until it answers `false`.
     pub(crate) fn run_on(&self, offset: u64, mut found: impl FnMut(u64, &Block) -> bool) -> io::Result<()> {
@@ -118,17 +135,38 @@ impl Segment {
     }
 }
 
-/// Gives back the space behind the last frame of a segment that is never written again, if all of it reads as zeros. Its bytes stay as
-/// they are, so no rule of recovery can tell; without this every start would cost the rest of a segment.
-pub(crate) fn give_back_unused(device: &dyn Device, end: Position) -> io::Result<()> {
-    let segment = Segment::open(device, end.segment, OpenMode::ReadWrite)?;
-    let mut is_unused = true;
-    segment.run_on(end.offset, |_, _| {
-        is_unused = false;
-        false
-    })?;
-    let bytes = segment.bytes.saturating_sub(end.offset);
-    if is_unused && bytes > 0 { segment.file.give_back(end.offset, bytes) } else { Ok(()) }
+/// What lies behind a cut, to the end of its segment.
+pub(crate) struct Rest {
+    segment: Option<Segment>,
+    offset: u64,
+    /// CRC-32C of the bytes.
+    pub(crate) checksum: u32,
+    is_zero: bool,
+}
+
+impl Rest {
+    /// Gives the space back, if all of it reads as zeros. The bytes stay as they are, so no rule of recovery can tell; without
+    /// this every start would cost the rest of a segment.
+    pub(crate) fn give_back(&self) -> io::Result<()> {
+        match &self.segment {
+            Some(segment) if self.is_zero && segment.bytes > self.offset => {
+                segment.file.give_back(self.offset, segment.bytes - self.offset)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Reads what lies behind a cut. Segment 0: there is no cut.
+pub(crate) fn rest(device: &dyn Device, cut: Position) -> io::Result<Rest> {
+    let mut rest = Rest { segment: None, offset: cut.offset, checksum: 0, is_zero: true };
+    if cut.segment == 0 {
+        return Ok(rest);
+    }
+    let segment = Segment::open(device, cut.segment, OpenMode::ReadWrite)?;
+    (rest.checksum, rest.is_zero) = segment.rest_from(cut.offset)?;
+    rest.segment = Some(segment);
+    Ok(rest)
 }
 
 /// Allocates a segment: zeros under a temporary name, synced, renamed, and its directory synced.
