@@ -42,11 +42,6 @@ fn every_fault_is_named_with_file_line_and_reason_and_nothing_is_created() {
     refused(&with("2,7,1993-01-01,credit,cash_deposit,79228162514264337593543950336,5,,,"), 3, "2^96");
     refused(&with("2,7,1993-01-01,credit,cash_deposit,5,x,,,"), 3, "balance_after_minor: \"x\"");
     refused(&with("2,7,1993-01-01,credit,cash_deposit,5,5,gifts,,"), 3, "category: unknown category \"gifts\"");
-    refused(
-        &with("2,7,1993-01-01,credit,cash_deposit,5,5,,AB,"),
-        3,
-        "partner_bank: only transfers have a partner bank",
-    );
     refused(&with("2,7,1993-01-01,debit,transfer_out,5,5,,a b,"), 3, "partner_bank: \"a b\" is not a bank code");
     refused(&with("2,7,1993-01-01,credit,cash_deposit,5,5,,"), 3, "9 columns, expected 10");
     refused(&with("2,7,1993-01-01,credit,cash_deposit,5,5,,,,"), 3, "11 columns, expected 10");

@@ -180,6 +180,28 @@ fn a_torn_tail_is_reported_with_code_0_and_the_next_run_goes_on() {
     assert_eq!(sums_of_accounts(&p.data), accounts);
 }
 
+/// Bytes that could be a frame torn in the middle of a block, or damage: nobody can say whether they were acknowledged.
+#[test]
+fn an_ambiguous_tail_is_refused_until_it_is_accepted() {
+    let p = place();
+    let input = first_rows(p.temporary.path(), 100);
+    import(&input, &p.data).expect(0);
+    let accounts = sums_of_accounts(&p.data);
+    let last = segments(&p.data).pop().expect("a segment");
+    let mut bytes = std::fs::read(&last).expect("a segment");
+    let used = bytes.iter().rposition(|b| *b != 0).map_or(0, |at| at + 1).next_multiple_of(4096);
+    bytes[used + 100] = 0x10;
+    std::fs::write(&last, &bytes).expect("written");
+    assert_eq!(on(&p.data, &["verify"]).expect(5).json()["status"], json!("ambiguous_tail"));
+    for run in [import(&input, &p.data), on(&p.data, &["checkpoint"])] {
+        assert!(run.expect(5).stderr.contains("--accept-tail"));
+    }
+    assert_eq!(std::fs::read(&last).expect("a segment"), bytes, "a refusal changes nothing");
+    on(&p.data, &["checkpoint", "--accept-tail"]).expect(0);
+    assert_eq!(import(&input, &p.data).expect(0).json()["events"], json!(0));
+    assert_eq!(sums_of_accounts(&p.data), accounts);
+}
+
 #[test]
 fn a_damaged_journal_is_not_opened_and_not_changed() {
     let p = place();

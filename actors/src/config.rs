@@ -112,6 +112,9 @@ pub struct Config {
     /// How long a command may take until it is decided and durable, when its caller does not say: milliseconds from 1.
     /// Default 10,000.
     pub deadline_ms_default: u64,
+    /// Whether a partition at rest asks its peers which answers to old exchanges may be forgotten, and logs what they say. Without
+    /// it an engine that is given nothing to do adds nothing to its journal. Default yes.
+    pub forget_when_idle: bool,
     /// Cut a journal's end of which it cannot be told whether it was acknowledged, instead of refusing. Default no.
     pub accept_tail: bool,
     /// Start although the wall clock is more than 7 days from the last recorded time. Default no.
@@ -138,6 +141,7 @@ impl Config {
             turn_commands_max: 512,
             turn_expiries_max: 128,
             deadline_ms_default: 10_000,
+            forget_when_idle: true,
             accept_tail: false,
             accept_clock: false,
         }
@@ -272,6 +276,8 @@ pub(crate) struct Bounds {
     pub(crate) turn_commands: usize,
     pub(crate) turn_expiries: usize,
     pub(crate) turn_messages: usize,
+    /// Whether a partition at rest asks what may be forgotten.
+    pub(crate) forget_when_idle: bool,
 }
 
 impl Bounds {
@@ -285,6 +291,7 @@ impl Bounds {
         // An end may set free all commands that waited for it.
         let turn_messages = (2 * share / (1 + WAITING_MAX)).min(512);
         Self {
+            forget_when_idle: config.forget_when_idle,
             reserve_bytes,
             exchanges: u32::try_from(exchanges).unwrap_or(u32::MAX),
             in_flight_events: config.in_flight_events.unwrap_or(half),

@@ -271,7 +271,8 @@ impl Step {
         held.sweep(at.monotonic_ms, |ticket, reply| deliver(tickets, touched, ticket, reply));
         out.clear();
         partition.sweep(at.monotonic_ms, out);
-        if !self.is_idle_told && at.monotonic_ms >= self.last_turn_ms + IDLE_MS {
+        let forgets = shared.bounds.forget_when_idle && !self.is_idle_told;
+        if forgets && at.monotonic_ms >= self.last_turn_ms + IDLE_MS {
             self.is_idle_told = true;
             self.partition.idle(&mut self.out);
         }

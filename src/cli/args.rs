@@ -51,7 +51,7 @@ pub(crate) enum Verb {
     /// Read every byte of journal, witness and checkpoints, replay, compare digests and invariants.
     Verify(Directory),
     /// Write a checkpoint, so that the next start replays less.
-    Checkpoint(Directory),
+    Checkpoint(Checkpoint),
     /// Work on the catalogue, the rebuildable index of the journal.
     Catalogue {
         #[command(subcommand)]
@@ -77,6 +77,23 @@ pub(crate) struct Directory {
     pub(crate) data_dir: PathBuf,
 }
 
+/// What only a command that writes can decide about a directory.
+#[derive(Args, Debug)]
+pub(crate) struct Writing {
+    /// Cut an ambiguous tail off and go on. Only when no other copy of the file is left: what is cut may have been acknowledged.
+    #[arg(long)]
+    pub(crate) accept_tail: bool,
+}
+
+/// `tpcore checkpoint`
+#[derive(Args, Debug)]
+pub(crate) struct Checkpoint {
+    #[command(flatten)]
+    pub(crate) directory: Directory,
+    #[command(flatten)]
+    pub(crate) writing: Writing,
+}
+
 /// `tpcore import`
 #[derive(Args, Debug)]
 pub(crate) struct Import {
@@ -86,6 +103,8 @@ pub(crate) struct Import {
     /// The data directory; created when it is missing.
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) writing: Writing,
 }
 
 /// `tpcore accounts`

@@ -5,15 +5,20 @@ use std::path::Path;
 use serde_json::json;
 use tpcore::{CheckpointPolicy, Clock, Config, GivenClock, Seq, Time, UpTo, ViewOptions};
 
-use super::args::Directory;
+use super::args::Checkpoint;
 use super::exit::{Code, Failure};
 use super::open::{close, open_engine, open_view};
 use super::output::{Output, object};
 
 /// Runs the command.
-pub(crate) fn run(arguments: &Directory, output: &mut Output) -> Result<Code, Failure> {
-    must_exist(&arguments.data_dir)?;
-    let mut config = Config::at(&arguments.data_dir);
+pub(crate) fn run(arguments: &Checkpoint, output: &mut Output) -> Result<Code, Failure> {
+    let directory = &arguments.directory.data_dir;
+    if !arguments.writing.accept_tail || !directory.exists() {
+        must_exist(directory)?;
+    }
+    let mut config = Config::at(directory);
+    config.accept_tail = arguments.writing.accept_tail;
+    config.forget_when_idle = false;
     // A clock that stands at zero: the engine starts, and stays, at the last recorded time.
     config.clock = Clock::given(GivenClock::new(Time(0)));
     config.checkpoint = CheckpointPolicy::off();

@@ -59,6 +59,9 @@ pub(crate) fn run(arguments: &Import, output: &mut Output) -> Result<Code, Failu
 /// write a checkpoint.
 fn config(arguments: &Import, clock: &GivenClock) -> Config {
     let mut config = Config::at(&arguments.data_dir);
+    config.accept_tail = arguments.writing.accept_tail;
+    // Time that passes while nothing is to be booked shall change nothing.
+    config.forget_when_idle = false;
     config.clock = Clock::given(clock.clone());
     config.checkpoint = CheckpointPolicy { at_close: false, ..CheckpointPolicy::default() };
     config.windows = Some(Windows { key_opaque_ms: None, ..Windows::default() });
