@@ -9,12 +9,11 @@ use tp_core::outcome::Outcome;
 use tp_core::reply::Flags;
 use tp_core::rules::{Budgets, Rules};
 use tp_core::slot::ORPHAN_KEYS_MAX;
-use tp_core::time::DAY_MS;
 use tp_core::turn::Admission;
 
 use crate::bank::{
-    Bank, START, account, advise_post, authorize, capture, eur, fence, increment, lookup, open_account, refund,
-    reverse, settings, transfer,
+    Bank, account, advise_post, authorize, capture, eur, fence, increment, lookup, open_account, refund, reverse,
+    settings, transfer,
 };
 use crate::harness::SEED;
 
@@ -166,22 +165,4 @@ fn an_unmatched_advice_booked_on_suspense_is_reversed_from_there() {
         assert_eq!(books, [0, 0, 0], "{partitions} partitions");
         bank.world.check_replay(&[1, 2, 4]);
     }
-}
-
-/// Where refunds are not allowed at all, a `uuid_v7` key from ahead of time could outlive its authorization: its reversal must
-/// then say that the original is not found, and move nothing.
-#[test]
-fn a_capture_whose_authorization_is_forgotten_is_not_reversed() {
-    let mut rules = Rules::default();
-    rules.windows.refund_ms = 0;
-    let mut bank = Bank::new(1, rules);
-    let (payer, payee) = (account(0, 0), account(0, 1));
-    bank.open(payer);
-    bank.open(payee);
-    let id = bank.hold(Key::opaque(10), payer, 100);
-    let original = Key::uuid_v7_from_parts(START.plus_ms(299_000), 5);
-    bank.approved(capture(original, id, payee, 100));
-    bank.at(START.plus_ms(8 * DAY_MS));
-    assert_eq!(bank.outcome(reverse(Key::opaque(13), payer, original)), Outcome::OriginalNotFound);
-    assert_eq!((bank.posted(payer), bank.posted(payee)), (-100, 100));
 }
