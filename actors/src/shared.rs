@@ -4,7 +4,7 @@
 //! anything. POI-1: a poison is set once and never taken back.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
@@ -32,6 +32,28 @@ pub(crate) enum Stage {
     Stopping = 1,
     /// Ends now.
     Ended = 2,
+}
+
+/// Whether all that can be in flight finds space in the journal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Room {
+    /// Yes.
+    Enough = 0,
+    /// A spare segment is being made: turns wait for it.
+    Awaited = 1,
+    /// None could be had: the disk is full, commands are answered `no_space`, exchanges already open finish.
+    Refused = 2,
+}
+
+impl Room {
+    pub(crate) const fn of(has_room: bool, was_refused: bool) -> Self {
+        match (has_room, was_refused) {
+            (true, _) => Self::Enough,
+            (false, false) => Self::Awaited,
+            (false, true) => Self::Refused,
+        }
+    }
 }
 
 /// Why the engine stopped acknowledging.
@@ -65,7 +87,7 @@ pub(crate) struct Shared {
     /// The latest time of any event.
     pub(crate) event_time_max: AtomicU64,
     pub(crate) durable: Durable,
-    pub(crate) has_room: AtomicBool,
+    room: AtomicU8,
     stage: AtomicU8,
     pub(crate) poison: Poison,
     pub(crate) writer: WriterWaker,
@@ -106,7 +128,7 @@ impl Shared {
             in_flight_blocks: CachePadded::new(AtomicU64::new(0)),
             event_time_max: AtomicU64::new(start.event_time_max),
             durable: Durable::new(durable),
-            has_room: AtomicBool::new(start.has_room),
+            room: AtomicU8::new(Room::of(start.has_room, false) as u8),
             stage: AtomicU8::new(Stage::Serving as u8),
             poison: Poison::default(),
             writer: start.writer,
@@ -176,11 +198,24 @@ impl Shared {
     pub(crate) fn admission(&self) -> Admission {
         if self.stage() >= Stage::Stopping {
             Admission::Stopping
-        } else if self.has_room.load(Ordering::Acquire) {
-            Admission::Open
-        } else {
+        } else if self.room() == Room::Refused {
             Admission::NoSpace
+        } else {
+            Admission::Open
         }
+    }
+
+    pub(crate) fn room(&self) -> Room {
+        match self.room.load(Ordering::Acquire) {
+            0 => Room::Enough,
+            1 => Room::Awaited,
+            _ => Room::Refused,
+        }
+    }
+
+    /// By the writer. Returns whether it changed.
+    pub(crate) fn set_room(&self, room: Room) -> bool {
+        self.room.swap(room as u8, Ordering::AcqRel) != room as u8
     }
 
     /// Stops all acknowledging, with the first cause.

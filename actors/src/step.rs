@@ -25,7 +25,7 @@ use crate::config::BLOCK_BYTES;
 use crate::inbound::{Inbound, ReplyTo, Tickets, Touched};
 use crate::lane::{Batch, Lane, count};
 use crate::release::Held;
-use crate::shared::Shared;
+use crate::shared::{Room, Shared};
 
 /// Milliseconds without a turn after which a partition tells its peers what they may forget.
 const IDLE_MS: u64 = 1_000;
@@ -130,7 +130,9 @@ impl Step {
     /// Room for a turn's worst case: in the ring, and below what the spare segment takes (BND-1).
     fn has_room(&self, shared: &Shared) -> bool {
         let ring = &shared.lanes[self.index].ring;
-        !ring.is_full() && shared.in_flight_blocks.load(Ordering::Acquire) < shared.bounds.in_flight_events
+        !ring.is_full()
+            && shared.room() != Room::Awaited
+            && shared.in_flight_blocks.load(Ordering::Acquire) < shared.bounds.in_flight_events
     }
 
     /// Takes input and lets the partition decide. Returns how much was taken.

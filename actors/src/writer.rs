@@ -51,6 +51,8 @@ pub(crate) struct WriterStep {
     is_witnessed: bool,
     room_retry_ms: u64,
     pub(crate) room_failures: u64,
+    /// The last attempt to get a spare segment failed.
+    pub(crate) was_room_refused: bool,
     pub(crate) seals: u64,
 }
 
@@ -68,6 +70,7 @@ impl WriterStep {
             is_witnessed: true,
             room_retry_ms: 0,
             room_failures: 0,
+            was_room_refused: false,
             seals: 0,
         }
     }
@@ -169,7 +172,8 @@ impl WriterStep {
     }
 
     pub(crate) fn room_done(&mut self, done: RoomDone, monotonic_ms: u64) {
-        if done.error().is_some() {
+        self.was_room_refused = done.error().is_some();
+        if self.was_room_refused {
             self.room_failures += 1;
             self.room_retry_ms = monotonic_ms + ROOM_RETRY_MS;
         }

@@ -13,7 +13,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use tp_storage::{JournalError, RoomDone};
 
 use crate::error::PoisonCause;
-use crate::shared::{Shared, panic_message};
+use crate::shared::{Room, Shared, panic_message};
 use crate::wake::Sleeper;
 use crate::writer::{Committed, WriterStep};
 
@@ -179,7 +179,7 @@ impl Crank {
             let _ = self.tasks.try_send(task); // at most one is under way: the journal gives no second one
         }
         let has_room = self.step.journal().has_room();
-        if self.shared.has_room.swap(has_room, Ordering::AcqRel) != has_room {
+        if self.shared.set_room(Room::of(has_room, self.step.was_room_refused)) {
             self.shared.writer_status.lock().has_room = has_room;
             for lane in &self.shared.lanes {
                 lane.waker.wake();

@@ -23,7 +23,7 @@ use tp_actors::tp_core::key::Key;
 use tp_actors::tp_core::outcome::Outcome;
 use tp_actors::tp_core::rules::Windows;
 use tp_actors::{Client, Clock, Config, Engine, GivenClock};
-use tp_storage::{Device, DeviceFile, MemoryDevice, OpenMode};
+use tp_storage::{Device, DeviceFile, DiskDevice, OpenMode};
 
 struct Counting;
 
@@ -56,8 +56,8 @@ const SECOND: u64 = 4_000;
 /// How long keys, holds and closed authorizations live: what is forgotten makes room for what comes.
 const WINDOW_MS: u64 = 2_000;
 
-/// A disk whose sync takes a millisecond, so that groups form as they do on a real one.
-struct SlowDevice(MemoryDevice);
+/// A disk whose sync takes so long that groups are as large as under full load also where this test runs unoptimized.
+struct SlowDevice(DiskDevice);
 struct SlowFile(Arc<dyn DeviceFile>);
 
 impl Device for SlowDevice {
@@ -104,7 +104,7 @@ impl DeviceFile for SlowFile {
         self.0.allocate(len)
     }
     fn sync_data(&self) -> io::Result<()> {
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(40));
         self.0.sync_data()
     }
     fn sync_all(&self) -> io::Result<()> {
@@ -140,11 +140,12 @@ fn drive(client: &mut Client, clock: &GivenClock, first: u64, commands: u64) -> 
 
 #[test]
 fn an_authorization_allocates_nothing_in_steady_state() {
+    let dir = tempfile::tempdir().expect("a directory");
     let clock = GivenClock::new(START);
     let windows = Windows { key_uuid_v7_ms: Some(WINDOW_MS), key_opaque_ms: Some(WINDOW_MS), refund_ms: WINDOW_MS };
     let config = Config {
         data_dir: None,
-        device: Some(Arc::new(SlowDevice(MemoryDevice::new()))),
+        device: Some(Arc::new(SlowDevice(DiskDevice::new(dir.path())))),
         segment_bytes: 64 << 20,
         windows: Some(windows),
         clock: Clock::given(clock.clone()),
@@ -158,10 +159,10 @@ fn an_authorization_allocates_nothing_in_steady_state() {
         }
     }
     let mut client = engine.client(4096);
-    let warm = 40 * SECOND;
+    let warm = 60 * SECOND;
     assert_eq!(drive(&mut client, &clock, 0, warm), warm);
     let (before, frames) = (ALLOCATIONS.load(Ordering::Relaxed), engine.status().writer.frames);
-    let commands = 20 * SECOND;
+    let commands = 30 * SECOND;
     assert_eq!(drive(&mut client, &clock, warm, commands), commands);
     let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
     let frames = engine.status().writer.frames - frames;
