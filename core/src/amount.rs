@@ -40,6 +40,9 @@ impl fmt::Display for Amount {
     }
 }
 
+/// The largest scale: 10^38 is the last power of ten in 128 bits.
+const SCALE_MAX: u8 = 38;
+
 /// A ledger: the value (asset code, scale). The accounts of one ledger balance. Written `CZK/2`: amounts are 1/10^scale
 /// of the asset's unit. Asset code: 1 to 7 of `A-Z` and `0-9`; scale: 0 to 38.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Archive, Serialize, Deserialize)]
@@ -49,7 +52,7 @@ impl Ledger {
     /// The ledger of that asset and scale; `None` outside the ranges above.
     pub const fn new(asset: &str, scale: u8) -> Option<Self> {
         let code = asset.as_bytes();
-        if code.is_empty() || code.len() > 7 || scale > 38 {
+        if code.is_empty() || code.len() > 7 || scale > SCALE_MAX {
             return None;
         }
         let mut bytes = [0u8; 8];
@@ -73,8 +76,17 @@ impl Ledger {
         Self(bits)
     }
     /// Whether the bits are a ledger's: what came out of the journal is tested before use.
-    pub fn is_valid(self) -> bool {
-        Self::new(&self.asset(), self.scale()) == Some(self)
+    pub const fn is_valid(self) -> bool {
+        let bytes = self.0.to_be_bytes();
+        let mut length = 0;
+        while length < 7 && (bytes[length].is_ascii_uppercase() || bytes[length].is_ascii_digit()) {
+            length += 1;
+        }
+        let mut rest = length;
+        while rest < 7 && bytes[rest] == 0 {
+            rest += 1;
+        }
+        length > 0 && rest == 7 && bytes[7] <= SCALE_MAX
     }
     /// The asset code.
     pub fn asset(self) -> String {

@@ -29,7 +29,7 @@ pub(crate) struct Exchange {
 
 /// An image whose oldest open exchange lies further back than this is not one of ours: exchanges end within seconds, and a
 /// partition opens a few thousand at most before it is `busy`.
-const SPAN_MAX: u64 = 1 << 24;
+const SPAN_MAX: u64 = 1 << 20;
 
 /// Exchanges opened by a slot: numbers are consecutive, from 1.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -237,6 +237,12 @@ fn restore(image: SlotImage, seed: SlotSeed, windows: Windows) -> Result<Slot, I
     for a in authorizations {
         restore_authorization(&mut slot, a)?;
     }
+    if image.id_counter >= u64::MAX >> 2 || image.exchange_next == 0 || image.exchange_next >= u64::MAX >> 1 {
+        return Err(invalid("a counter out of range"));
+    }
+    if image.keys.iter().any(|r| r.amount > Amount::MAX || r.received > Time::MAX) {
+        return Err(invalid("a key out of range"));
+    }
     let mut keys = image.keys;
     keys.sort_by_key(|r| r.received);
     for record in keys {
@@ -255,8 +261,9 @@ fn restore(image: SlotImage, seed: SlotSeed, windows: Windows) -> Result<Slot, I
             return Err(invalid("an answer twice"));
         }
     }
-    if !image.in_transit.is_sorted_by(|a, b| a.0 < b.0) {
-        return Err(invalid("in-transit out of order"));
+    let is_sum = |sum: i128| sum.unsigned_abs() < 1 << 126;
+    if !image.in_transit.is_sorted_by(|a, b| a.0 < b.0) || !image.in_transit.iter().all(|(_, sum)| is_sum(*sum)) {
+        return Err(invalid("in-transit out of order or range"));
     }
     slot.in_transit = image.in_transit;
     slot.validate().map_err(|_| invalid("an invariant does not hold"))?;

@@ -157,9 +157,26 @@ impl KeyMemory {
             self.queues[record.key.kind as usize].push_back((position, received));
         }
     }
-    /// The oldest records, one of each kind.
-    pub(crate) fn oldest(&self) -> impl Iterator<Item = &KeyRecord> {
-        self.queues.iter().filter_map(|queue| self.records.get(queue.front()?.0))
+    /// How many records at the heads of the queues are past their window, up to `most` of each kind; heads that are only left
+    /// over go, and those that a hold keeps go to the back.
+    pub(crate) fn count_past(&mut self, most: usize, verdict: impl Fn(&KeyRecord) -> Age) -> usize {
+        let mut past = 0;
+        for (kind, queue) in self.queues.iter_mut().enumerate() {
+            let mut at = 0;
+            for _ in 0..most {
+                let Some((position, received)) = queue.get(at).copied() else { break };
+                let record =
+                    self.records.get(position).filter(|r| r.received == received && r.key.kind as usize == kind);
+                match record.map(&verdict) {
+                    Some(Age::Past) => at += 1,
+                    Some(Age::Kept) if at == 0 => queue.rotate_left(1),
+                    Some(Age::Young | Age::Kept) => break,
+                    None => drop(queue.remove(at)),
+                }
+            }
+            past += at;
+        }
+        past
     }
     /// Looks at up to `most` of the oldest records of each kind and forgets those past their window; what only an open hold
     /// keeps goes to the back.

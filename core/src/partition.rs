@@ -71,10 +71,9 @@ pub struct Partition {
     ask_from: usize,
     /// Where the next turn goes on forgetting.
     forget_from: usize,
-    /// Before this, time alone lets nothing be forgotten.
-    forgettable_at: Time,
-    /// Whether it lets something be forgotten in this turn.
-    has_forgettable: bool,
+    /// How many keys and authorizations may be added at their budgets in this turn, for as many that time alone frees.
+    key_credit: usize,
+    authorization_credit: usize,
 }
 
 /// Counts of a partition, for observation and budgets.
@@ -144,8 +143,8 @@ impl Partition {
             forgets: Vec::new(),
             ask_from: 0,
             forget_from: 0,
-            forgettable_at: Time(0),
-            has_forgettable: false,
+            key_credit: 0,
+            authorization_credit: 0,
         };
         for slot in slots {
             for a in slot.iter_authorizations().filter(|a| a.is_open()) {
@@ -402,8 +401,9 @@ impl Partition {
         let budgets = &self.rules.budgets;
         let share = |bytes: u64| if command.draws_on_reserve() { bytes } else { bytes - bytes / 8 };
         Room {
-            keys: self.has_forgettable || self.stats.key_bytes < share(budgets.key_bytes),
-            authorizations: self.has_forgettable || self.stats.authorization_bytes < share(budgets.authorization_bytes),
+            keys: self.key_credit > 0 || self.stats.key_bytes < share(budgets.key_bytes),
+            authorizations: self.authorization_credit > 0
+                || self.stats.authorization_bytes < share(budgets.authorization_bytes),
             exchanges: self.stats.exchanges_open < u64::from(budgets.exchanges),
             closed: (turn.admission == Admission::NoSpace).then_some(Outcome::NoSpace),
         }
@@ -414,6 +414,7 @@ impl Partition {
     /// Evolves the legs of a decided event and adds it to the turn; sends an exchange on its way. Gives the reply of a command.
     fn apply(&mut self, turn: Turn, body: Body, out: &mut Output) -> Result<Option<Reply>, EvolveError> {
         let seq = next_provisional(out);
+        let stats_before = self.stats;
         let event = Event { time: turn.now, body };
         let mut result = Ok(());
         let (slots, stats, touched) = (&mut self.slots, &mut self.stats, &mut self.touched);
@@ -432,6 +433,7 @@ impl Partition {
             }
         });
         result?;
+        self.spend_credit(&stats_before);
         let reply = self.follow_up(&event.body, seq, out);
         self.record(turn, event.body, out);
         Ok(reply)
@@ -513,21 +515,33 @@ impl Partition {
         self.stats.shift(&before, &PartitionStats::of(slot));
     }
 
-    /// At a budget: whether time alone would free something. The command that is then admitted moves the time of the last event
-    /// on, so that it is freed; without this a full partition, which makes no events, would stay full for ever.
+    /// Near a budget everything that may be forgotten is; at it, as many commands are admitted as time alone frees records. Their
+    /// events move the time of the last event on, so that these are freed; without this a full partition, which makes no
+    /// events, would stay full for ever.
     fn make_room(&mut self, now: Time) {
-        let budgets = &self.rules.budgets;
+        let budgets = self.rules.budgets;
         let is_tight = |used: u64, budget: u64| used >= budget - budget / 8;
-        self.has_forgettable = false;
-        if !is_tight(self.stats.key_bytes, budgets.key_bytes)
-            && !is_tight(self.stats.authorization_bytes, budgets.authorization_bytes)
-        {
+        (self.key_credit, self.authorization_credit) = (0, 0);
+        let is_key_tight = is_tight(self.stats.key_bytes, budgets.key_bytes);
+        if !is_key_tight && !is_tight(self.stats.authorization_bytes, budgets.authorization_bytes) {
             return;
         }
-        if now >= self.forgettable_at {
-            self.forgettable_at = self.slots.iter().flatten().map(|slot| slot.next_forget()).min().unwrap_or(Time::MAX);
+        for index in 0..self.slots.len() {
+            self.forget_in(index);
         }
-        self.has_forgettable = now >= self.forgettable_at;
+        for slot in self.slots.iter_mut().flatten() {
+            let (keys, authorizations) = slot.count_past(now, FORGET_STEPS);
+            self.key_credit += keys;
+            self.authorization_credit += authorizations;
+        }
+    }
+
+    /// An event that was admitted at a budget uses up what let it in.
+    fn spend_credit(&mut self, before: &PartitionStats) {
+        let spent = |after: u64, before: u64| usize::from(after > before);
+        self.key_credit = self.key_credit.saturating_sub(spent(self.stats.keys, before.keys));
+        let authorizations = spent(self.stats.authorization_bytes, before.authorization_bytes);
+        self.authorization_credit = self.authorization_credit.saturating_sub(authorizations);
     }
 
     // --- between turns ---
@@ -608,7 +622,8 @@ impl Partition {
         self.wheel.next()
     }
 
-    /// Whether a turn without input makes progress: an expiry is due, or a wait is over.
+    /// Whether a turn without input makes progress: an expiry is due, or a wait is over. (Expiries wait while admission is not
+    /// open; a turn then makes none.)
     pub fn has_work(&self, now: Time) -> bool {
         !self.ready.is_empty() || self.wheel.next().is_some_and(|at| at <= now)
     }

@@ -297,12 +297,16 @@ impl Slot {
         }
     }
 
-    /// When the oldest record that time alone removes is past its window; [`Time::MAX`]: there is none.
-    pub(crate) fn next_forget(&self) -> Time {
-        let authorization =
-            self.closed.front().map_or(Time::MAX, |(named_at, _)| self.windows.authorization_end(*named_at));
-        let keys = self.keys.oldest().map(|r| self.windows.key_end(r.key.kind, r.received, r.key.own_time()));
-        keys.fold(authorization, Time::min)
+    /// How many of the oldest keys, and of the oldest closed authorizations, time alone would free at `now`: up to `most` of
+    /// each kind. Looks at heads only, and moves on those that something open keeps.
+    pub(crate) fn count_past(&mut self, now: Time, most: usize) -> (usize, usize) {
+        let mut keys = core::mem::replace(&mut self.keys, KeyMemory::new(0));
+        let past_keys = keys.count_past(most, |record| self.key_age(record, now));
+        self.keys = keys;
+        let is_past = |(_, position): &&(Time, u32)| {
+            self.authorizations.get(*position).is_none_or(|a| !self.is_authorization_visible(a, now))
+        };
+        (past_keys, self.closed.iter().take(most).take_while(is_past).count())
     }
 
     // --- numbers ---
