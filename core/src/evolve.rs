@@ -175,19 +175,21 @@ impl Slot {
             return Err("IDM-1: the key is decided already");
         }
         let at = Moment { seq: record.seq, time: record.received };
-        self.name_authorization(record.authorization, at);
+        self.name_authorization(record.authorization, record.key, at);
         let position = self.remember(record);
         self.note_key(position, at);
         Ok(())
     }
 
     /// A closed authorization's window runs on from the last command that named it.
-    fn name_authorization(&mut self, id: u128, at: Moment) {
+    fn name_authorization(&mut self, id: u128, key: Key, at: Moment) {
         if id != 0
             && let Some(position) = self.authorization_position(id)
             && let Some(authorization) = self.authorization_at(position)
         {
-            authorization.named_at = at.time;
+            // A key may claim to be made later than it came: it is remembered from then.
+            let from = key.own_time().map_or(at.time, |own| own.max(at.time));
+            authorization.named_at = authorization.named_at.max(from);
         }
     }
 
@@ -307,7 +309,7 @@ impl Slot {
         let position = self.authorization_position(id).ok_or("an authorization that is not in memory")?;
         let authorization = self.authorization_at(position).ok_or("an authorization that is not there")?;
         authorization.state = state;
-        authorization.named_at = time;
+        authorization.named_at = authorization.named_at.max(time);
         let owner = authorization.account;
         self.note_closed(time, position);
         let account = self.account_position(owner).ok_or("a hold on no account")?;
@@ -581,7 +583,7 @@ impl Slot {
         }
         let key = self.keys.position(exchange.account, exchange.key).ok_or("the exchange's key is not in memory")?;
         self.keys.renew(key, at.time);
-        self.name_authorization(m.authorization, at);
+        self.name_authorization(m.authorization, exchange.key, at);
         let record = self.keys.get_mut(key).ok_or("the exchange's key is not there")?;
         record.exchange = 0;
         record.expires = if e.outcome.is_approval() { record.expires } else { Time(0) };

@@ -15,8 +15,8 @@ pub struct Windows {
     /// How long an opaque key is remembered after its receipt, ms; `None`: for ever. Default 24 hours.
     pub key_opaque_ms: Option<u64>,
     /// How long after a capture it can be refunded, ms. Default 180 days. A closed authorization stays in memory so long after
-    /// the last command that named it, or for the longest key window and 5 minutes where that is longer: a repeat of a later
-    /// verb finds its key through the authorization.
+    /// the last command that named it, or for the longest key window where that is longer: a repeat of a later verb finds its
+    /// key through the authorization.
     pub refund_ms: u64,
 }
 
@@ -33,7 +33,7 @@ impl Windows {
     /// The end of a closed authorization's window, so long after the last command that named it.
     pub fn authorization_end(&self, named: Time) -> Time {
         let keys = self.key_uuid_v7_ms.zip(self.key_opaque_ms).map(|(a, b)| a.max(b));
-        keys.map_or(Time::MAX, |ms| named.plus_ms(ms.saturating_add(KEY_AHEAD_MS).max(self.refund_ms)))
+        keys.map_or(Time::MAX, |ms| named.plus_ms(ms.max(self.refund_ms)))
     }
 
     /// The end of a key's window when it was received at `received`; [`Time::MAX`]: never.
