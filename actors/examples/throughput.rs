@@ -16,7 +16,7 @@ use tp_actors::tp_core::command::{Authorize, Command, Note, OpenAccount, Setting
 use tp_actors::tp_core::ids::AccountId;
 use tp_actors::tp_core::key::Key;
 use tp_actors::tp_core::outcome::Outcome;
-use tp_actors::{Client, Config, Engine};
+use tp_actors::{Client, Config, Engine, View, ViewOptions};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -57,9 +57,10 @@ fn main() -> Result<(), Failure> {
     let (accounts, authorizations) = (argument(1, 1_000_000)?, argument(2, 2_000_000)?);
     let in_flight = usize::try_from(argument(3, 4096)?)?;
     let temporary = tempfile::tempdir()?;
-    let path = std::env::args().nth(5).map_or(temporary.path().to_owned(), Into::into);
-    let mut config = Config::at(path);
+    let path: std::path::PathBuf = std::env::args().nth(5).map_or(temporary.path().to_owned(), Into::into);
+    let mut config = Config::at(&path);
     config.partitions = usize::try_from(argument(4, config.partitions as u64)?)?;
+    let partitions = config.partitions;
     let ledger = Ledger::new("EUR", 2).ok_or("a ledger")?;
 
     let before = resident();
@@ -133,5 +134,16 @@ fn main() -> Result<(), Failure> {
         );
     }
     engine.close_blocking()?;
+    let start = Instant::now();
+    let view = View::open(&path, ViewOptions { use_checkpoint: false, ..ViewOptions::default() })?;
+    let replayed = view.last_seq().0;
+    println!(
+        "replay        {:.0} events a second ({replayed} from the journal alone)",
+        replayed as f64 / start.elapsed().as_secs_f64()
+    );
+    let start = Instant::now();
+    let engine = Engine::open(Config { partitions, ..Config::at(&path) })?;
+    println!("restart       {:?} with the checkpoint of the close", start.elapsed());
+    drop(engine);
     if refused == 0 { Ok(()) } else { Err(format!("{refused} refused").into()) }
 }

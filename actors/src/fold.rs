@@ -10,7 +10,7 @@ use tp_core::ids::{AccountId, AuthorizationId, SLOTS, Seq, SlotIndex};
 use tp_core::reply::{AccountView, AuthorizationView};
 use tp_core::slot::Slot;
 use tp_core::time::Time;
-use tp_storage::{Checkpoint, CheckpointError, CheckpointStore, Problem};
+use tp_storage::{Checkpoint, CheckpointError, CheckpointStore, Page, Problem};
 
 use crate::parameters::Parameters;
 use crate::status::LedgerTotals;
@@ -69,10 +69,8 @@ impl State {
             return Err("it does not hold every slot".to_owned());
         }
         let mut seen = vec![false; state.slots.len()];
-        for page in &checkpoint.pages {
+        for (page, slot) in checkpoint.pages.iter().zip(read_images(parameters, &checkpoint.pages)?) {
             let index = usize::from(page.slot);
-            let slot = Slot::from_image(&page.bytes, parameters.seed, parameters.windows);
-            let slot = slot.map_err(|error| format!("slot {}: {error}", page.slot))?;
             if slot.index().index() != index || std::mem::replace(&mut seen[index], true) {
                 return Err(format!("slot {} is not where it belongs", page.slot));
             }
@@ -126,6 +124,25 @@ impl State {
         let at = Time(self.time_max);
         StateDigest::of_slots(self.slots.iter().map(|slot| slot.digest(at)))
     }
+}
+
+/// The slots of pages, in their order, read on all cores. `Err`: which page is wrong, and how.
+fn read_images(parameters: Parameters, pages: &[Page]) -> Result<Vec<Slot>, String> {
+    let read = |page: &Page| {
+        let slot = Slot::from_image(&page.bytes, parameters.seed, parameters.windows);
+        slot.map_err(|error| format!("slot {}: {error}", page.slot))
+    };
+    let share = |pages: &[Page]| pages.iter().map(read).collect::<Result<Vec<_>, _>>();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let chunks = pages.chunks(pages.len().div_ceil(cores).max(1));
+        let readers: Vec<_> = chunks.map(|pages| scope.spawn(move || share(pages))).collect();
+        let mut slots = Vec::with_capacity(pages.len());
+        for reader in readers {
+            slots.extend(reader.join().map_err(|_| "a bug: reading a slot panicked".to_owned())??);
+        }
+        Ok(slots)
+    })
 }
 
 /// The newest checkpoint that can be used, and what was said on the way to it.

@@ -32,6 +32,8 @@ enum Shut {
     Open,
     Waiting,
     Failing,
+    /// Files are not allocated meanwhile.
+    Crowded,
 }
 
 struct GateFile(Arc<dyn DeviceFile>, Gate);
@@ -92,6 +94,11 @@ impl DeviceFile for GateFile {
         self.0.size()
     }
     fn allocate(&self, len: u64) -> std::io::Result<()> {
+        let mut shut = self.1.shut.0.lock();
+        while *shut == Shut::Crowded {
+            self.1.shut.1.wait(&mut shut);
+        }
+        drop(shut);
         self.0.allocate(len)
     }
     fn sync_data(&self) -> std::io::Result<()> {
@@ -227,6 +234,41 @@ fn a_full_disk_is_seen_before_deciding_and_service_resumes_by_itself() {
     common::assert_balanced(&engine);
     engine.close_blocking().expect("an orderly close");
     assert_eq!(verify_on(&(Arc::new(device) as Arc<dyn Device>)).expect("verifies").status, VerifyStatus::Ok);
+}
+
+/// Found by the throughput example: at 280,000 events a second a segment was full before the next spare was made, and
+/// commands were answered `no_space` on a disk with space.
+#[test]
+fn commands_wait_for_a_spare_segment_that_is_being_made() {
+    let gate = Gate::new();
+    let engine = Engine::open(Config { segment_bytes: 1 << 20, ..gate.config(1) }).expect("opens");
+    open_accounts(&engine);
+    let start = Instant::now();
+    while !engine.status().writer.has_room {
+        assert!(start.elapsed() < Duration::from_secs(30), "a spare segment is made");
+    }
+    gate.set(Shut::Crowded);
+    let mut client = engine.client(1);
+    let approved =
+        |client: &mut tp_actors::Client| client.poll(|_, reply| assert_eq!(reply.outcome, Outcome::Approved));
+    let mut key = 5_000;
+    // One command a frame, until none is answered for want of a spare.
+    while client.in_flight() == 0 || engine.status().writer.has_room {
+        if client.in_flight() == 0 {
+            key += 1;
+            client.submit_with_deadline(0, &authorize(key, 1, 1), 600_000).expect("there is room in the ring");
+        }
+        client.wait(Duration::from_millis(10));
+        approved(&mut client);
+        assert!(start.elapsed() < Duration::from_mins(2), "the spare is used up");
+    }
+    assert_eq!(engine.status().writer.room_failures, 0);
+    gate.set(Shut::Open);
+    while client.in_flight() > 0 {
+        client.wait(Duration::from_secs(1));
+        approved(&mut client);
+    }
+    engine.close_blocking().expect("an orderly close");
 }
 
 #[test]
