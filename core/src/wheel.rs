@@ -21,22 +21,36 @@ const BUCKETS: usize = 256;
 
 type Entry = (u64, u128);
 
-/// Entries by time, from the earliest.
+/// The end of a list.
+const END: u32 = u32::MAX;
+
+/// An entry in the list of its bucket, or of the free ones.
+struct Node {
+    entry: Entry,
+    next: u32,
+}
+
+/// Entries by time, from the earliest. Buckets are lists in one arena, so that nothing is allocated once it has its size.
 pub(crate) struct Wheel {
     now: u64,
-    buckets: Vec<Vec<Entry>>,
-    /// Beyond the last level: more than 49 days ahead.
-    far: Vec<Entry>,
+    nodes: Vec<Node>,
+    free: u32,
+    /// The first node of each bucket; the last list is what lies beyond the last level, more than 49 days ahead.
+    heads: Vec<u32>,
     due: BinaryHeap<Reverse<Entry>>,
     moving: Vec<Entry>,
 }
+
+/// The list of what lies beyond the last level.
+const FAR: usize = LEVELS * BUCKETS;
 
 impl Wheel {
     pub(crate) fn new() -> Self {
         Self {
             now: 0,
-            buckets: vec![Vec::new(); LEVELS * BUCKETS],
-            far: Vec::new(),
+            nodes: Vec::new(),
+            free: END,
+            heads: vec![END; FAR + 1],
             due: BinaryHeap::new(),
             moving: Vec::new(),
         }
@@ -53,11 +67,27 @@ impl Wheel {
         }
         // The level of the highest byte in which the time differs from now: within it, the entry lies ahead on this page.
         let level = (63 - (entry.0 ^ self.now).leading_zeros() as usize) / 8;
-        if level >= LEVELS {
-            self.far.push(entry);
+        let list = if level >= LEVELS { FAR } else { level * BUCKETS + (entry.0 >> (8 * level)) as usize % BUCKETS };
+        let node = Node { entry, next: self.heads[list] };
+        if self.free == END {
+            self.nodes.push(node);
+            self.heads[list] = u32::try_from(self.nodes.len() - 1).expect("budgets end far below 2^32 holds");
         } else {
-            let bucket = (entry.0 >> (8 * level)) as usize % BUCKETS;
-            self.buckets[level * BUCKETS + bucket].push(entry);
+            let at = self.free as usize;
+            self.heads[list] = self.free;
+            self.free = core::mem::replace(&mut self.nodes[at], node).next;
+        }
+    }
+
+    /// Empties a list into `moving`.
+    fn take(&mut self, list: usize, moving: &mut Vec<Entry>) {
+        let mut at = core::mem::replace(&mut self.heads[list], END);
+        while at != END {
+            let node = &mut self.nodes[at as usize];
+            moving.push(node.entry);
+            let next = core::mem::replace(&mut node.next, self.free);
+            self.free = at;
+            at = next;
         }
     }
 
@@ -69,7 +99,7 @@ impl Wheel {
         let mut moving = core::mem::take(&mut self.moving);
         for level in 0..=LEVELS {
             if level == LEVELS {
-                moving.append(&mut self.far);
+                self.take(FAR, &mut moving);
                 break;
             }
             let shift = 8 * level;
@@ -81,7 +111,7 @@ impl Wheel {
             let is_same_page = from >> 8 == to >> 8;
             let last = if is_same_page { to as usize % BUCKETS } else { BUCKETS - 1 };
             for bucket in from as usize % BUCKETS..=last {
-                moving.append(&mut self.buckets[level * BUCKETS + bucket]);
+                self.take(level * BUCKETS + bucket, &mut moving);
             }
             if is_same_page {
                 break;
@@ -110,13 +140,19 @@ impl Wheel {
         for level in 0..LEVELS {
             let shift = 8 * level;
             let at = (self.now >> shift) as usize % BUCKETS;
-            let ahead = (at..BUCKETS).find(|bucket| !self.buckets[level * BUCKETS + bucket].is_empty());
+            let ahead = (at..BUCKETS).find(|bucket| self.heads[level * BUCKETS + bucket] != END);
             if let Some(bucket) = ahead {
                 let page = self.now >> (shift + 8) << (shift + 8);
                 return Some(Time((page | (bucket as u64) << shift).max(self.now + 1)));
             }
         }
-        self.far.iter().map(|(at, _)| Time(*at)).min()
+        let mut at = self.heads[FAR];
+        let far = core::iter::from_fn(|| {
+            let node = self.nodes.get(at as usize)?;
+            at = node.next;
+            Some(Time(node.entry.0))
+        });
+        far.min()
     }
 }
 
