@@ -2,8 +2,10 @@
 
 use tp_core::command::Command;
 use tp_core::ids::AccountId;
+use tp_core::key::Key;
 use tp_core::outcome::Outcome;
 use tp_core::rules::{Budgets, Rules};
+use tp_core::slot::Slot;
 use tp_core::time::DAY_MS;
 
 use crate::bank::{Bank, START, account, authorize, fence, inquire, transfer, void};
@@ -133,4 +135,44 @@ fn a_full_authorization_budget_is_free_again_after_the_refund_window() {
     let again = fill(&mut bank, hold_and_void);
     assert!(again >= first, "{again} authorizations are taken, of {first} on an empty budget");
     bank.world.check_replay(&[1, 2]);
+}
+
+/// The admission at a full budget asked whether time alone would free *any* record. Under steady traffic some key is always past
+/// its window, so the budget of authorizations was never kept.
+#[test]
+fn past_keys_do_not_open_the_budget_of_authorizations() {
+    let budgets = Budgets { authorization_bytes: BUDGET_BYTES, ..Budgets::default() };
+    let mut bank = Bank::new(1, Rules { budgets, ..Rules::default() });
+    let payers: Vec<_> = (0..50).map(|n| account(0, n)).collect();
+    for payer in &payers {
+        bank.open(*payer);
+    }
+    for n in 1..=1_000u64 {
+        bank.at(START.plus_ms(n * 60_000)); // a hold of seven days every minute for 17 hours: none may leave
+        let key = bank.key();
+        bank.outcome(authorize(key, payers[usize::try_from(n).expect("small") % payers.len()], 1));
+    }
+    let bytes: u64 = bank.world.slots().map(Slot::authorization_bytes).sum();
+    assert!(bytes <= BUDGET_BYTES + BUDGET_BYTES / 8, "{bytes} bytes");
+}
+
+/// Keys past their window that an open hold keeps counted as if time would free them: the budget of keys was off.
+#[test]
+fn keys_that_a_hold_keeps_do_not_open_the_budget_of_keys() {
+    let mut bank = Bank::new(1, few_keys());
+    let (payer, payee, quiet) = (account(0, 0), account(0, 1), account(0, 2));
+    for account in [payer, payee, quiet] {
+        bank.open(account);
+    }
+    for n in 0..200 {
+        bank.hold(Key::opaque(1_000 + n), quiet, 1);
+    }
+    bank.at(START.plus_ms(DAY_MS + 60_000));
+    let mut next = 10_000;
+    fill(&mut bank, |_| {
+        next += 1;
+        transfer(Key::opaque(next), payer, payee, 1)
+    });
+    let bytes: u64 = bank.world.slots().map(Slot::key_bytes).sum();
+    assert!(bytes <= BUDGET_BYTES + BUDGET_BYTES / 8, "{bytes} bytes");
 }

@@ -138,3 +138,18 @@ fn settings_with_an_amount_above_two_to_the_96_do_not_decode() {
         bytes[at + 12] = 0;
     }
 }
+
+/// The amount that a remembered key carries was taken unseen, and its reversal would have tripped an assertion.
+#[test]
+fn a_key_with_an_amount_above_two_to_the_96_is_refused() {
+    let mut bank = Bank::new(1, Rules::default());
+    let (payer, payee) = (account(0, 0), account(0, 1));
+    for account in [payer, payee] {
+        bank.open(account);
+    }
+    bank.approved(transfer(Key::opaque(5), payer, payee, 0x51_2233_4455));
+    bank.approved(transfer(Key::opaque(6), payer, payee, 1)); // the account's own sums are other numbers now
+    let image = bank.world.slot(SEED.slot_of(payer)).expect("its slot").image(START);
+    let (refused, places) = refused_with(&image, 0x51_2233_4455u128.to_le_bytes(), u128::MAX.to_le_bytes());
+    assert!(places >= 1 && refused == places, "{refused} of {places} places");
+}
