@@ -48,21 +48,29 @@ impl PartitionActor {
         if self.shared.stage() == Stage::Ended {
             return self.end(context);
         }
-        self.answer_one();
         if self.shared.poison.is_set() {
-            return self.guarded("abandon", |this| this.step.abandon(&this.shared));
+            return self.abandon();
         }
+        self.answer_one();
         for _ in 0..TURNS_MAX {
             match self.turn() {
                 Some(Progress::Made) => {}
-                Some(Progress::Idle | Progress::PutOff) => return self.step.release(&self.shared),
-                None => return self.guarded("abandon", |this| this.step.abandon(&this.shared)),
+                Some(Progress::Idle | Progress::PutOff) => {
+                    return self.guarded("release", |this| this.step.release(&this.shared));
+                }
+                None => return self.abandon(),
             }
             if self.shared.clock.monotonic_ms() >= self.ticked_ms + 4 * 5 {
                 self.tick();
             }
         }
         self.shared.lanes[self.index].waker.wake(); // there may be more
+    }
+
+    /// Poisoned: state may be ahead of the journal by half a turn, so nobody is shown it any more.
+    fn abandon(&mut self) {
+        while self.shared.lanes[self.index].asks.pop().is_some() {}
+        self.guarded("abandon", |this| this.step.abandon(&this.shared));
     }
 
     /// One turn; `None`: the engine is poisoned now.

@@ -35,10 +35,14 @@ pub(crate) fn ask<T: Send + 'static>(
 pub(crate) fn answer<T>(shared: &Shared, partition: usize, receiver: &Receiver<(Seq, T)>) -> Option<(Seq, T)> {
     loop {
         match receiver.recv_timeout(Duration::from_millis(50)) {
-            Ok(answer) => return Some(answer),
+            // A poisoned partition's state may be ahead of the journal for ever.
+            Ok(answer) => return (!shared.poison.is_set()).then_some(answer),
             Err(crossbeam::channel::RecvTimeoutError::Disconnected) => return None,
             Err(crossbeam::channel::RecvTimeoutError::Timeout) => {
-                if shared.lanes[partition].is_closed() || shared.poison.is_set() {
+                if shared.poison.is_set() {
+                    return None;
+                }
+                if shared.lanes[partition].is_closed() {
                     return receiver.try_recv().ok();
                 }
             }

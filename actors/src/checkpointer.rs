@@ -126,11 +126,18 @@ impl Crank {
         let durable = self.shared.durable.point();
         let extra = CheckpointExtra { durable_seq: durable.seq, time_max: durable.time_max };
         let mut writer = self.store.begin(self.epoch).map_err(failed)?;
-        self.write_pages(&mut writer, Time(durable.time_max))?;
+        if let Err(error) = self.write_pages(&mut writer, Time(durable.time_max)) {
+            let _ = writer.discard(); // what is left of it is deleted at the next start
+            return Err(error);
+        }
         let time = self.shared.clock.now().0;
         let finished = writer.finish(time, &extra.encode()).map_err(failed)?;
         let as_of_max = Seq(finished.as_of_max());
         if !self.shared.durable.wait(as_of_max, None, || self.shared.poison.is_set()) {
+            finished.discard().map_err(failed)?;
+            return Err(CheckpointFailed::Stopped);
+        }
+        if self.shared.poison.is_set() {
             finished.discard().map_err(failed)?;
             return Err(CheckpointFailed::Stopped);
         }

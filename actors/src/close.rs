@@ -38,7 +38,7 @@ pub(crate) fn close(shared: &Arc<Shared>, threads: Threads, takes_checkpoint: bo
     shared.enter(Stage::Stopping);
     let drained = drain(shared);
     let checkpoint = match (&drained, takes_checkpoint) {
-        (Ok(()), true) => take_checkpoint(&threads),
+        (Ok(()), true) if !shared.poison.is_set() => take_checkpoint(&threads),
         _ => Err(CheckpointFailed::NotKept),
     };
     let journal = stop(shared, threads);

@@ -19,8 +19,12 @@ use crate::clock::Clock;
 /// Bytes of one journal block: what an event in flight is counted as.
 pub(crate) const BLOCK_BYTES: u64 = 4096;
 
-/// Largest part of a turn: the events of a turn are one batch, which fits into a frame with any metadata.
-const TURN_MAX: u64 = 4096;
+/// Largest part of a turn. The events of a turn are one batch, which fits into one frame: 512 commands of up to 4 KiB (a larger
+/// record counts as several), as many expiries, and the ends of 128 exchanges with all that waited for them, come to less than
+/// the 3.9 MB that a frame takes.
+const TURN_MAX: u64 = 512;
+/// Most messages of peers in one turn.
+const TURN_MESSAGES_MAX: usize = 128;
 
 /// Largest number of partitions.
 pub const PARTITIONS_MAX: usize = 256;
@@ -103,11 +107,11 @@ pub struct Config {
     /// Commands that may wait at one partition before `busy`: 1 to 1,048,576. Default 8,192.
     pub inbox_commands: usize,
     /// Events decided and not yet durable, of the whole engine, above which no partition starts a turn. `None`: all
-    /// that the spare segment allows (1,536 with the defaults). A larger number than that is refused.
+    /// that the spare segment allows (3,072 with the defaults). A larger number than that is refused.
     pub in_flight_events: Option<u64>,
-    /// Commands of one turn: 1 to 4,096. Less is used when the spare segment asks for it. Default 512.
+    /// Commands of one turn: 1 to 512. Less is used when the spare segment asks for it. Default 512.
     pub turn_commands_max: usize,
-    /// Expiries of one turn: 1 to 4,096. Less is used when the spare segment asks for it. Default 128.
+    /// Expiries of one turn: 1 to 512. Less is used when the spare segment asks for it. Default 128.
     pub turn_expiries_max: usize,
     /// How long a command may take until it is decided and durable, when its caller does not say: milliseconds from 1.
     /// Default 10,000.
@@ -289,7 +293,7 @@ impl Bounds {
         let half = (blocks - 2 * exchanges * partitions) / 2;
         let share = usize::try_from(half / partitions / 4).unwrap_or(usize::MAX);
         // An end may set free all commands that waited for it.
-        let turn_messages = (2 * share / (1 + WAITING_MAX)).min(512);
+        let turn_messages = (2 * share / (1 + WAITING_MAX)).min(TURN_MESSAGES_MAX);
         Self {
             forget_when_idle: config.forget_when_idle,
             reserve_bytes,

@@ -169,6 +169,9 @@ impl OpenError {
             Self::Parameters { .. } => ErrorClass::Corruption,
             Self::Recover(error) => recover_class(error),
             Self::Replay(error) => replay_class(error),
+            Self::Checkpoint(CheckpointError::NotOurs { .. } | CheckpointError::NewerFormat { .. }) => {
+                ErrorClass::Directory
+            }
             Self::Checkpoint(_) | Self::Sled(_) => ErrorClass::Disk,
             Self::ClockRefused { .. } => ErrorClass::Clock,
             Self::System { .. } => ErrorClass::Other,

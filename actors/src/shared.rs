@@ -4,7 +4,7 @@
 //! anything. POI-1: a poison is set once and never taken back.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
@@ -84,6 +84,8 @@ pub(crate) struct Shared {
     pub(crate) next_seq: CachePadded<AtomicU64>,
     /// Blocks decided and not yet durable.
     pub(crate) in_flight_blocks: CachePadded<AtomicU64>,
+    /// Whether commands were taken since the writer last looked: then engine time was shown to somebody.
+    pub(crate) was_used: AtomicBool,
     /// The latest time of any event.
     pub(crate) event_time_max: AtomicU64,
     pub(crate) durable: Durable,
@@ -126,6 +128,7 @@ impl Shared {
             clock: start.clock,
             next_seq: CachePadded::new(AtomicU64::new(start.last_seq + 1)),
             in_flight_blocks: CachePadded::new(AtomicU64::new(0)),
+            was_used: AtomicBool::new(false),
             event_time_max: AtomicU64::new(start.event_time_max),
             durable: Durable::new(durable),
             room: AtomicU8::new(Room::of(start.has_room, false) as u8),

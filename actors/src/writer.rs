@@ -157,13 +157,27 @@ impl WriterStep {
             self.journal.seal(time)?;
             (self.is_sealed, self.seals) = (true, self.seals + 1);
         }
+        self.witness_if_due(time, monotonic_ms)?;
         let witness_at = self.last_witness_ms + WITNESS_EVERY_MS;
-        if !self.is_witnessed && monotonic_ms >= witness_at {
+        let due = |is_done: bool, at: u64| if is_done { WITNESS_EVERY_MS } else { at.saturating_sub(monotonic_ms) };
+        Ok(due(self.is_sealed, seal_at).min(due(self.is_witnessed, witness_at)))
+    }
+
+    /// A witness at most once a second, when there is something new to say.
+    ///
+    /// # Errors
+    /// The journal's: final.
+    pub(crate) fn witness_if_due(&mut self, time: u64, monotonic_ms: u64) -> Result<(), JournalError> {
+        if !self.is_witnessed && monotonic_ms >= self.last_witness_ms + WITNESS_EVERY_MS {
             self.journal.witness(time)?;
             (self.is_witnessed, self.last_witness_ms) = (true, monotonic_ms);
         }
-        let due = |is_done: bool, at: u64| if is_done { WITNESS_EVERY_MS } else { at.saturating_sub(monotonic_ms) };
-        Ok(due(self.is_sealed, seal_at).min(due(self.is_witnessed, witness_at)))
+        Ok(())
+    }
+
+    /// Commands were answered: engine time was shown, and must not fall behind it after a crash.
+    pub(crate) const fn note_use(&mut self) {
+        self.is_witnessed = false;
     }
 
     /// Work for another thread, if a spare segment is missing and it is time to try.

@@ -128,6 +128,7 @@ impl Crank {
     /// One group, or housekeeping. `None`: look again at once; else how long to wait at most, ms.
     fn turn(&mut self, is_closing: bool) -> Result<Option<u64>, JournalError> {
         self.make_room();
+        self.keep_time()?;
         if self.step.collect(&self.shared.lanes) {
             let start = Instant::now();
             let committed = self.step.commit(self.shared.clock.monotonic_ms())?;
@@ -139,13 +140,22 @@ impl Crank {
             return Ok(None);
         }
         let monotonic_ms = self.shared.clock.monotonic_ms();
+        let wait_ms = self.step.housekeep(self.shared.clock.now().0, monotonic_ms)?;
+        self.show();
+        Ok((!is_closing).then_some(wait_ms.clamp(1, if self.step.journal().has_room() { 1_000 } else { 50 })))
+    }
+
+    /// Steers the clock and writes the witness when they are due, however busy the rings are.
+    fn keep_time(&mut self) -> Result<(), JournalError> {
+        let monotonic_ms = self.shared.clock.monotonic_ms();
         if monotonic_ms >= self.steered_ms + 1_000 {
             self.steered_ms = monotonic_ms;
             self.shared.clock.steer();
         }
-        let wait_ms = self.step.housekeep(self.shared.clock.now().0, monotonic_ms)?;
-        self.show();
-        Ok((!is_closing).then_some(wait_ms.clamp(1, if self.step.journal().has_room() { 1_000 } else { 50 })))
+        if self.shared.was_used.swap(false, Ordering::AcqRel) {
+            self.step.note_use();
+        }
+        self.step.witness_if_due(self.shared.clock.now().0, monotonic_ms)
     }
 
     /// Publishes what is durable, then wakes those whose replies wait for it (DUR-1).

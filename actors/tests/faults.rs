@@ -253,7 +253,8 @@ fn commands_wait_for_a_spare_segment_that_is_being_made() {
         |client: &mut tp_actors::Client| client.poll(|_, reply| assert_eq!(reply.outcome, Outcome::Approved));
     let mut key = 5_000;
     // One command a frame, until none is answered for want of a spare.
-    while client.in_flight() == 0 || engine.status().writer.has_room {
+    let is_put_off = || !engine.status().writer.has_room && engine.status().partitions[0].turns_put_off > 0;
+    while client.in_flight() == 0 || !is_put_off() {
         if client.in_flight() == 0 {
             key += 1;
             client.submit_with_deadline(0, &authorize(key, 1, 1), 600_000).expect("there is room in the ring");
