@@ -273,11 +273,33 @@ impl CheckpointWriter {
         self.written + self.buffer.len() as u64
     }
 
+    /// Removes what was written: the checkpoint is given up.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Io`]; the rest is deleted at the next start.
+    pub fn discard(self) -> Result<(), CheckpointError> {
+        let device = self.store.device();
+        remove_if_there(device, &self.path).map_err(io_error(device, &self.path, 0))
+    }
+
     /// Writes the footer, syncs, and reads everything back from the medium. `extra` is opaque.
     ///
     /// # Errors
-    /// [`CheckpointError`]; the checkpoint is then to be given up.
+    /// [`CheckpointError`]; the checkpoint is then given up and its file removed.
     pub fn finish(mut self, time: u64, extra: &[u8]) -> Result<FinishedCheckpoint, CheckpointError> {
+        if let Err(error) = self.complete(time, extra) {
+            let _ = self.discard(); // what is left of it is deleted at the next start
+            return Err(error);
+        }
+        Ok(FinishedCheckpoint {
+            store: self.store,
+            generation: self.header.generation,
+            as_of_max: self.as_of_max,
+            bytes: self.written,
+        })
+    }
+
+    fn complete(&mut self, time: u64, extra: &[u8]) -> Result<(), CheckpointError> {
         let footer = Footer {
             pages: self.pages,
             chain: self.chain,
@@ -294,12 +316,7 @@ impl CheckpointWriter {
         let device = self.store.device();
         self.file.sync_all().map_err(io_error(device, &self.path, 0))?;
         Loader::new(&self.store, &self.path, &*self.file)?.check(self.header.generation)?;
-        Ok(FinishedCheckpoint {
-            store: self.store,
-            generation: self.header.generation,
-            as_of_max: self.as_of_max,
-            bytes: self.written,
-        })
+        Ok(())
     }
 }
 
