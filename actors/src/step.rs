@@ -119,7 +119,9 @@ impl Step {
         let answered = self.settle(shared);
         self.last_turn_ms = at.monotonic_ms;
         self.is_idle_told = false;
-        Ok(if taken + made + sent + answered > 0 { Progress::Made } else { Progress::Idle })
+        // Due expiries of holds that were closed since make no event, and keep commands back until they are through.
+        let has_more = admission == Admission::Open && self.partition.has_work(at.now);
+        Ok(if has_more || taken + made + sent + answered > 0 { Progress::Made } else { Progress::Idle })
     }
 
     fn has_work(&self, shared: &Shared, now: Time) -> bool {
@@ -164,6 +166,9 @@ impl Step {
         let expired = expired.len();
         count(&lane.counters.turns, 1);
         count(&lane.counters.commands, commands_taken as u64);
+        if commands_taken > 0 && !shared.was_used.load(Ordering::Relaxed) {
+            shared.was_used.store(true, Ordering::Release);
+        }
         Ok(messages_taken + commands_taken + expired)
     }
 
