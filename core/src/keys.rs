@@ -10,7 +10,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use crate::amount::{Amount, Ledger};
 use crate::command::Verb;
 use crate::ids::{AccountId, Seq, Version};
-use crate::key::{Fingerprint, Key};
+use crate::key::{Fingerprint, Key, KeyKind};
 use crate::outcome::Outcome;
 use crate::reply::Flags;
 use crate::slab::{Index, Slab};
@@ -156,6 +156,13 @@ impl KeyMemory {
             record.received = received;
             self.queues[record.key.kind as usize].push_back((position, received));
         }
+    }
+    /// Whether a head was received so long ago that it may be past its window. Looks at no record: most calls end here.
+    pub(crate) fn has_old_head(&self, is_old: impl Fn(KeyKind, Time) -> bool) -> bool {
+        let kinds = [KeyKind::UuidV7, KeyKind::Opaque];
+        kinds
+            .into_iter()
+            .any(|kind| self.queues[kind as usize].front().is_some_and(|(_, received)| is_old(kind, *received)))
     }
     /// How many records at the heads of the queues are past their window, up to `most` of each kind; heads that are only left
     /// over go, and those that a hold keeps go to the back.

@@ -263,17 +263,9 @@ impl Slot {
     /// Forgets a few of the oldest keys and authorizations that are past their windows at `at`, the time of the partition's
     /// last event or before: `most` of each kind are looked at. What is past its window is invisible either way.
     pub(crate) fn forget(&mut self, at: Time, most: usize) {
-        let mut keys = core::mem::replace(&mut self.keys, KeyMemory::new(0));
-        let mut orphans_gone = 0;
-        keys.forget(
-            most,
-            |record| self.key_age(record, at),
-            |record| {
-                orphans_gone += usize::from(record.is_orphan);
-            },
-        );
-        self.keys = keys;
-        self.orphan_keys = self.orphan_keys.saturating_sub(orphans_gone);
+        if self.keys.has_old_head(|kind, received| at >= self.windows.key_end(kind, received, None)) {
+            self.forget_keys(at, most);
+        }
         for _ in 0..most {
             let Some((named_at, position)) = self.closed.front().copied() else { return };
             if at <= self.windows.authorization_end(named_at) {
@@ -295,6 +287,20 @@ impl Slot {
                 self.authorization_index.remove(a.id.0, 0, position);
             }
         }
+    }
+
+    fn forget_keys(&mut self, at: Time, most: usize) {
+        let mut keys = core::mem::replace(&mut self.keys, KeyMemory::new(0));
+        let mut orphans_gone = 0;
+        keys.forget(
+            most,
+            |record| self.key_age(record, at),
+            |record| {
+                orphans_gone += usize::from(record.is_orphan);
+            },
+        );
+        self.keys = keys;
+        self.orphan_keys = self.orphan_keys.saturating_sub(orphans_gone);
     }
 
     /// How many of the oldest keys, and of the oldest closed authorizations, time alone would free at `now`: up to `most` of
