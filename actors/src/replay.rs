@@ -161,14 +161,42 @@ fn feed(reader: &mut dyn FrameReader, last_seq: u64, workers: &[Sender<Frame>]) 
     Ok((time_max, reached))
 }
 
+/// Events looked at together before they are applied.
+const BATCH: usize = 32;
+
 fn run_worker(mut share: Share, index: usize, workers: usize, frames: &Receiver<Frame>) -> Result<Share, ReplayError> {
+    let mut batch: Vec<(u64, Event)> = Vec::with_capacity(BATCH);
     for frame in frames {
         let applied = catch_unwind(AssertUnwindSafe(|| {
-            each_event(&frame, |seq, event| apply(&mut share, index, workers, seq, &event))
+            each_event(&frame, |seq, event| {
+                batch.push((seq, event));
+                if batch.len() < BATCH { Ok(()) } else { apply_all(&mut share, index, workers, &mut batch) }
+            })?;
+            apply_all(&mut share, index, workers, &mut batch)
         }));
         applied.map_err(|_| ReplayError::Panicked)??;
     }
     Ok(share)
+}
+
+/// Applies a batch in order, after a look at all that it will touch: accounts lie anywhere in memory, and the waits overlap.
+fn apply_all(
+    share: &mut Share,
+    index: usize,
+    workers: usize,
+    batch: &mut Vec<(u64, Event)>,
+) -> Result<(), ReplayError> {
+    let mut seen = 0;
+    for (_, event) in &*batch {
+        event.body.each_leg(|leg| {
+            let slot = leg.slot.index();
+            if slot % workers == index {
+                seen ^= share[slot / workers].0.warm(event, leg.account);
+            }
+        });
+    }
+    std::hint::black_box(seen);
+    batch.drain(..).try_for_each(|(seq, event)| apply(share, index, workers, seq, &event))
 }
 
 fn apply(share: &mut Share, index: usize, workers: usize, seq: u64, event: &Event) -> Result<(), ReplayError> {

@@ -77,6 +77,14 @@ impl Slot {
         Ok(())
     }
 
+    /// Looks at what a leg will touch and gives something that depends on it: done for several events at a time, their waits
+    /// for memory overlap. Changes nothing.
+    pub fn warm(&self, event: &Event, account: Option<AccountId>) -> u64 {
+        let version = account.and_then(|id| self.find_account(id)).map_or(0, |account| account.version.0);
+        let key = event.body.head().and_then(|head| self.keys.position(head.account, head.full_key()));
+        version ^ u64::from(key.unwrap_or(0))
+    }
+
     /// Applies one end of a running turn, whose event is still being put together.
     pub(crate) fn evolve_end(&mut self, end: &End, time: Time, seq: Seq) -> Result<(), EvolveError> {
         self.ended(end, Moment { seq, time }).map_err(|what| EvolveError { seq: seq.0, slot: self.index.get(), what })
