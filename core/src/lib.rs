@@ -32,6 +32,7 @@ pub mod reply;
 pub mod rules;
 mod slab;
 pub mod slot;
+mod stats;
 pub mod time;
 pub mod turn;
 mod wheel;
