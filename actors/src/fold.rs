@@ -61,20 +61,26 @@ impl State {
         Self { parameters, slots, as_of: vec![0; usize::from(SLOTS)], time_max: 0, replayed_to: 0 }
     }
 
-    /// Of a checkpoint. `Err`: what is wrong with it.
-    pub(crate) fn from_checkpoint(parameters: Parameters, checkpoint: &Checkpoint) -> Result<Self, String> {
+    /// Of a checkpoint's slots, each with where it belongs and its `as_of`. `Err`: what is wrong with it.
+    fn from_slots(
+        parameters: Parameters,
+        checkpoint: &Checkpoint,
+        slots: impl Iterator<Item = (usize, Slot, u64)>,
+    ) -> Result<Self, String> {
         let extra = CheckpointExtra::decode(&checkpoint.extra).ok_or("its extra part is not ours")?;
-        let mut state = Self::empty(parameters);
-        if checkpoint.pages.len() != state.slots.len() || extra.durable_seq > checkpoint.as_of_min {
-            return Err("it does not hold every slot".to_owned());
+        if extra.durable_seq > checkpoint.as_of_min {
+            return Err("it begins above one of its slots".to_owned());
         }
-        let mut seen = vec![false; state.slots.len()];
-        for (page, slot) in checkpoint.pages.iter().zip(read_images(parameters, &checkpoint.pages)?) {
-            let index = usize::from(page.slot);
-            if slot.index().index() != index || std::mem::replace(&mut seen[index], true) {
-                return Err(format!("slot {} is not where it belongs", page.slot));
+        let mut state = Self::empty(parameters);
+        let mut missing: std::collections::BTreeSet<_> = (0..state.slots.len()).collect();
+        for (index, slot, as_of) in slots {
+            if slot.index().index() != index || !missing.remove(&index) {
+                return Err(format!("slot {index} is not where it belongs"));
             }
-            (state.slots[index], state.as_of[index]) = (slot, page.as_of);
+            (state.slots[index], state.as_of[index]) = (slot, as_of);
+        }
+        if let Some(index) = missing.first() {
+            return Err(format!("slot {index} is missing"));
         }
         (state.replayed_to, state.time_max) = (extra.durable_seq, extra.time_max);
         Ok(state)
@@ -126,25 +132,6 @@ impl State {
     }
 }
 
-/// The slots of pages, in their order, read on all cores. `Err`: which page is wrong, and how.
-fn read_images(parameters: Parameters, pages: &[Page]) -> Result<Vec<Slot>, String> {
-    let read = |page: &Page| {
-        let slot = Slot::from_image(&page.bytes, parameters.seed, parameters.windows);
-        slot.map_err(|error| format!("slot {}: {error}", page.slot))
-    };
-    let share = |pages: &[Page]| pages.iter().map(read).collect::<Result<Vec<_>, _>>();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        let chunks = pages.chunks(pages.len().div_ceil(cores).max(1));
-        let readers: Vec<_> = chunks.map(|pages| scope.spawn(move || share(pages))).collect();
-        let mut slots = Vec::with_capacity(pages.len());
-        for reader in readers {
-            slots.extend(reader.join().map_err(|_| "a bug: reading a slot panicked".to_owned())??);
-        }
-        Ok(slots)
-    })
-}
-
 /// The newest checkpoint that can be used, and what was said on the way to it.
 pub(crate) struct Loaded {
     pub(crate) state: State,
@@ -152,11 +139,13 @@ pub(crate) struct Loaded {
     pub(crate) generation: Option<u64>,
     /// The highest number that a whole checkpoint file shows to be durable.
     pub(crate) as_of_max: u64,
+    /// The latest engine time that one of the files shows.
+    pub(crate) time: u64,
     pub(crate) notes: Vec<String>,
 }
 
-/// Loads the newest good checkpoint that holds nothing above `up_to`; falls back to the one before, then to none, and
-/// says so.
+/// Loads the newest good checkpoint that holds nothing above `up_to` and is not `refused`; falls back to the one before, then
+/// to none, and says so.
 ///
 /// # Errors
 /// When the directory cannot be listed, or a file is of a newer format or another engine.
@@ -164,12 +153,14 @@ pub(crate) fn load_newest(
     store: &CheckpointStore,
     parameters: Parameters,
     up_to: u64,
+    refused: &[u64],
 ) -> Result<Loaded, CheckpointError> {
-    let mut loaded = Loaded { state: State::empty(parameters), generation: None, as_of_max: 0, notes: Vec::new() };
+    let mut loaded =
+        Loaded { state: State::empty(parameters), generation: None, as_of_max: 0, time: 0, notes: Vec::new() };
     let mut generations = store.generations()?;
     while let Some(generation) = generations.pop() {
-        let checkpoint = match store.load(generation) {
-            Ok(checkpoint) => checkpoint,
+        let summary = match store.summary(generation) {
+            Ok(summary) => summary,
             Err(CheckpointError::Corrupt(problem)) => {
                 loaded.notes.push(fallen_back(generation, &problem));
                 continue;
@@ -177,23 +168,87 @@ pub(crate) fn load_newest(
             Err(CheckpointError::Missing { .. }) => continue, // deleted by a running engine: a newer one is there
             Err(error) => return Err(error),
         };
-        loaded.as_of_max = loaded.as_of_max.max(checkpoint.as_of_max);
-        if checkpoint.as_of_max > up_to {
+        loaded.as_of_max = loaded.as_of_max.max(summary.as_of_max);
+        loaded.time = loaded.time.max(summary.time);
+        if summary.as_of_max > up_to || refused.contains(&generation) {
             continue;
         }
-        match State::from_checkpoint(parameters, &checkpoint) {
+        match load_state(store, parameters, generation) {
             Ok(state) => {
                 (loaded.state, loaded.generation) = (state, Some(generation));
                 return Ok(loaded);
             }
-            Err(what) => loaded.notes.push(format!("checkpoint {generation} is not used: {what}")),
+            Err(NoState::Corrupt(problem)) => loaded.notes.push(fallen_back(generation, &problem)),
+            Err(NoState::Unfit(what)) => loaded.notes.push(fallen_back(generation, &what)),
+            Err(NoState::Store(CheckpointError::Missing { .. })) => {}
+            Err(NoState::Store(error)) => return Err(error),
         }
     }
     Ok(loaded)
 }
 
-fn fallen_back(generation: u64, problem: &Problem) -> String {
-    format!("checkpoint {generation} is not used: {problem}")
+fn fallen_back(generation: u64, what: &dyn std::fmt::Display) -> String {
+    format!("checkpoint {generation} is not used: {what}")
+}
+
+/// Why there is no state in a checkpoint.
+enum NoState {
+    /// Its bytes are damaged.
+    Corrupt(Box<Problem>),
+    /// Its bytes are whole, but do not show a state.
+    Unfit(String),
+    /// It could not be read.
+    Store(CheckpointError),
+}
+
+impl From<CheckpointError> for NoState {
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Corrupt(problem) => Self::Corrupt(problem),
+            error => Self::Store(error),
+        }
+    }
+}
+
+/// Pages on their way to the threads that read them.
+const PAGES: usize = 8;
+
+/// Reads a checkpoint and turns its pages into slots on all cores, while the next ones are being read.
+fn load_state(store: &CheckpointStore, parameters: Parameters, generation: u64) -> Result<State, NoState> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (sender, receiver) = crossbeam::channel::bounded::<Page>(PAGES);
+    std::thread::scope(|scope| {
+        let read = |pages: crossbeam::channel::Receiver<Page>| {
+            let slots = pages.into_iter().map(|page| read_page(parameters, &page));
+            slots.collect::<Result<Vec<_>, _>>()
+        };
+        let readers: Vec<_> = (0..cores)
+            .map(|_| {
+                scope.spawn({
+                    let pages = receiver.clone();
+                    move || read(pages)
+                })
+            })
+            .collect();
+        drop(receiver);
+        // A reader that stopped has an error of its own.
+        let checkpoint = store.load_pages(generation, |page| drop(sender.send(page)));
+        drop(sender);
+        let mut slots = Vec::new();
+        for reader in readers {
+            let read = reader.join().map_err(|_| "a bug: reading a slot panicked".to_owned());
+            slots.push(read.and_then(|slots| slots));
+        }
+        let checkpoint = checkpoint?; // damaged bytes are the reason for whatever a reader found
+        let slots = slots.into_iter().collect::<Result<Vec<_>, _>>().map_err(NoState::Unfit)?;
+        State::from_slots(parameters, &checkpoint, slots.into_iter().flatten()).map_err(NoState::Unfit)
+    })
+}
+
+fn read_page(parameters: Parameters, page: &Page) -> Result<(usize, Slot, u64), String> {
+    let slot = Slot::from_image(&page.bytes, parameters.seed, parameters.windows);
+    let slot = slot.map_err(|error| format!("slot {}: {error}", page.slot))?;
+    Ok((usize::from(page.slot), slot, page.as_of))
 }
 
 #[cfg(test)]

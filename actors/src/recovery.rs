@@ -6,17 +6,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tp_core::EvolveError;
 use tp_core::ids::Seq;
 use tp_storage::{
-    Catalogue, CheckpointStore, DataDirectory, Floor, Identity, Journal, JournalOptions, MemoryJournal, SegmentJournal,
-    SledCatalogue, SledJournal, TailReport,
+    Catalogue, CheckpointStore, DataDirectory, Floor, Frame, Identity, Journal, JournalOptions, MemoryJournal,
+    SegmentJournal, SledCatalogue, SledJournal, TailReport,
 };
 
 use crate::config::{BadConfig, Bounds, Config, JournalKind};
-use crate::error::OpenError;
+use crate::error::{OpenError, ReplayError};
 use crate::fold::{State, load_newest};
 use crate::parameters::{Parameters, draw};
-use crate::replay::replay;
+use crate::replay::{reached, replay, replay_from};
 
 /// What recovery found and did.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -126,34 +127,54 @@ fn floor_of(as_of_max: u64, catalogue: Option<&dyn Catalogue>) -> Floor {
 fn recover_segments(config: &Config, directory: DataDirectory, parameters: Parameters) -> Result<Recovered, OpenError> {
     let store = CheckpointStore::new(&directory);
     store.delete_unpublished()?;
-    let loaded = load_newest(&store, parameters, u64::MAX)?;
-    let mut state = loaded.state;
+    let mut notes = Vec::new();
+    let catalogue = place_of(config).and_then(|place| open_catalogue(&place, directory.engine_id(), &mut notes));
     let options = JournalOptions {
         segment_bytes: config.segment_bytes,
         reserve_bytes: Bounds::of(config).reserve_bytes,
         accept_tail: config.accept_tail,
     };
-    let replayed_from = state.replayed_to;
-    let mut notes = loaded.notes;
-    let catalogue = place_of(config).and_then(|place| open_catalogue(&place, directory.engine_id(), &mut notes));
-    let floor = floor_of(loaded.as_of_max, catalogue.as_deref());
-    let recovered = SegmentJournal::recover(&directory, options, floor, replayed_from + 1)?;
-    let mut reader = recovered.frames(replayed_from + 1).map_err(crate::error::ReplayError::Read)?;
-    let events_replayed = replay(&mut state, &mut *reader, recovered.last_seq, config.partitions)?;
+    let mut refused = Vec::new();
+    let (loaded, recovered, replayed_from) = loop {
+        let mut loaded = load_newest(&store, parameters, u64::MAX, &refused)?;
+        let from = loaded.state.replayed_to;
+        let floor = floor_of(loaded.as_of_max, catalogue.as_deref());
+        // One pass over the journal: what the scan reads is replayed at once, and thrown away if the scan refuses.
+        let replayed = replay(&mut loaded.state, |sink| {
+            let mut each = |frame: &Frame| sink.take(frame);
+            SegmentJournal::recover_with(&directory, options, floor, from + 1, &mut each).map_err(OpenError::from)
+        });
+        match (replayed, loaded.generation) {
+            (Ok(recovered), _) => break (loaded, recovered, from),
+            (Err(OpenError::Replay(ReplayError::Evolve(error))), Some(generation)) => {
+                notes.push(does_not_fit(generation, &error));
+                refused.push(generation);
+            }
+            (Err(error), _) => return Err(error),
+        }
+    };
+    let state = loaded.state;
+    reached(&state, recovered.last_seq)?;
+    notes.extend(loaded.notes);
     notes.extend(recovered.notes.iter().map(ToString::to_string));
     let report = RecoveryReport {
         last_seq: Seq(recovered.last_seq),
         checkpoint: loaded.generation,
         replayed_from: Seq(replayed_from),
-        events_replayed,
+        events_replayed: recovered.last_seq.saturating_sub(replayed_from),
         tail: recovered.tail.clone(),
         notes,
         took_ms: 0,
     };
-    let recorded_time = recovered.last_time.max(state.time_max);
+    let recorded_time = recovered.last_time.max(state.time_max).max(loaded.time);
     check_clock(config, recorded_time)?;
     let journal = Box::new(recovered.open()?);
     Ok(Recovered { state, journal, directory: Some(directory), catalogue, recorded_time, report })
+}
+
+/// What is said of a checkpoint that is whole, but that the journal does not follow from.
+pub(crate) fn does_not_fit(generation: u64, error: &EvolveError) -> String {
+    format!("checkpoint {generation} is not used: the journal does not follow from it ({error})")
 }
 
 /// The catalogue's folder: below a data directory of the operating system only.
@@ -176,17 +197,27 @@ fn recover_sled(config: &Config, directory: DataDirectory, parameters: Parameter
     let Some(path) = &config.data_dir else { return Err(BadConfig::JournalAndDirectory.into()) };
     let store = CheckpointStore::new(&directory);
     store.delete_unpublished()?;
-    let loaded = load_newest(&store, parameters, u64::MAX)?;
-    let mut state = loaded.state;
+    let mut loaded = load_newest(&store, parameters, u64::MAX, &[])?;
     let floor = floor_of(loaded.as_of_max, None);
     let sled = |error| OpenError::Sled(Box::new(error));
     let journal = SledJournal::open(path.join(SLED_DIR), directory.engine_id(), &floor).map_err(sled)?;
-    let (last_seq, replayed_from) = (journal.durable_seq(), state.replayed_to);
-    let mut reader = journal.source().read_from(replayed_from + 1).map_err(crate::error::ReplayError::Read)?;
-    let events_replayed = replay(&mut state, &mut *reader, last_seq, config.partitions)?;
-    drop(reader);
-    let mut notes = loaded.notes;
+    let (last_seq, mut refused, mut notes) = (journal.durable_seq(), Vec::new(), Vec::new());
+    let (replayed_from, events_replayed) = loop {
+        let from = loaded.state.replayed_to;
+        let mut reader = journal.source().read_from(from + 1).map_err(ReplayError::Read)?;
+        match (replay_from(&mut loaded.state, &mut *reader, last_seq), loaded.generation) {
+            (Ok(events), _) => break (from, events),
+            (Err(ReplayError::Evolve(error)), Some(generation)) => {
+                notes.push(does_not_fit(generation, &error));
+                refused.push(generation);
+                loaded = load_newest(&store, parameters, u64::MAX, &refused)?;
+            }
+            (Err(error), _) => return Err(error.into()),
+        }
+    };
+    notes.extend(loaded.notes);
     notes.push(SledJournal::guarantee().to_owned());
+    let state = loaded.state;
     let report = RecoveryReport {
         last_seq: Seq(last_seq),
         checkpoint: loaded.generation,
@@ -196,7 +227,7 @@ fn recover_sled(config: &Config, directory: DataDirectory, parameters: Parameter
         notes,
         took_ms: 0,
     };
-    let recorded_time = journal.last_time().max(state.time_max);
+    let recorded_time = journal.last_time().max(state.time_max).max(loaded.time);
     check_clock(config, recorded_time)?;
     Ok(Recovered {
         state,

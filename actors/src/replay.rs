@@ -9,12 +9,14 @@
 //!        +--frames--> worker 1: slots 1, n+1, ..
 //! ```
 
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use tp_core::Looked;
 use tp_core::codec::Events;
 use tp_core::event::Event;
-use tp_core::ids::Seq;
+use tp_core::ids::{Seq, SlotIndex};
 use tp_core::slot::Slot;
 use tp_storage::{Frame, FrameReader};
 
@@ -22,7 +24,7 @@ use crate::error::ReplayError;
 use crate::fold::State;
 
 /// Frames on their way to a worker.
-const FRAMES: usize = 64;
+const FRAMES: usize = 16;
 
 /// The events of a frame with their numbers.
 ///
@@ -55,23 +57,43 @@ fn miscounted(frame: &Frame, held: u32) -> ReplayError {
     ReplayError::Count { segment, offset, said: frame.count, held }
 }
 
-/// Applies all frames up to `last_seq` with that many workers. Returns how many events were read.
+/// Where the frames of a replay go.
+pub(crate) struct Sink<'a> {
+    workers: &'a [Sender<Frame>],
+    /// The state holds all events up to here already.
+    from: u64,
+    time_max: u64,
+    reached: u64,
+}
+
+impl Sink<'_> {
+    /// Hands a frame to all workers. `Break`: one has stopped with an error of its own, which the replay reports.
+    pub(crate) fn take(&mut self, frame: &Frame) -> ControlFlow<()> {
+        if frame.last_seq() <= self.from {
+            return ControlFlow::Continue(());
+        }
+        self.time_max = self.time_max.max(frame.time_max);
+        self.reached = frame.last_seq();
+        if self.workers.iter().all(|worker| worker.send(frame.clone()).is_ok()) {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    }
+}
+
+/// Applies the frames that `read` puts into the sink, on all cores. What `read` fails with goes first: damaged bytes are then
+/// the reason for whatever a worker found.
 ///
 /// # Errors
-/// [`ReplayError`]; the state is then of no use.
-pub(crate) fn replay(
+/// [`ReplayError`], or `read`'s own; the state is then of no use.
+pub(crate) fn replay<T, E: From<ReplayError>>(
     state: &mut State,
-    reader: &mut dyn FrameReader,
-    last_seq: u64,
-    workers: usize,
-) -> Result<u64, ReplayError> {
-    if state.replayed_to >= last_seq {
-        return Ok(0);
-    }
-    let workers = workers.max(1);
-    let from = state.replayed_to;
+    read: impl FnOnce(&mut Sink<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let shares = share_out(state, workers);
-    let result: Result<_, ReplayError> = std::thread::scope(|scope| {
+    let (done, sunk, shares) = std::thread::scope(|scope| {
         let (senders, handles): (Vec<_>, Vec<_>) = shares
             .into_iter()
             .enumerate()
@@ -80,24 +102,51 @@ pub(crate) fn replay(
                 (sender, scope.spawn(move || run_worker(share, index, workers, &receiver)))
             })
             .unzip();
-        let read = feed(reader, last_seq, &senders);
+        let mut sink = Sink { workers: &senders, from: state.replayed_to, time_max: 0, reached: 0 };
+        let done = read(&mut sink);
+        let sunk = (sink.time_max, sink.reached);
         drop(senders);
-        let mut shares = Vec::with_capacity(workers);
-        for handle in handles {
-            shares.push(handle.join().map_err(|_| ReplayError::Panicked).and_then(|share| share));
-        }
-        // A worker that stopped makes the reader stop early: its error is the one to report, the lowest number first.
-        let shares = first_error(shares)?;
-        Ok((read?, shares))
+        let stopped = |_| Err(ReplayError::Panicked);
+        let shares: Vec<_> = handles.into_iter().map(|handle| handle.join().unwrap_or_else(stopped)).collect();
+        (done, sunk, shares)
     });
-    let ((time_max, reached), shares) = result?;
-    gather(state, shares);
-    state.time_max = state.time_max.max(time_max);
-    state.replayed_to = state.replayed_to.max(reached);
-    if reached < last_seq {
-        return Err(ReplayError::Short { reached, last_seq });
+    let done = done?;
+    gather(state, first_error(shares)?);
+    state.time_max = state.time_max.max(sunk.0);
+    state.replayed_to = state.replayed_to.max(sunk.1);
+    Ok(done)
+}
+
+/// As [`replay`], from a reader up to `last_seq`. Returns how many events were read.
+///
+/// # Errors
+/// [`ReplayError`]; the state is then of no use, but after [`ReplayError::Short`].
+pub(crate) fn replay_from(state: &mut State, reader: &mut dyn FrameReader, last_seq: u64) -> Result<u64, ReplayError> {
+    let from = state.replayed_to;
+    if from >= last_seq {
+        return Ok(0);
     }
+    replay(state, |sink| {
+        while let Some(frame) = reader.next(last_seq)? {
+            if sink.take(&frame).is_break() || frame.last_seq() >= last_seq {
+                break;
+            }
+        }
+        Ok::<_, ReplayError>(())
+    })?;
+    reached(state, last_seq)?;
     Ok(last_seq - from)
+}
+
+/// Whether the replay came to where the journal ends.
+///
+/// # Errors
+/// [`ReplayError::Short`].
+pub(crate) const fn reached(state: &State, last_seq: u64) -> Result<(), ReplayError> {
+    if state.replayed_to < last_seq {
+        return Err(ReplayError::Short { reached: state.replayed_to, last_seq });
+    }
+    Ok(())
 }
 
 /// A worker's slots: those whose number leaves its index when divided by the number of workers.
@@ -143,73 +192,71 @@ fn first_error(shares: Vec<Result<Share, ReplayError>>) -> Result<Vec<Share>, Re
     worst.map_or(Ok(good), Err)
 }
 
-/// Reads frames and hands each to all workers. Returns the largest event time and the last number reached.
-fn feed(reader: &mut dyn FrameReader, last_seq: u64, workers: &[Sender<Frame>]) -> Result<(u64, u64), ReplayError> {
-    let (mut time_max, mut reached) = (0, 0);
-    while let Some(frame) = reader.next(last_seq)? {
-        time_max = time_max.max(frame.time_max);
-        reached = frame.last_seq();
-        for worker in workers {
-            if worker.send(frame.clone()).is_err() {
-                return Ok((time_max, reached)); // it has stopped with an error of its own
-            }
-        }
-        if reached >= last_seq {
-            break;
-        }
-    }
-    Ok((time_max, reached))
-}
-
 /// Events looked at together before they are applied.
 const BATCH: usize = 32;
 
-fn run_worker(mut share: Share, index: usize, workers: usize, frames: &Receiver<Frame>) -> Result<Share, ReplayError> {
-    let mut batch: Vec<(u64, Event)> = Vec::with_capacity(BATCH);
-    for frame in frames {
-        let applied = catch_unwind(AssertUnwindSafe(|| {
-            each_event(&frame, |seq, event| {
-                batch.push((seq, event));
-                if batch.len() < BATCH { Ok(()) } else { apply_all(&mut share, index, workers, &mut batch) }
-            })?;
-            apply_all(&mut share, index, workers, &mut batch)
-        }));
-        applied.map_err(|_| ReplayError::Panicked)??;
-    }
-    Ok(share)
-}
-
-/// Applies a batch in order, after a look at all that it will touch: accounts lie anywhere in memory, and the waits overlap.
-fn apply_all(
-    share: &mut Share,
+/// One thread's part: its slots, and what it works with.
+struct Worker {
+    share: Share,
     index: usize,
     workers: usize,
-    batch: &mut Vec<(u64, Event)>,
-) -> Result<(), ReplayError> {
-    let mut seen = 0;
-    for (_, event) in &*batch {
-        event.body.each_leg(|leg| {
-            let slot = leg.slot.index();
-            if slot % workers == index {
-                seen ^= share[slot / workers].0.warm(event, leg.account);
-            }
-        });
-    }
-    std::hint::black_box(seen);
-    batch.drain(..).try_for_each(|(seq, event)| apply(share, index, workers, seq, &event))
+    batch: Vec<(u64, Event)>,
+    looked: Vec<(usize, Looked)>,
 }
 
-fn apply(share: &mut Share, index: usize, workers: usize, seq: u64, event: &Event) -> Result<(), ReplayError> {
-    let mut applied = Ok(());
-    event.body.each_leg(|leg| {
-        let slot = leg.slot.index();
-        if applied.is_err() || slot % workers != index {
-            return;
+fn run_worker(share: Share, index: usize, workers: usize, frames: &Receiver<Frame>) -> Result<Share, ReplayError> {
+    let (batch, looked) = (Vec::with_capacity(BATCH), Vec::with_capacity(2 * BATCH));
+    let mut worker = Worker { share, index, workers, batch, looked };
+    for frame in frames {
+        let applied = catch_unwind(AssertUnwindSafe(|| worker.frame(&frame)));
+        applied.map_err(|_| ReplayError::Panicked)??;
+    }
+    Ok(worker.share)
+}
+
+impl Worker {
+    fn frame(&mut self, frame: &Frame) -> Result<(), ReplayError> {
+        each_event(frame, |seq, event| {
+            self.batch.push((seq, event));
+            if self.batch.len() < BATCH { Ok(()) } else { self.apply_batch() }
+        })?;
+        self.apply_batch()
+    }
+
+    /// Where the worker keeps the slot; `None`: it is another one's.
+    const fn place(&self, slot: SlotIndex) -> Option<usize> {
+        let slot = slot.index();
+        if slot % self.workers == self.index { Some(slot / self.workers) } else { None }
+    }
+
+    /// Applies the batch in order, after a look at all that it will touch: accounts lie anywhere in memory, and the waits
+    /// overlap.
+    fn apply_batch(&mut self) -> Result<(), ReplayError> {
+        let (batch, mut looked) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.looked));
+        for (_, event) in &batch {
+            event.body.each_leg(|leg| {
+                if let Some(place) = self.place(leg.slot) {
+                    looked.push((place, self.share[place].0.look(event, leg.account)));
+                }
+            });
         }
-        let (slot, as_of) = &mut share[slot / workers];
-        if seq > *as_of {
-            applied = slot.evolve(event, Seq(seq), leg.role);
-        }
-    });
-    Ok(applied?)
+        let seen = looked.drain(..).fold(0, |seen, (place, looked)| seen ^ self.share[place].0.warm(looked));
+        std::hint::black_box(seen);
+        let applied = batch.iter().try_for_each(|(seq, event)| self.apply(*seq, event));
+        (self.batch, self.looked) = (batch, looked);
+        self.batch.clear();
+        applied
+    }
+
+    fn apply(&mut self, seq: u64, event: &Event) -> Result<(), ReplayError> {
+        let mut applied = Ok(());
+        event.body.each_leg(|leg| {
+            let Some(place) = self.place(leg.slot) else { return };
+            let (slot, as_of) = &mut self.share[place];
+            if applied.is_ok() && seq > *as_of {
+                applied = slot.evolve(event, Seq(seq), leg.role);
+            }
+        });
+        Ok(applied?)
+    }
 }

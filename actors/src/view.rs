@@ -16,16 +16,16 @@ use tp_core::rules::Windows;
 use tp_core::slot::Slot;
 use tp_core::time::Time;
 use tp_storage::{
-    CheckpointError, CheckpointStore, DataDirectory, Device, DirectoryError, DiskDevice, Floor, ReadOnlyJournal,
-    RecoverError, TailReport, scan_read_only,
+    CheckpointError, CheckpointStore, DataDirectory, Device, DirectoryError, DiskDevice, Floor, Frame, ReadOnlyJournal,
+    RecoverError, TailReport, scan_read_only, scan_read_only_with,
 };
 
 use crate::config::JournalKind;
 use crate::error::{ErrorClass, OpenError, ReplayError, directory_class, recover_class, replay_class};
 use crate::fold::{State, load_newest};
 use crate::parameters::Parameters;
-use crate::recovery::parameters_in;
-use crate::replay::{each_event, replay};
+use crate::recovery::{does_not_fit, parameters_in};
+use crate::replay::{each_event, reached, replay, replay_from};
 use crate::status::LedgerTotals;
 
 /// Where a view ends.
@@ -111,6 +111,12 @@ pub struct View {
     checkpoint: Option<u64>,
 }
 
+/// What a view needs of a directory to scan its journal.
+struct Start {
+    directory: DataDirectory,
+    floor: Floor,
+}
+
 impl fmt::Debug for View {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("View").field("last_seq", &self.last_seq()).field("tail", &self.tail).finish_non_exhaustive()
@@ -123,30 +129,57 @@ impl View {
     /// # Errors
     /// [`ViewError`].
     pub fn open(path: impl AsRef<Path>, options: ViewOptions) -> Result<Self, ViewError> {
-        Self::open_on(Arc::new(DiskDevice::new(path.as_ref())), options)
+        Self::open_on(&(Arc::new(DiskDevice::new(path.as_ref())) as Arc<dyn Device>), options)
     }
 
     /// As [`View::open`], on another file system.
     ///
     /// # Errors
     /// [`ViewError`].
-    pub fn open_on(device: Arc<dyn Device>, options: ViewOptions) -> Result<Self, ViewError> {
+    pub fn open_on(device: &Arc<dyn Device>, options: ViewOptions) -> Result<Self, ViewError> {
         let ceiling = match options.up_to {
             UpTo::End => u64::MAX,
             UpTo::Seq(seq) => seq.0,
             UpTo::Time(_) => 0,
         };
         let ceiling = if options.use_checkpoint { ceiling } else { 0 };
-        let (mut view, journal) = Self::begin(device, ceiling)?;
-        if let UpTo::Time(_) = options.up_to {
-            return view.walk(&journal, options.up_to, &mut |_, _, _| ControlFlow::Continue(()));
+        let (mut notes, mut refused) = (Vec::new(), Vec::new());
+        loop {
+            let (mut view, start) = Self::begin(Arc::clone(device), ceiling, &refused)?;
+            view.notes.extend(notes.iter().cloned());
+            let generation = view.checkpoint;
+            match (view.advance(&start, options.up_to), generation) {
+                (Err(ViewError::Replay(ReplayError::Evolve(error))), Some(generation)) => {
+                    notes.push(does_not_fit(generation, &error));
+                    refused.push(generation);
+                }
+                (view, _) => return view,
+            }
         }
-        let last_seq = if let UpTo::Seq(seq) = options.up_to { seq.0.min(journal.last_seq) } else { journal.last_seq };
-        let frame_end = view.replay_frames(&journal, last_seq)?;
+    }
+
+    fn advance(mut self, start: &Start, up_to: UpTo) -> Result<Self, ViewError> {
+        if up_to == UpTo::End {
+            // One pass: what the scan reads is replayed at once, and thrown away if the scan refuses.
+            let from = self.state.replayed_to + 1;
+            let journal = replay(&mut self.state, |sink| {
+                let mut each = |frame: &Frame| sink.take(frame);
+                scan_read_only_with(&start.directory, start.floor.clone(), from, &mut each).map_err(ViewError::from)
+            })?;
+            reached(&self.state, journal.last_seq)?;
+            self.note(&journal);
+            return Ok(self);
+        }
+        let journal = self.scan(start)?;
+        if let UpTo::Time(_) = up_to {
+            return self.walk(&journal, up_to, &mut |_, _, _| ControlFlow::Continue(()));
+        }
+        let last_seq = if let UpTo::Seq(seq) = up_to { seq.0.min(journal.last_seq) } else { journal.last_seq };
+        let frame_end = self.replay_frames(&journal, last_seq)?;
         if frame_end < last_seq {
-            return view.walk(&journal, UpTo::Seq(Seq(last_seq)), &mut |_, _, _| ControlFlow::Continue(()));
+            return self.walk(&journal, UpTo::Seq(Seq(last_seq)), &mut |_, _, _| ControlFlow::Continue(()));
         }
-        Ok(view)
+        Ok(self)
     }
 
     /// Looks at every event in order, each after it was applied to the view that is handed along.
@@ -158,38 +191,48 @@ impl View {
         up_to: UpTo,
         each: &mut dyn FnMut(Seq, &Event, &View) -> ControlFlow<()>,
     ) -> Result<Self, ViewError> {
-        let (view, journal) = Self::begin(Arc::new(DiskDevice::new(path.as_ref())), 0)?;
+        let (mut view, start) = Self::begin(Arc::new(DiskDevice::new(path.as_ref())), 0, &[])?;
+        let journal = view.scan(&start)?;
         view.walk(&journal, up_to, each)
     }
 
-    /// The state to start from, with no event above `ceiling`, and the journal.
-    fn begin(device: Arc<dyn Device>, ceiling: u64) -> Result<(Self, ReadOnlyJournal), ViewError> {
+    /// The state to start from, with no event above `ceiling`, and what the journal's scan needs.
+    fn begin(device: Arc<dyn Device>, ceiling: u64, refused: &[u64]) -> Result<(Self, Start), ViewError> {
         let directory = DataDirectory::open_read_only(device)?;
         let parameters = read_parameters(&directory)?;
         if parameters.journal == JournalKind::Sled {
             return Err(ViewError::SledJournal);
         }
-        let loaded = load_newest(&CheckpointStore::new(&directory), parameters, ceiling)?;
+        let loaded = load_newest(&CheckpointStore::new(&directory), parameters, ceiling, refused)?;
         let floor = Floor { seq: loaded.as_of_max, shown_by: "a checkpoint".to_owned() };
-        let journal = scan_read_only(&directory, floor, loaded.state.replayed_to + 1)?;
-        let mut notes = loaded.notes;
-        notes.extend(journal.notes.iter().map(ToString::to_string));
         let view = Self {
             state: loaded.state,
-            durable_seq: journal.last_seq,
-            tail: journal.tail.clone(),
-            notes,
+            durable_seq: 0,
+            tail: TailReport::Clean,
+            notes: loaded.notes,
             checkpoint: loaded.generation,
         };
-        Ok((view, journal))
+        Ok((view, Start { directory, floor }))
+    }
+
+    fn scan(&mut self, start: &Start) -> Result<ReadOnlyJournal, ViewError> {
+        let journal = scan_read_only(&start.directory, start.floor.clone(), self.state.replayed_to + 1)?;
+        self.note(&journal);
+        Ok(journal)
+    }
+
+    /// Notes what the scan says of the journal.
+    fn note(&mut self, journal: &ReadOnlyJournal) {
+        self.durable_seq = journal.last_seq;
+        self.tail = journal.tail.clone();
+        self.notes.extend(journal.notes.iter().map(ToString::to_string));
     }
 
     /// Applies whole frames up to `last_seq`, on all cores. Returns the last number applied.
     fn replay_frames(&mut self, journal: &ReadOnlyJournal, last_seq: u64) -> Result<u64, ViewError> {
         let source = journal.source();
         let mut reader = source.read_from(self.state.replayed_to + 1).map_err(ReplayError::Read)?;
-        let workers = std::thread::available_parallelism().map_or(1, usize::from);
-        match replay(&mut self.state, &mut *reader, last_seq, workers) {
+        match replay_from(&mut self.state, &mut *reader, last_seq) {
             // The number lies inside a frame: the rest is walked.
             Err(ReplayError::Short { .. }) if last_seq < journal.last_seq => Ok(self.state.replayed_to),
             other => other.map(|_| last_seq).map_err(Into::into),

@@ -55,6 +55,14 @@ struct Mark {
     previous: Seq,
 }
 
+/// Where a leg's things probably are. Private to the slot that gave it, until its next change.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Looked {
+    account: Option<u32>,
+    authorization: Option<u32>,
+    key: Option<u32>,
+}
+
 /// When and where in the journal.
 #[derive(Clone, Copy)]
 struct Moment {
@@ -77,12 +85,30 @@ impl Slot {
         Ok(())
     }
 
-    /// Looks at what a leg will touch and gives something that depends on it: done for several events at a time, their waits
-    /// for memory overlap. Changes nothing.
-    pub fn warm(&self, event: &Event, account: Option<AccountId>) -> u64 {
-        let version = account.and_then(|id| self.find_account(id)).map_or(0, |account| account.version.0);
-        let key = event.body.head().and_then(|head| self.keys.position(head.account, head.full_key()));
-        version ^ u64::from(key.unwrap_or(0))
+    /// Looks up what a leg will touch, in the indexes only. Done for many legs before [`Slot::warm`], the waits for memory of
+    /// all overlap. Changes nothing.
+    pub fn look(&self, event: &Event, account: Option<AccountId>) -> Looked {
+        let head = event.body.head();
+        let made = match &event.body {
+            Body::Authorized(e) => e.authorization.0,
+            Body::Incremented(e) => e.authorization.0,
+            Body::Released(e) => e.authorization.0,
+            Body::Moved(e) => e.movement.authorization,
+            Body::Opened(e) => e.movement.authorization,
+            Body::Expired(e) => e.authorization.0,
+            _ => 0,
+        };
+        Looked {
+            account: account.and_then(|id| self.guess_account(id)),
+            authorization: if made == 0 { None } else { self.guess_authorization(made) },
+            key: head.and_then(|head| self.keys.guess(head.account, head.full_key())),
+        }
+    }
+
+    /// Looks at what was found, and gives something that depends on it.
+    pub fn warm(&self, looked: Looked) -> u64 {
+        let account = looked.account.and_then(|p| self.peek_account(p)).map_or(0, |account| account.version.0);
+        account ^ u64::from(looked.authorization.unwrap_or(0) ^ looked.key.unwrap_or(0))
     }
 
     /// Applies one end of a running turn, whose event is still being put together.
@@ -177,15 +203,25 @@ impl Slot {
 
     /// IDM-1: the key must be free, forbidden, or past its window.
     fn remember_decided(&mut self, record: KeyRecord) -> Fold {
-        if let Some(old) = self.visible_key(record.account, record.key, record.received)
+        let at = Moment { seq: record.seq, time: record.received };
+        self.name_authorization(record.authorization, record.key, at);
+        self.remember_named(record)
+    }
+
+    /// As `remember_decided`, where the authorization knows already that the key named it.
+    fn remember_named(&mut self, record: KeyRecord) -> Fold {
+        let position = self.keys.position(record.account, record.key);
+        if let Some(old) = position.and_then(|position| self.keys.get(position))
             && old.standing == Standing::Decided
+            && self.is_key_visible(old, record.received)
         {
             return Err("IDM-1: the key is decided already");
         }
-        let at = Moment { seq: record.seq, time: record.received };
-        self.name_authorization(record.authorization, record.key, at);
-        let position = self.remember(record);
-        self.note_key(position, at);
+        let seq = record.seq;
+        let position = self.remember_at(position, record);
+        if seq.is_provisional() {
+            self.unstamped_keys.push(position);
+        }
         Ok(())
     }
 
@@ -195,9 +231,7 @@ impl Slot {
             && let Some(position) = self.authorization_position(id)
             && let Some(authorization) = self.authorization_at(position)
         {
-            // A key may claim to be made later than it came: it is remembered from then.
-            let from = key.own_time().map_or(at.time, |own| own.max(at.time));
-            authorization.named_at = authorization.named_at.max(from);
+            authorization.named_at = authorization.named_at.max(named_at(key, at));
         }
     }
 
@@ -261,7 +295,7 @@ impl Slot {
             hold: e.amount.get(),
             captured: 0,
             expires: e.expires,
-            named_at: Time(0),
+            named_at: named_at(e.head.full_key(), at),
             exchange: 0,
             bucket: e.bucket,
             capture_first: NOWHERE,
@@ -270,7 +304,7 @@ impl Slot {
             tolerance_bp: e.tolerance_bp,
             state: AuthorizationState::Open,
         });
-        self.remember_decided(KeyRecord {
+        self.remember_named(KeyRecord {
             amount: e.amount,
             authorization: e.authorization.0,
             expires: e.expires,
@@ -607,6 +641,11 @@ impl Slot {
         self.note_key(key, at);
         Ok(())
     }
+}
+
+/// From when a key counts as received: it may claim to be made later than it came.
+fn named_at(key: Key, at: Moment) -> Time {
+    key.own_time().map_or(at.time, |own| own.max(at.time))
 }
 
 /// What is remembered of a decided key whatever was decided.

@@ -181,10 +181,15 @@ impl Slot {
         if version != IMAGE_VERSION {
             return Err(ImageError::Unknown(version));
         }
-        let mut aligned: AlignedVec = AlignedVec::with_capacity(body.len());
-        aligned.extend_from_slice(body);
+        let mut copy = AlignedVec::<HEADER_BYTES>::new();
+        let aligned = if body.as_ptr().align_offset(HEADER_BYTES) == 0 {
+            body
+        } else {
+            copy.extend_from_slice(body);
+            &copy
+        };
         let archived =
-            rkyv::access::<ArchivedSlotImage, Failure>(&aligned).map_err(|_| ImageError::Invalid("not an archive"))?;
+            rkyv::access::<ArchivedSlotImage, Failure>(aligned).map_err(|_| ImageError::Invalid("not an archive"))?;
         let image: SlotImage =
             rkyv::deserialize::<_, Failure>(archived).map_err(|_| ImageError::Invalid("not an archive"))?;
         restore(image, seed, windows)
@@ -216,6 +221,7 @@ fn restore(image: SlotImage, seed: SlotSeed, windows: Windows) -> Result<Slot, I
     let mut slot = Slot::new(index, seed, windows);
     slot.id_counter = image.id_counter;
     slot.opaque_since = image.opaque_since;
+    slot.reserve(image.accounts.len(), image.authorizations.len(), image.keys.len());
     for a in image.accounts {
         if !is_account_in_range(&a) {
             return Err(invalid("an account out of range"));

@@ -116,6 +116,10 @@ impl KeyMemory {
     pub(crate) fn new(seed: u64) -> Self {
         Self { records: Slab::default(), index: Index::new(seed), queues: [VecDeque::new(), VecDeque::new()] }
     }
+    /// Makes room for so many more.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.index.reserve(more);
+    }
     pub(crate) const fn len(&self) -> usize {
         self.records.len()
     }
@@ -123,6 +127,11 @@ impl KeyMemory {
         let (id, salt) = hash_parts(account, key);
         self.index
             .find(id, salt, |p| self.records.get(p).is_some_and(|r| r.account == account && r.key.bits == key.bits))
+    }
+    /// Where the key probably is, without a look at its record.
+    pub(crate) fn guess(&self, account: AccountId, key: Key) -> Option<u32> {
+        let (id, salt) = hash_parts(account, key);
+        self.index.guess(id, salt)
     }
     pub(crate) fn get(&self, position: u32) -> Option<&KeyRecord> {
         self.records.get(position)
@@ -135,8 +144,7 @@ impl KeyMemory {
         let (id, salt) = record.hash_parts();
         let (kind, received) = (record.key.kind, record.received);
         let position = self.records.insert(record);
-        let records = &self.records;
-        self.index.insert(id, salt, position, |p| records.get(p).map_or((0, 0), KeyRecord::hash_parts));
+        self.index.insert(id, salt, position);
         self.queues[kind as usize].push_back((position, received));
         position
     }

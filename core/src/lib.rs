@@ -37,4 +37,4 @@ pub mod time;
 pub mod turn;
 mod wheel;
 
-pub use evolve::EvolveError;
+pub use evolve::{EvolveError, Looked};

@@ -86,10 +86,28 @@ impl Slot {
         self.index
     }
 
+    /// Makes room in the indexes for so many more accounts, authorizations and keys.
+    pub(crate) fn reserve(&mut self, accounts: usize, authorizations: usize, keys: usize) {
+        self.account_index.reserve(accounts);
+        self.authorization_index.reserve(authorizations);
+        self.keys.reserve(keys);
+    }
+
     // --- accounts ---
 
     pub(crate) fn account_position(&self, id: AccountId) -> Option<u32> {
         self.account_index.find(id.0, 0, |p| self.accounts.get(p).is_some_and(|a| a.id == id))
+    }
+    /// Where the account probably is, without a look at it.
+    pub(crate) fn guess_account(&self, id: AccountId) -> Option<u32> {
+        self.account_index.guess(id.0, 0)
+    }
+    pub(crate) fn peek_account(&self, position: u32) -> Option<&Account> {
+        self.accounts.get(position)
+    }
+    /// Where the authorization probably is, without a look at it.
+    pub(crate) fn guess_authorization(&self, id: u128) -> Option<u32> {
+        self.authorization_index.guess(id, 0)
     }
     pub(crate) fn find_account(&self, id: AccountId) -> Option<&Account> {
         self.accounts.get(self.account_position(id)?)
@@ -100,8 +118,7 @@ impl Slot {
     pub(crate) fn insert_account(&mut self, account: Account) -> u32 {
         let id = account.id;
         let position = self.accounts.insert(account);
-        let accounts = &self.accounts;
-        self.account_index.insert(id.0, 0, position, |p| (accounts.get(p).map_or(0, |a| a.id.0), 0));
+        self.account_index.insert(id.0, 0, position);
         position
     }
     pub(crate) fn iter_accounts(&self) -> impl Iterator<Item = &Account> {
@@ -130,8 +147,7 @@ impl Slot {
     pub(crate) fn insert_authorization(&mut self, authorization: Authorization) -> u32 {
         let (id, is_open, named_at) = (authorization.id.0, authorization.is_open(), authorization.named_at);
         let position = self.authorizations.insert(authorization);
-        let authorizations = &self.authorizations;
-        self.authorization_index.insert(id, 0, position, |p| (authorizations.get(p).map_or(0, |a| a.id.0), 0));
+        self.authorization_index.insert(id, 0, position);
         if is_open {
             self.holds_open += 1;
         } else {
@@ -163,8 +179,7 @@ impl Slot {
     pub(crate) fn insert_capture(&mut self, capture: Capture) {
         let (id, owner) = (capture.id.0, capture.authorization);
         let position = self.captures.insert(capture);
-        let captures = &self.captures;
-        self.capture_index.insert(id, 0, position, |p| (captures.get(p).map_or(0, |c| c.id.0), 0));
+        self.capture_index.insert(id, 0, position);
         let Some(authorization) = self.authorizations.get_mut(owner) else { return };
         let last = core::mem::replace(&mut authorization.capture_last, position);
         authorization.captures += 1;
@@ -241,19 +256,22 @@ impl Slot {
         }
     }
     /// Remembers a key's record in place of what was there.
-    pub(crate) fn remember(&mut self, mut record: KeyRecord) -> u32 {
+    pub(crate) fn remember(&mut self, record: KeyRecord) -> u32 {
+        let position = self.keys.position(record.account, record.key);
+        self.remember_at(position, record)
+    }
+    /// As [`Slot::remember`], where it is known whether and where the key is.
+    pub(crate) fn remember_at(&mut self, position: Option<u32>, mut record: KeyRecord) -> u32 {
         if record.key.kind == KeyKind::Opaque && self.opaque_since.is_none() {
             self.opaque_since = Some(record.received);
         }
         record.is_orphan = self.account_position(record.account).is_none();
         self.orphan_keys += usize::from(record.is_orphan);
-        if let Some(position) = self.keys.position(record.account, record.key) {
-            let was_orphan = self.keys.get(position).is_some_and(|old| old.is_orphan);
-            self.orphan_keys -= usize::from(was_orphan);
-            self.keys.replace(position, record);
-            return position;
-        }
-        self.keys.insert(record)
+        let Some(position) = position else { return self.keys.insert(record) };
+        let was_orphan = self.keys.get(position).is_some_and(|old| old.is_orphan);
+        self.orphan_keys -= usize::from(was_orphan);
+        self.keys.replace(position, record);
+        position
     }
     /// Puts a record of an image back.
     pub(crate) fn restore_key(&mut self, record: KeyRecord) {

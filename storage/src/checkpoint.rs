@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::block::AlignedBytes;
 use crate::checkpoint_format::{self as format, CheckpointHeader, FOOTER_BYTES, Footer};
-use crate::checkpoint_load::Loader;
+use crate::checkpoint_load::{Loader, SUMMARY_BYTES};
 use crate::device::{Device, DeviceFile, OpenMode};
 use crate::directory::{DataDirectory, remove_if_there};
 use crate::problem::{Problem, is_disk_full};
@@ -24,6 +24,9 @@ const SUFFIX_UNPUBLISHED: &str = ".unpublished";
 
 /// Generations kept.
 const GENERATIONS: usize = 2;
+
+/// The longest extra part, in bytes: footer and extra part are found by one read of the file's last 4 KiB.
+pub const EXTRA_BYTES_MAX: usize = SUMMARY_BYTES - FOOTER_BYTES;
 
 /// Bytes gathered before a write.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -60,6 +63,12 @@ pub enum CheckpointError {
     /// The data directory was opened read-only.
     #[error("the data directory was opened read-only")]
     ReadOnlyDirectory,
+    /// What the caller adds must fit into the end of the file.
+    #[error("the extra part of a checkpoint has {bytes} bytes, it may have {EXTRA_BYTES_MAX}")]
+    ExtraTooLong {
+        /// Its length.
+        bytes: usize,
+    },
     /// Space ran out; what was written of this checkpoint can be deleted.
     #[error("no space left for {file}")]
     DiskFull {
@@ -125,6 +134,19 @@ pub struct Checkpoint {
     pub extra: Vec<u8>,
     /// The pages, in the order in which they were written.
     pub pages: Vec<Page>,
+}
+
+/// What a checkpoint's header and footer say, without its pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CheckpointSummary {
+    /// Which one.
+    pub generation: u64,
+    /// Engine time when it was finished, Unix milliseconds.
+    pub time: u64,
+    /// Highest `as_of` of all pages: what the journal must hold at least.
+    pub as_of_max: u64,
+    /// Size of the file.
+    pub bytes: u64,
 }
 
 /// The checkpoints of a data directory.
@@ -215,9 +237,34 @@ impl CheckpointStore {
     /// # Errors
     /// [`CheckpointError`]; `Corrupt`: fall back to the generation before, then to the whole journal.
     pub fn load(&self, generation: u64) -> Result<Checkpoint, CheckpointError> {
+        let mut pages = Vec::new();
+        let loaded = self.load_pages(generation, |page| pages.push(page))?;
+        Ok(Checkpoint { pages, ..loaded })
+    }
+
+    /// As [`CheckpointStore::load`], but hands each page over as soon as its own checksum holds, and keeps none: what comes back
+    /// has no pages. An error may come after some of them.
+    ///
+    /// # Errors
+    /// As [`CheckpointStore::load`].
+    pub fn load_pages(&self, generation: u64, each: impl FnMut(Page)) -> Result<Checkpoint, CheckpointError> {
+        let (path, file) = self.open(generation)?;
+        Loader::new(self, &path, &*file)?.load(generation, each)
+    }
+
+    /// Reads only header and footer: cheap, whatever the checkpoint holds. The pages may still be damaged.
+    ///
+    /// # Errors
+    /// [`CheckpointError`].
+    pub fn summary(&self, generation: u64) -> Result<CheckpointSummary, CheckpointError> {
+        let (path, file) = self.open(generation)?;
+        Loader::new(self, &path, &*file)?.summary(generation)
+    }
+
+    fn open(&self, generation: u64) -> Result<(String, Arc<dyn DeviceFile>), CheckpointError> {
         let path = path(generation, SUFFIX);
         match self.device().open(&path, OpenMode::Read) {
-            Ok(file) => Loader::new(self, &path, &*file)?.load(generation),
+            Ok(file) => Ok((path, file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CheckpointError::Missing { generation }),
             Err(error) => Err(io_error(self.device(), &path, 0)(error)),
         }
@@ -282,7 +329,7 @@ impl CheckpointWriter {
         remove_if_there(device, &self.path).map_err(io_error(device, &self.path, 0))
     }
 
-    /// Writes the footer, syncs, and reads everything back from the medium. `extra` is opaque.
+    /// Writes the footer, syncs, and reads everything back from the medium. `extra` is opaque, of at most [`EXTRA_BYTES_MAX`].
     ///
     /// # Errors
     /// [`CheckpointError`]; the checkpoint is then given up and its file removed.
@@ -300,6 +347,9 @@ impl CheckpointWriter {
     }
 
     fn complete(&mut self, time: u64, extra: &[u8]) -> Result<(), CheckpointError> {
+        if extra.len() > EXTRA_BYTES_MAX {
+            return Err(CheckpointError::ExtraTooLong { bytes: extra.len() });
+        }
         let footer = Footer {
             pages: self.pages,
             chain: self.chain,

@@ -19,7 +19,7 @@ const PAGE_MAGIC: [u8; 4] = *b"TPCP";
 const FOOTER_MAGIC: [u8; 4] = *b"TPCE";
 
 /// Padding unit: pages start on it in memory too.
-const UNIT: usize = 16;
+pub(crate) const UNIT: usize = 16;
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]

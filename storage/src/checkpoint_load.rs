@@ -4,16 +4,19 @@
 //! the file's pages are dropped from the page cache first.
 
 use crate::block::{AlignedBytes, Block};
-use crate::checkpoint::{Checkpoint, CheckpointError, CheckpointStore, Page, io_error};
+use crate::checkpoint::{Checkpoint, CheckpointError, CheckpointStore, CheckpointSummary, Page, io_error};
 use crate::checkpoint_format::{
     self as format, CheckpointHeader, FOOTER_BYTES, Footer, HEADER_BYTES, HeaderRead, PAGE_HEADER_BYTES, PageHeader,
-    PartRead,
+    PartRead, UNIT,
 };
 use crate::device::DeviceFile;
 use crate::frame::FORMAT;
 use crate::problem::Problem;
 
 const FALL_BACK: &str = "the checkpoint before it, or the whole journal, serves instead; delete this file once it does";
+
+/// The end of a file, in which [`Loader::summary`] looks for the footer.
+pub(crate) const SUMMARY_BYTES: usize = 4096;
 
 /// Reads a checkpoint file from the medium.
 pub(crate) struct Loader<'a> {
@@ -120,19 +123,43 @@ impl<'a> Loader<'a> {
         self.walk(generation, |_, _| {}).map(|_| ())
     }
 
-    pub(crate) fn load(mut self, generation: u64) -> Result<Checkpoint, CheckpointError> {
-        let mut pages = Vec::new();
+    pub(crate) fn load(mut self, generation: u64, mut each: impl FnMut(Page)) -> Result<Checkpoint, CheckpointError> {
+        let mut as_of_min = None;
         let (header, footer, extra) = self.walk(generation, |page, bytes| {
-            pages.push(Page { slot: page.slot, as_of: page.as_of, bytes });
+            as_of_min = Some(as_of_min.map_or(page.as_of, |min: u64| min.min(page.as_of)));
+            each(Page { slot: page.slot, as_of: page.as_of, bytes });
         })?;
         Ok(Checkpoint {
             generation,
             epoch: header.epoch,
             time: footer.time,
             as_of_max: footer.as_of_max,
-            as_of_min: pages.iter().map(|page| page.as_of).min().unwrap_or(0),
+            as_of_min: as_of_min.unwrap_or(0),
             extra,
-            pages,
+            pages: Vec::new(),
         })
+    }
+
+    /// The footer is the last part of the file: the one whose length is what the file has left, and whose checksum holds.
+    pub(crate) fn summary(mut self, generation: u64) -> Result<CheckpointSummary, CheckpointError> {
+        self.header(generation)?;
+        let mut last = [0; SUMMARY_BYTES];
+        let start = (self.size.saturating_sub(last.len() as u64)).max(self.at);
+        self.at = start;
+        let read = self.peek(&mut last)?;
+        let last = &last[..read];
+        for offset in (0..read.saturating_sub(FOOTER_BYTES - 1)).rev().filter(|at| at.is_multiple_of(UNIT)) {
+            let (head, rest) = last[offset..].split_at(FOOTER_BYTES);
+            let PartRead::Footer(footer) = format::decode_part(head) else { continue };
+            let length = usize::try_from(footer.extra_bytes).ok().filter(|length| *length <= rest.len());
+            let holds = length.is_some_and(|length| {
+                format::padded(length) == rest.len() && format::part_checksum(head, &rest[..length]) == footer.checksum
+            });
+            if holds && footer.file_bytes == self.size {
+                let (time, as_of_max, bytes) = (footer.time, footer.as_of_max, footer.file_bytes);
+                return Ok(CheckpointSummary { generation, time, as_of_max, bytes });
+            }
+        }
+        Err(self.corrupt("it has no end"))
     }
 }

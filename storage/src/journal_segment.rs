@@ -21,7 +21,7 @@ use crate::directory::DataDirectory;
 use crate::frame::{self, FrameBuffer, FrameHeader, FrameKind, Position};
 use crate::journal::{FrameInput, FrameSource, Journal, JournalError, RoomDone, RoomError, RoomTask, check_input};
 use crate::reader::{Index, LiveSegment};
-use crate::recover::{Floor, JournalOptions, RecoverError, Recovered, source_of};
+use crate::recover::{EachFrame, Floor, JournalOptions, RecoverError, Recovered, source_of};
 use crate::segment::{self, Rest, Segment};
 use crate::witness::{WITNESS_PATH, Witness, WitnessWriter};
 
@@ -90,7 +90,22 @@ impl SegmentJournal {
         floor: Floor,
         replay_from: u64,
     ) -> Result<Recovered, RecoverError> {
-        Recovered::run(dir, options, floor, replay_from)
+        Recovered::run(dir, options, floor, replay_from, None)
+    }
+
+    /// As [`SegmentJournal::recover`], and hands each event frame over on the way, from the segment that holds `replay_from`, in
+    /// order: one pass over the journal serves both the scan and a replay.
+    ///
+    /// # Errors
+    /// [`RecoverError`]; what was handed over is then worth nothing.
+    pub fn recover_with(
+        dir: &DataDirectory,
+        options: JournalOptions,
+        floor: Floor,
+        replay_from: u64,
+        each: &mut EachFrame<'_>,
+    ) -> Result<Recovered, RecoverError> {
+        Recovered::run(dir, options, floor, replay_from, Some(each))
     }
 
     /// Opens the new epoch; see [`Recovered::open`].

@@ -53,7 +53,10 @@ mod witness;
 pub use block::{AlignedBytes, BLOCK_BYTES};
 pub use catalogue::{Catalogue, CatalogueError, FrameEntry, MemoryCatalogue};
 pub use catalogue_sled::SledCatalogue;
-pub use checkpoint::{Checkpoint, CheckpointError, CheckpointStore, CheckpointWriter, FinishedCheckpoint, Page};
+pub use checkpoint::{
+    Checkpoint, CheckpointError, CheckpointStore, CheckpointSummary, CheckpointWriter, EXTRA_BYTES_MAX,
+    FinishedCheckpoint, Page,
+};
 pub use device::{Device, DeviceFile, OpenMode};
 pub use device_disk::DiskDevice;
 pub use device_memory::MemoryDevice;
@@ -68,6 +71,8 @@ pub use journal_memory::MemoryJournal;
 pub use journal_segment::SegmentJournal;
 pub use journal_sled::{SledJournal, SledJournalError};
 pub use problem::Problem;
-pub use recover::{Floor, JournalOptions, ReadOnlyJournal, RecoverError, Recovered, scan_read_only};
+pub use recover::{
+    EachFrame, Floor, JournalOptions, ReadOnlyJournal, RecoverError, Recovered, scan_read_only, scan_read_only_with,
+};
 pub use scan::{Cut, TailReport};
 pub use verify::{VerifyError, VerifyReport, VerifyStatus, verify};

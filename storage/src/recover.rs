@@ -8,13 +8,14 @@
 //! ```
 
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
 use crate::block::BLOCK;
 use crate::directory::DataDirectory;
-use crate::journal::{FrameReader, FrameSource, ReadError};
+use crate::journal::{Frame, FrameReader, FrameSource, ReadError};
 use crate::journal_segment::SegmentJournal;
 use crate::problem::{Problem, is_disk_full};
 use crate::reader::{Index, SegmentSource};
@@ -123,6 +124,9 @@ impl RecoverError {
     }
 }
 
+/// Called with each event frame of a scan, in order; `Break`: no more calls, the scan goes on.
+pub type EachFrame<'a> = dyn FnMut(&Frame) -> ControlFlow<()> + 'a;
+
 /// A journal that was scanned and judged good, before its new epoch begins.
 pub struct Recovered {
     /// Last sequence number of the journal; 0: it is empty.
@@ -152,6 +156,7 @@ impl Recovered {
         options: JournalOptions,
         floor: Floor,
         replay_from: u64,
+        each: Option<&mut EachFrame<'_>>,
     ) -> Result<Self, RecoverError> {
         if !dir.is_writable() {
             return Err(RecoverError::ReadOnlyDirectory);
@@ -165,7 +170,7 @@ impl Recovered {
         let accept_tail = options.accept_tail;
         let request =
             ScanRequest { dir, mode: ScanMode::Recover, accept_tail, floor: &floor, replay_from, strict: false };
-        let scan = scan(&request, None)?;
+        let scan = scan(&request, each)?;
         Ok(Self {
             last_seq: scan.last_seq,
             last_time: scan.last_time,
@@ -256,9 +261,31 @@ impl ReadOnlyJournal {
 /// # Errors
 /// [`RecoverError`].
 pub fn scan_read_only(dir: &DataDirectory, floor: Floor, replay_from: u64) -> Result<ReadOnlyJournal, RecoverError> {
+    look(dir, floor, replay_from, None)
+}
+
+/// As [`scan_read_only`], and hands each event frame over on the way, in order, as [`SegmentJournal::recover_with`] does.
+///
+/// # Errors
+/// [`RecoverError`]; what was handed over is then worth nothing.
+pub fn scan_read_only_with(
+    dir: &DataDirectory,
+    floor: Floor,
+    replay_from: u64,
+    each: &mut EachFrame<'_>,
+) -> Result<ReadOnlyJournal, RecoverError> {
+    look(dir, floor, replay_from, Some(each))
+}
+
+fn look(
+    dir: &DataDirectory,
+    floor: Floor,
+    replay_from: u64,
+    each: Option<&mut EachFrame<'_>>,
+) -> Result<ReadOnlyJournal, RecoverError> {
     let mode = read_only_mode(dir);
     let request = ScanRequest { dir, mode, accept_tail: false, floor: &floor, replay_from, strict: false };
-    let scan = scan(&request, None)?;
+    let scan = scan(&request, each)?;
     Ok(ReadOnlyJournal {
         floor,
         last_seq: scan.last_seq,

@@ -17,15 +17,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::ControlFlow;
 
 use crate::device::OpenMode;
 use crate::directory::DataDirectory;
 use crate::frame::{FORMAT, FrameHeader, FrameKind, HeaderState, Position};
-use crate::journal::Frame;
 use crate::problem::{Problem, RESTORE};
 use crate::reader::LiveSegment;
-use crate::recover::{Floor, RecoverError};
+use crate::recover::{EachFrame, Floor, RecoverError};
 use crate::scan_walk::Walker;
 use crate::segment::{self, Segment};
 use crate::witness::{self, Witness, WitnessFailure};
@@ -112,11 +110,8 @@ pub(crate) struct Head {
 
 pub(crate) type Heads = BTreeMap<u64, Head>;
 
-/// Called with each event frame in order; `Break`: no more calls, the scan goes on.
-pub(crate) type Observer<'a> = dyn FnMut(&Frame) -> ControlFlow<()> + 'a;
-
 /// Scans the journal of a directory.
-pub(crate) fn scan(request: &ScanRequest<'_>, observer: Option<&mut Observer<'_>>) -> Result<Scan, RecoverError> {
+pub(crate) fn scan(request: &ScanRequest<'_>, observer: Option<&mut EachFrame<'_>>) -> Result<Scan, RecoverError> {
     let (witness, note) = read_witness(request)?;
     let heads = read_heads(request, &witness)?;
     let path = live_path(request.dir, &heads)?;
@@ -260,7 +255,7 @@ impl Walker<'_, '_> {
         Scan {
             live,
             end: self.end,
-            last_seq: if beside_writer { read_to.min(self.watermark) } else { read_to },
+            last_seq: if beside_writer { self.counted } else { read_to },
             last_time: self.last_time,
             epoch: self.epoch,
             chain: self.chain,

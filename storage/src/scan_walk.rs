@@ -11,8 +11,8 @@ use crate::frame::{FORMAT, FrameHeader, FrameKind, HeaderState, Position};
 use crate::journal::Frame;
 use crate::problem::Problem;
 use crate::reader::{LiveSegment, frame_of};
-use crate::recover::RecoverError;
-use crate::scan::{Heads, Observer, ScanMode, ScanRequest, corrupt};
+use crate::recover::{EachFrame, RecoverError};
+use crate::scan::{Heads, ScanMode, ScanRequest, corrupt};
 use crate::segment::{self, FrameRead, Segment};
 
 /// Why the walk through a segment stopped.
@@ -39,7 +39,7 @@ pub(crate) struct Stopped {
 pub(crate) struct Walker<'a, 'o> {
     pub(crate) request: &'a ScanRequest<'a>,
     pub(crate) heads: &'a Heads,
-    pub(crate) observer: Option<&'a mut Observer<'o>>,
+    pub(crate) observer: Option<&'a mut EachFrame<'o>>,
     pub(crate) next_seq: u64,
     pub(crate) chain: u32,
     pub(crate) epoch: u64,
@@ -50,11 +50,21 @@ pub(crate) struct Walker<'a, 'o> {
     pub(crate) spares: Vec<(u64, u64)>,
     pub(crate) bytes: u64,
     pub(crate) strays: Vec<Problem>,
-    pub(crate) waiting: VecDeque<Frame>,
+    waiting: VecDeque<Waiting>,
+    /// The last number of the last frame that counts.
+    pub(crate) counted: u64,
+}
+
+/// An event frame that was read and is not yet known to count.
+struct Waiting {
+    first_seq: u64,
+    last_seq: u64,
+    /// For the observer, if there is one.
+    frame: Option<Frame>,
 }
 
 impl<'a, 'o> Walker<'a, 'o> {
-    pub(crate) fn new(request: &'a ScanRequest<'a>, heads: &'a Heads, observer: Option<&'a mut Observer<'o>>) -> Self {
+    pub(crate) fn new(request: &'a ScanRequest<'a>, heads: &'a Heads, observer: Option<&'a mut EachFrame<'o>>) -> Self {
         Self {
             request,
             heads,
@@ -70,6 +80,7 @@ impl<'a, 'o> Walker<'a, 'o> {
             bytes: 0,
             strays: Vec::new(),
             waiting: VecDeque::new(),
+            counted: 0,
         }
     }
 
@@ -101,6 +112,7 @@ impl<'a, 'o> Walker<'a, 'o> {
         }
         if let Some(header) = self.header_of(path[start].number) {
             (self.next_seq, self.chain) = (header.first_seq, header.chain);
+            self.counted = header.first_seq.saturating_sub(1);
             self.epoch = if header.kind == FrameKind::Boot { header.epoch.saturating_sub(1) } else { header.epoch };
         }
         for (index, live) in path.iter().enumerate().skip(start) {
@@ -181,18 +193,20 @@ impl<'a, 'o> Walker<'a, 'o> {
         Ok(Ok(header.end()))
     }
 
-    /// Hands out a frame; beside a writer only once it is shown to be durable.
+    /// Takes in an event frame.
     fn observe(&mut self, header: &FrameHeader, blocks: Vec<Block>) {
-        if self.observer.is_some() {
-            self.waiting.push_back(frame_of(header, blocks));
-        }
+        let frame = self.observer.is_some().then(|| frame_of(header, blocks));
+        self.waiting.push_back(Waiting { first_seq: header.first_seq, last_seq: header.last_seq(), frame });
     }
 
+    /// Counts frames and hands them out; beside a writer only once they are shown to be durable. A frame is durable as a whole,
+    /// so one that holds the watermark is.
     fn hand_out(&mut self) {
         let beside_writer = self.request.mode == ScanMode::BesideWriter;
-        while let Some(frame) = self.waiting.pop_front_if(|frame| !beside_writer || frame.last_seq() <= self.watermark)
-        {
-            if self.observer.as_mut().is_some_and(|observer| observer(&frame).is_break()) {
+        while let Some(next) = self.waiting.pop_front_if(|next| !beside_writer || next.first_seq <= self.watermark) {
+            self.counted = next.last_seq;
+            let (Some(frame), Some(observer)) = (next.frame, self.observer.as_mut()) else { continue };
+            if observer(&frame).is_break() {
                 self.observer = None;
             }
         }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use support::{identity, options};
 use tp_storage::{
-    CheckpointError, CheckpointStore, DataDirectory, DirectoryError, DiskDevice, Floor, Identity, MemoryDevice,
-    RecoverError, SegmentJournal,
+    CheckpointError, CheckpointStore, DataDirectory, DirectoryError, DiskDevice, EXTRA_BYTES_MAX, Floor, Identity,
+    MemoryDevice, RecoverError, SegmentJournal,
 };
 
 fn open(path: &Path) -> Result<DataDirectory, DirectoryError> {
@@ -134,6 +134,46 @@ fn checkpoints_keep_two_generations_and_only_published_ones_count() {
     assert_eq!(store.generations().unwrap(), [3, 4]);
     store.delete_unpublished().unwrap();
     assert!(!device.paths().iter().any(|path| path.ends_with(".unpublished")), "{:?}", device.paths());
+}
+
+#[test]
+fn the_summary_of_a_checkpoint_needs_no_page_and_believes_no_damaged_end() {
+    let device = MemoryDevice::new();
+    let store = CheckpointStore::new(&support::directory(&device));
+    assert!(matches!(store.summary(1), Err(CheckpointError::Missing { generation: 1 })));
+    let mut extra_max = vec![7; EXTRA_BYTES_MAX];
+    for (index, extra) in [&b""[..], b"sixteen bytes ..", &extra_max].into_iter().enumerate() {
+        let mut writer = store.begin(9).unwrap();
+        writer.page(3, 40, &[1; 5_000]).unwrap();
+        writer.page(4, 41, &vec![2; 50_000 + index]).unwrap();
+        let generation = writer.finish(77, extra).unwrap().publish().unwrap();
+        let path = format!("checkpoints/{generation:020}.checkpoint");
+        let bytes = device.contents(&path).unwrap();
+        let summary = store.summary(generation).unwrap();
+        assert_eq!((summary.as_of_max, summary.time, summary.bytes), (41, 77, bytes.len() as u64));
+
+        let mut damaged = bytes.clone();
+        damaged[4096 + 100] ^= 1;
+        device.plant(&path, &damaged);
+        assert_eq!(store.summary(generation).unwrap(), summary, "a page is not its business");
+        assert!(matches!(store.load(generation), Err(CheckpointError::Corrupt(_))));
+
+        let footer = bytes.len() - 64 - extra.len().next_multiple_of(16);
+        for at in (0..64).chain(4000..4096).chain(footer..bytes.len()) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0x10;
+            device.plant(&path, &damaged);
+            let found = store.summary(generation);
+            assert!(matches!(found, Err(CheckpointError::Corrupt(_))), "byte {at}: {found:?}");
+        }
+        for length in [0, 1, 4095, 4096, 4100, footer, bytes.len() - 16, bytes.len() - 1] {
+            device.plant(&path, &bytes[..length]);
+            assert!(store.summary(generation).is_err(), "cut to {length} bytes");
+        }
+        device.plant(&path, &bytes);
+    }
+    extra_max.push(0);
+    assert!(matches!(store.begin(9).unwrap().finish(1, &extra_max).err(), Some(CheckpointError::ExtraTooLong { .. })));
 }
 
 #[test]
