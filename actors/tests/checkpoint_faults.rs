@@ -104,7 +104,7 @@ fn a_failed_checkpoint_leaves_no_file_the_engine_serves_on_and_the_next_one_succ
             let taken = engine.checkpoint();
             failing.plan(None, 0);
             assert_eq!(failing.unpublished(), [""; 0], "{call:?} {n}: {taken:?}");
-            let key = 5_000 + n as u128 * 100 + with as u128;
+            let key = 5_000 + n as u128 * 100 + u128::from(with.unsigned_abs());
             assert!(engine.call_blocking(authorize(key, 1, 1)).outcome.is_approval(), "{call:?} {n}");
             match taken {
                 Err(CheckpointFailed::File(_)) => (failures, _) = (failures + 1, failed.insert(call)),
