@@ -57,7 +57,7 @@ impl From<&Frame> for FrameEntry {
 pub enum CatalogueError {
     /// Made by another engine.
     #[error(
-        "the catalogue {path} belongs to another engine: put the right one in its place, or rename it and `catalogue rebuild`"
+        "the catalogue {path} belongs to another engine: put the right one in its place, or let `catalogue rebuild` put this one aside"
     )]
     NotOurs {
         /// Its directory.
@@ -65,7 +65,7 @@ pub enum CatalogueError {
     },
     /// Made by a later version of this software.
     #[error(
-        "the catalogue {path} has format version {format}: use the newer software, or rename it and `catalogue rebuild`"
+        "the catalogue {path} has format version {format}: use the newer software, or let `catalogue rebuild` put this one aside"
     )]
     NewerFormat {
         /// Its directory.
