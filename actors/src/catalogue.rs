@@ -64,6 +64,7 @@ pub(crate) fn start(
             place,
             store: Err(Arc::new(not_open())),
             reader: None,
+            entries: Vec::with_capacity(FRAMES),
             noted: 0,
             cursors: BTreeMap::new(),
             watched: Instant::now(),
@@ -92,6 +93,8 @@ struct Keeper {
     /// `Err`: why there is none now.
     store: Result<Store, Arc<CatalogueError>>,
     reader: Option<Box<dyn FrameReader>>,
+    /// Room for what is noted at once.
+    entries: Vec<FrameEntry>,
     /// The last number in the store.
     noted: u64,
     /// All that any store of this engine's life showed to be set.
@@ -230,16 +233,19 @@ impl Keeper {
     fn step(&mut self) -> bool {
         self.watch();
         let durable = self.shared.durable.seq().0;
-        let entries = self.read_entries(durable).unwrap_or_else(|_| {
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.clear();
+        if self.read_entries(durable, &mut entries).is_err() {
             self.reader = None; // tried again at the next look
-            Vec::new()
-        });
+            entries.clear();
+        }
         let is_full = entries.len() == FRAMES;
         if let Some(last) = entries.last().map(FrameEntry::last_seq)
             && self.guard(|store| store.note(&entries)).is_ok()
         {
             (self.noted, self.is_dirty) = (last, true);
         }
+        self.entries = entries;
         let mut status = self.shared.catalogue_status.lock();
         status.seq = Seq(self.noted);
         status.lag_events = durable.saturating_sub(self.noted);
@@ -247,21 +253,20 @@ impl Keeper {
         is_full && self.store.is_ok()
     }
 
-    fn read_entries(&mut self, durable: u64) -> Result<Vec<FrameEntry>, ReadError> {
-        let mut entries = Vec::new();
+    fn read_entries(&mut self, durable: u64, entries: &mut Vec<FrameEntry>) -> Result<(), ReadError> {
         if self.noted >= durable || self.store.is_err() {
-            return Ok(entries);
+            return Ok(());
         }
         let mut reader = match self.reader.take() {
             Some(reader) => reader,
             None => self.source.read_from(self.noted + 1)?,
         };
         while entries.len() < FRAMES {
-            let Some(frame) = reader.next(durable)? else { break };
-            entries.push(FrameEntry::from(&frame));
+            let Some(entry) = reader.next_entry(durable)? else { break };
+            entries.push(entry);
         }
         self.reader = Some(reader);
-        Ok(entries)
+        Ok(())
     }
 
     /// Once a second: sync what was noted, and see whether the folder is still the one that was opened.

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use tp_core::ids::Seq;
 use tp_storage::{
-    Catalogue as _, CatalogueError, CatalogueTrouble, DataDirectory, DirectoryError, DiskDevice, Floor, FrameEntry,
-    ReadError, RecoverError, SledCatalogue, scan_read_only,
+    Catalogue as _, CatalogueError, CatalogueTrouble, DataDirectory, DirectoryError, DiskDevice, Floor, ReadError,
+    RecoverError, SledCatalogue, scan_read_only,
 };
 
 use crate::catalogue::FRAMES;
@@ -75,8 +75,8 @@ pub fn rebuild_catalogue(path: impl AsRef<Path>) -> Result<CatalogueRebuilt, Reb
     let mut store = open_empty(Place::new(path.as_ref().join(CATALOGUE_DIR), directory.engine_id()))?;
     let mut reader = journal.source().read_from(1)?;
     let (mut frames, mut entries) = (0, Vec::with_capacity(FRAMES));
-    while let Some(frame) = reader.next(journal.last_seq)? {
-        entries.push(FrameEntry::from(&frame));
+    while let Some(entry) = reader.next_entry(journal.last_seq)? {
+        entries.push(entry);
         frames += 1;
         if entries.len() == FRAMES {
             store.note(&entries)?;
