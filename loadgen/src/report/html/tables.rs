@@ -1,0 +1,174 @@
+//! The tables below the charts: outcomes, commands, every second, what was run and where.
+//!
+//! Refuses to add anything to the report but sums and shares of its counts. Invariants: shares are of the sum of what is listed;
+//! a figure's exact value is in the `value` of its `<data>`.
+
+use std::collections::BTreeMap;
+
+use super::super::{Latency, Report};
+use super::columns::{columns, seconds_per_column};
+use super::markup::{Escaped, Html};
+use super::units::{NOT_KNOWN, bytes, count, latency, rate, seconds, share};
+
+/// Outcomes by count, the most frequent first.
+pub(super) fn outcomes(report: &Report, html: &mut Html) {
+    html.raw("<section>\n<h2>Outcomes</h2>\n");
+    if report.outcomes.is_empty() {
+        html.raw("<p class=\"none\">No command was answered.</p>\n</section>\n");
+        return;
+    }
+    html.raw(
+        "<div class=\"scroll\"><table class=\"outcomes\">\n<caption>What the commands of the measured part were answered</caption>\n\
+         <thead><tr><th scope=\"col\">Outcome</th><th scope=\"col\" class=\"n\">Count</th><th scope=\"col\" class=\"n\">Share</th>\
+         <td></td></tr></thead>\n<tbody>\n",
+    );
+    let total = total(&report.outcomes);
+    for (name, n) in by_count(&report.outcomes) {
+        html.put(format_args!(
+            "<tr><th scope=\"row\"><code>{}</code></th><td class=\"n\">{}</td><td class=\"n\">{}</td>\
+             <td class=\"barcell\"><span class=\"bar\" style=\"width:{}%\"></span></td></tr>\n",
+            Escaped(name),
+            exact_count(n),
+            share(n, total),
+            tenths_of_percent(n, total)
+        ));
+    }
+    html.raw("</tbody>\n</table></div>\n</section>\n");
+}
+
+/// Each kind of command, and all of them.
+pub(super) fn commands(report: &Report, html: &mut Html) {
+    html.raw(
+        "<section>\n<h2>Commands</h2>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Commands\">\
+         <table class=\"commands\">\n<caption>Completed commands of each kind, their latency and their outcomes</caption>\n\
+         <thead><tr><th scope=\"col\">Command</th><th scope=\"col\" class=\"n\">Completed</th>",
+    );
+    for name in ["p50", "p90", "p99", "p99.9", "p99.99", "max"] {
+        html.put(format_args!("<th scope=\"col\" class=\"n\">{name}</th>"));
+    }
+    html.raw("</tr></thead>\n");
+    for (name, command) in &report.per_command {
+        html.raw("<tbody>\n");
+        command_row(html, name, command.completed, command.latency_ns);
+        html.raw("<tr class=\"sub\"><td colspan=\"8\">");
+        let total = total(&command.outcomes);
+        for (outcome, n) in by_count(&command.outcomes) {
+            html.put(format_args!(
+                "<span class=\"outcome\"><code>{}</code> {} ({})</span> ",
+                Escaped(outcome),
+                exact_count(n),
+                share(n, total)
+            ));
+        }
+        html.raw("</td></tr>\n</tbody>\n");
+    }
+    html.raw("<tbody class=\"all\">\n");
+    command_row(html, "all commands", report.completed, report.latency_ns);
+    html.raw("</tbody>\n</table></div>\n</section>\n");
+}
+
+fn command_row(html: &mut Html, name: &str, completed: u64, of: Latency) {
+    html.put(format_args!(
+        "<tr><th scope=\"row\">{}</th><td class=\"n\">{}</td>",
+        Escaped(name),
+        exact_count(completed)
+    ));
+    for ns in [of.p50, of.p90, of.p99, of.p99_9, of.p99_99, of.max] {
+        html.put(format_args!("<td class=\"n\"><data value=\"{ns}\">{}</data></td>", latency(ns)));
+    }
+    html.raw("</tr>\n");
+}
+
+/// The data of the charts over time, folded away.
+pub(super) fn every_second(report: &Report, html: &mut Html) {
+    let columns = columns(&report.series);
+    if columns.is_empty() {
+        return;
+    }
+    html.raw("<details>\n<summary>The charts over time as a table</summary>\n");
+    html.raw(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"The charts over time as a table\"><table>\n",
+    );
+    match seconds_per_column(report.series.len()) {
+        1 => html.raw("<caption>Each second of the measured part</caption>\n"),
+        n => {
+            html.put(format_args!("<caption>Each {n} seconds: rates are means, latency and lag the worst</caption>\n"));
+        }
+    }
+    html.raw("<thead><tr>");
+    for name in ["Second", "Offered/s", "Completed/s", "Busy/s", "p50", "p99", "p99.9", "max", "Durable lag"] {
+        html.put(format_args!("<th scope=\"col\" class=\"n\">{name}</th>"));
+    }
+    html.raw("<th scope=\"col\">Checkpoint</th></tr></thead>\n<tbody>\n");
+    for c in &columns {
+        html.put(format_args!("<tr><th scope=\"row\" class=\"n\">{}</th>", c.first_s));
+        let of = |figure: fn(Latency) -> u64| c.latency_ns.map_or("–".to_owned(), |l| latency(figure(l)));
+        let rates = [c.offered, c.completed, c.busy].map(rate);
+        let latencies = [of(|l| l.p50), of(|l| l.p99), of(|l| l.p99_9), of(|l| l.max)];
+        for figure in rates.into_iter().chain(latencies).chain([count(c.lag)]) {
+            html.put(format_args!("<td class=\"n\">{figure}</td>"));
+        }
+        html.raw(if c.checkpoint { "<td>running</td></tr>\n" } else { "<td></td></tr>\n" });
+    }
+    html.raw("</tbody>\n</table></div>\n</details>\n");
+}
+
+/// The command, the configuration and the machine.
+pub(super) fn what_was_run(report: &Report, html: &mut Html) {
+    html.put(format_args!(
+        "<section>\n<h2>What was run</h2>\n<pre tabindex=\"0\" aria-label=\"Command line\"><code>{}</code></pre>\n<div class=\"pair\">\n",
+        Escaped(&report.command)
+    ));
+    let run = [
+        ("tool", report.tool.clone()),
+        ("started", report.started.clone()),
+        ("seed", report.seed.to_string()),
+        ("measured", seconds(report.measured_s)),
+    ];
+    let configuration = report.configuration.iter().map(|(name, value)| (name.as_str(), value.clone()));
+    name_value(html, "Configuration", run.into_iter().chain(configuration));
+    let machine = &report.machine;
+    let rows = [
+        ("processor", known(&machine.cpu)),
+        ("cores", if machine.cores == 0 { NOT_KNOWN.to_owned() } else { machine.cores.to_string() }),
+        ("memory", bytes(machine.memory_bytes)),
+        ("operating system", known(&machine.os)),
+        ("file system", known(&machine.file_system)),
+        ("resident at the end", bytes(report.rss_bytes)),
+        ("journal at the end", if report.journal_bytes == 0 { "0 B".to_owned() } else { bytes(report.journal_bytes) }),
+    ];
+    name_value(html, "Machine", rows.into_iter());
+    html.raw("</div>\n</section>\n");
+}
+
+fn name_value<'a>(html: &mut Html, caption: &'static str, rows: impl Iterator<Item = (&'a str, String)>) {
+    html.put(format_args!("<table class=\"facts\">\n<caption>{caption}</caption>\n<tbody>\n"));
+    for (name, value) in rows {
+        html.put(format_args!("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", Escaped(name), Escaped(&value)));
+    }
+    html.raw("</tbody>\n</table>\n");
+}
+
+fn known(text: &str) -> String {
+    if text.is_empty() { NOT_KNOWN.to_owned() } else { text.to_owned() }
+}
+
+fn exact_count(n: u64) -> String {
+    format!("<data value=\"{n}\">{}</data>", count(n))
+}
+
+fn total(outcomes: &BTreeMap<String, u64>) -> u128 {
+    outcomes.values().map(|n| u128::from(*n)).sum()
+}
+
+fn by_count(outcomes: &BTreeMap<String, u64>) -> Vec<(&String, u64)> {
+    let mut sorted: Vec<(&String, u64)> = outcomes.iter().map(|(name, n)| (name, *n)).collect();
+    sorted.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+    sorted
+}
+
+/// The width of a bar in percent.
+fn tenths_of_percent(n: u64, total: u128) -> String {
+    let tenths = u128::from(n) * 1000 / total.max(1);
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
