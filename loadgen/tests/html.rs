@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use tp_loadgen::report::html::render;
-use tp_loadgen::report::{CurvePoint, Latency, Machine, MoneyCheck, PerCommand, Report, Second, SloResult, Verdict};
+use tp_loadgen::report::{
+    CurvePoint, Latency, Machine, MoneyCheck, PerCommand, Report, Second, SloResult, Trial, Verdict,
+};
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'&\u{202e}\0<img onerror=x>";
 
@@ -77,6 +79,15 @@ fn realistic() -> Report {
             p99_99: 281_018_367,
             max: 318_767_103,
         },
+        send_delay_ns: Latency {
+            p50: 61_000,
+            p90: 118_000,
+            p99: 402_000,
+            p99_9: 1_912_000,
+            p99_99: 7_400_000,
+            max: 9_120_000,
+        },
+        trials: Vec::new(),
         per_command: BTreeMap::from([
             (
                 "authorize".to_owned(),
@@ -146,7 +157,7 @@ fn curve() -> Vec<CurvePoint> {
 }
 
 fn second(t_s: u64) -> Second {
-    let wobble = (t_s * 7_919) % 13;
+    let wobble = (t_s * t_s * 31 + t_s * 17) % 13;
     let checkpoint_running = matches!(t_s, 8..=10 | 18..=20);
     let base = Second {
         t_s,
@@ -161,12 +172,22 @@ fn second(t_s: u64) -> Second {
         21 => Second {
             completed: 118_000,
             busy: 378,
-            latency_ns: Latency { p50: 18_000_000, ..latency(20_000_000, 4) },
+            latency_ns: Latency { p50: 18_000_000, max: 318_767_103, ..latency(20_000_000, 5) },
             durable_lag_events: 31_400,
             ..base
         },
         22 => Second { completed: 180_900, durable_lag_events: 9_400, ..base },
         _ => base,
+    }
+}
+
+fn trial(rate_per_s: u64, failures: &[&str]) -> Trial {
+    Trial {
+        rate_per_s,
+        achieved_per_s: 99_812.5,
+        latency_ns: latency(rate_per_s * 40, 9),
+        passed: failures.is_empty(),
+        failures: failures.iter().map(|why| (*why).to_owned()).collect(),
     }
 }
 
@@ -182,6 +203,7 @@ fn nothing() -> Report {
         busy: 0,
         outcomes: BTreeMap::new(),
         latency_ns: none,
+        send_delay_ns: none,
         per_command: BTreeMap::new(),
         curve: Vec::new(),
         series: Vec::new(),
@@ -206,10 +228,11 @@ fn is_sound(page: &str) {
         }
     }
     for value in page.split("style=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
-        let percent =
-            value.split_once(':').and_then(|(_, percent)| percent.strip_suffix('%')).expect("a place in percent");
-        let percent: f64 = percent.parse().expect("a number");
-        assert!((0.0..=100.0).contains(&percent), "{value}");
+        for place in value.split(';') {
+            let percent = place.split_once(':').and_then(|(_, percent)| percent.strip_suffix('%'));
+            let percent: f64 = percent.and_then(|percent| percent.parse().ok()).expect("a place in percent");
+            assert!((0.0..=100.0).contains(&percent), "{value}");
+        }
     }
     for name in ["NaN", ">inf", " inf", "\"inf"] {
         assert!(!page.contains(name), "{name} is on the page");
@@ -258,6 +281,7 @@ fn a_hostile_string_anywhere_in_the_report_is_shown_and_does_nothing() {
         .map(|objective| SloResult { objective: objective.to_owned(), measured_ns: 1, met: false })
         .to_vec();
     report.money = vec![MoneyCheck { name: hostile(), ok: false, detail: hostile() }];
+    report.trials = vec![trial(1, &[HOSTILE])];
     let page = render(&report);
     is_sound(&page);
     assert_eq!(page.matches("<script").count(), 1, "the one script is the page's own");
@@ -266,7 +290,7 @@ fn a_hostile_string_anywhere_in_the_report_is_shown_and_does_nothing() {
     let shown = page
         .matches("&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;&amp;\\u{202e}\\u{0}&lt;img onerror=x&gt;")
         .count();
-    assert_eq!(shown, 18, "the tool three times, the start and the outcome twice, each other string once");
+    assert_eq!(shown, 19, "the tool three times, the start and the outcome twice, each other string once");
 }
 
 #[test]
@@ -322,6 +346,11 @@ fn the_figures_on_the_page_are_those_of_the_report() {
         expect.extend(outcomes);
         assert_eq!(data_values(row), expect.iter().map(u64::to_string).collect::<Vec<_>>(), "{name}");
     }
+    let own = report.send_delay_ns;
+    assert_eq!(
+        data_values(part(&page, "send delay (included)", "</tr>")),
+        [own.p50, own.p90, own.p99, own.p99_9, own.p99_99, own.max].map(|ns| ns.to_string())
+    );
     let run = part(&page, "<h2>What was run", "</section>");
     for text in
         ["tp-loadgen --rate 150000", "2026-03-14T09:26:53Z", "<td>42</td>", "zipf:0.99", "8.0 GiB", "ext4", "700.0 MiB"]
@@ -362,6 +391,33 @@ fn a_failed_run_that_was_ended_early_says_both_and_why() {
         "the chart shows it as well"
     );
     assert!(!render(&realistic()).contains("class=\"early\""), "a run that was not ended early does not say so");
+}
+
+#[test]
+fn a_search_lists_the_rates_it_tried_and_why_they_failed() {
+    let mut report = realistic();
+    report.trials = vec![trial(100_000, &[]), trial(200_000, &["p99.9 was 412 ms", "achieved 97 %"])];
+    let page = render(&report);
+    is_sound(&page);
+    let search = part(&page, "<h2>Search", "</section>");
+    assert_eq!(
+        data_values(search),
+        [
+            "100000",
+            "4000000",
+            "36000000",
+            "72000000",
+            "144000000",
+            "200000",
+            "8000000",
+            "72000000",
+            "144000000",
+            "288000000"
+        ]
+    );
+    assert_eq!((search.matches("✓").count(), search.matches("✗").count()), (1, 1));
+    assert!(search.contains("<td>p99.9 was 412 ms; achieved 97 %</td>"), "{search}");
+    assert!(!render(&realistic()).contains("<h2>Search"), "a run at one rate lists none");
 }
 
 #[test]
@@ -417,6 +473,8 @@ fn figures_without_bound_do_not_break_the_page() {
         report.achieved_per_s = per_s;
         report.measured_s = per_s;
         report.latency_ns = most;
+        report.send_delay_ns = most;
+        report.trials = vec![Trial { rate_per_s: u64::MAX, achieved_per_s: per_s, latency_ns: most, ..trial(1, &[]) }];
         report.sent = u64::MAX;
         report.outcomes = BTreeMap::from([("a".to_owned(), u64::MAX), ("b".to_owned(), u64::MAX), ("c".to_owned(), 0)]);
         report.rss_bytes = u64::MAX;

@@ -6,7 +6,7 @@
 //! ```text
 //!  Report ─► summary  banner, headline, objectives, money
 //!         ─► charts   ─► columns, scale, objective ─► plot   inline SVG
-//!         ─► tables   outcomes, commands, every second, what was run
+//!         ─► tables   trials, outcomes, commands, every second, what was run
 //!            all through markup (escaping) and units (figures)
 //! ```
 
@@ -36,10 +36,12 @@ pub fn render(report: &Report) -> String {
     head(report, &mut html);
     summary::banner(report, &mut html);
     summary::headline(report, &mut html);
-    html.raw("<div class=\"pair\">\n");
+    html.raw("<div class=\"pair uneven\">\n");
     summary::objectives(report, &mut html);
     summary::money(report, &mut html);
-    html.raw("</div>\n<section>\n<h2>Charts</h2>\n");
+    html.raw("</div>\n");
+    tables::trials(report, &mut html);
+    html.raw("<section>\n<h2>Charts</h2>\n");
     charts::percentiles(report).write(&mut html);
     charts::throughput(report).write(&mut html);
     charts::latency_over_time(report).write(&mut html);

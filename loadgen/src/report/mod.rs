@@ -45,6 +45,8 @@ pub struct Report {
     pub outcomes: BTreeMap<String, u64>,
     /// From planned send time to reply, all commands.
     pub latency_ns: Latency,
+    /// From planned send time to sending: what the generator itself added. Part of every latency.
+    pub send_delay_ns: Latency,
     /// Each kind of command by name.
     pub per_command: BTreeMap<String, PerCommand>,
     /// The distribution for the chart: ascending percentiles, 0 to 100, each with its latency.
@@ -53,6 +55,8 @@ pub struct Report {
     pub series: Vec<Second>,
     /// Each objective.
     pub slo: Vec<SloResult>,
+    /// The rates tried, in order; empty but for a search. What else is shown is the run at the highest that passed.
+    pub trials: Vec<Trial>,
     /// Whether every check of the money held.
     pub money_ok: bool,
     /// Each check of the money.
@@ -148,6 +152,21 @@ pub struct SloResult {
     pub measured_ns: u64,
     /// Whether it was met.
     pub met: bool,
+}
+
+/// One rate of a search.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Trial {
+    /// Offered, commands a second.
+    pub rate_per_s: u64,
+    /// Achieved, commands a second.
+    pub achieved_per_s: f64,
+    /// Latencies.
+    pub latency_ns: Latency,
+    /// Whether everything was met.
+    pub passed: bool,
+    /// Why not.
+    pub failures: Vec<String>,
 }
 
 /// One check of the money.

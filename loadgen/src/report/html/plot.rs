@@ -18,6 +18,8 @@ use super::scale::Axis;
 const SIDE: f64 = 1000.0;
 /// Least distance between the names of two limits, as a part of the height.
 const NAME_HEIGHT: f64 = 0.075;
+/// Where the name of a limit changes from the right of its corner to the left of it, as a part of the width.
+const NAME_TURNS: f64 = 0.5;
 /// Limits whose names are drawn.
 const NAMES_MAX: usize = 8;
 
@@ -218,7 +220,7 @@ impl Plot {
         html.raw("\"/>\n");
     }
 
-    /// The names of the limits, from the lowest up, each above its line and clear of the one below.
+    /// The names of the limits, from the lowest up, each at the corner of its line and clear of the one below.
     fn write_wall_names(&self, html: &mut Html) {
         let mut walls: Vec<&Wall> = self.walls.iter().collect();
         walls.sort_by(|a, b| a.y.total_cmp(&b.y));
@@ -226,10 +228,13 @@ impl Plot {
         for wall in walls.into_iter().take(NAMES_MAX) {
             let place = self.y.place(wall.y).max(lowest).min(1.0);
             lowest = place + NAME_HEIGHT;
+            let corner = wall.until.map_or(1.0, |until| self.x.place(until));
+            let (side, from_side) = if corner < NAME_TURNS { ("left", corner) } else { ("right", 1.0 - corner) };
             let (class, mark) = if wall.met { ("wallname", "met") } else { ("wallname missed", "missed") };
             html.put(format_args!(
-                "<span class=\"{class}\" style=\"bottom:{:.2}%\">{} <b>{mark}</b></span>\n",
+                "<span class=\"{class}\" style=\"bottom:{:.2}%;{side}:{:.2}%\">{} <b>{mark}</b></span>\n",
                 place * 100.0,
+                from_side * 100.0,
                 Escaped(&wall.name)
             ));
         }

@@ -65,17 +65,21 @@ pub(super) fn headline(report: &Report, html: &mut Html) {
         "busy",
         "",
         &format!("<data value=\"{0}\">{1}</data>", report.busy, count(report.busy)),
-        "refused or late",
+        "refused, or too late to send",
     );
     let held = report.money.iter().filter(|check| check.ok).count();
     let checks = format!("{held} of {} checks held", report.money.len());
     let (class, word) = if report.money_ok { ("good", "ok") } else { ("bad", "wrong") };
     card(html, "money", class, word, &checks);
     html.raw("</dl>\n");
-    html.raw(
+    let own = report.send_delay_ns;
+    html.put(format_args!(
         "<p class=\"note\">Latency counts from the planned send time to the reply, so the wait behind a slow moment counts as well \
-         (coordinated omission corrected). The warm-up is excluded.</p>\n</section>\n",
-    );
+         (coordinated omission corrected). The warm-up is excluded. The generator itself sent 99.9 % of the commands within {} of \
+         their planned time, the last within {}; that is part of the latencies.</p>\n</section>\n",
+        latency(own.p99_9),
+        latency(own.max)
+    ));
 }
 
 fn rate_card(html: &mut Html, name: &'static str, per_s: f64, what: &str) {
@@ -124,8 +128,8 @@ pub(super) fn money(report: &Report, html: &mut Html) {
         return;
     }
     html.raw(
-        "<div class=\"scroll\"><table>\n<caption>Each check made after the run</caption>\n\
-         <thead><tr><th scope=\"col\">Check</th><th scope=\"col\">Verdict</th><th scope=\"col\">Figures</th></tr></thead>\n<tbody>\n",
+        "<div class=\"scroll\"><table class=\"money\">\n<caption>Each check made after the run</caption>\n\
+         <thead><tr><th scope=\"col\">Check</th><th scope=\"col\">Verdict</th><th scope=\"col\" class=\"detail\">Figures</th></tr></thead>\n<tbody>\n",
     );
     for check in &report.money {
         html.put(format_args!(
@@ -139,7 +143,7 @@ pub(super) fn money(report: &Report, html: &mut Html) {
 }
 
 /// A word with its sign and colour.
-fn mark(good: bool, yes: &'static str, no: &'static str) -> String {
+pub(super) fn mark(good: bool, yes: &'static str, no: &'static str) -> String {
     let (class, sign, word) = if good { ("good", "✓", yes) } else { ("bad", "✗", no) };
     format!("<span class=\"mark {class}\"><span aria-hidden=\"true\">{sign}</span> {word}</span>")
 }

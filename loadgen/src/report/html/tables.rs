@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::super::{Latency, Report};
 use super::columns::{columns, seconds_per_column};
 use super::markup::{Escaped, Html};
+use super::summary::mark;
 use super::units::{NOT_KNOWN, bytes, count, latency, rate, seconds, share};
 
 /// Outcomes by count, the most frequent first.
@@ -50,7 +51,7 @@ pub(super) fn commands(report: &Report, html: &mut Html) {
     for (name, command) in &report.per_command {
         html.raw("<tbody>\n");
         command_row(html, name, command.completed, command.latency_ns);
-        html.raw("<tr class=\"sub\"><td colspan=\"8\">");
+        html.raw("<tr class=\"sub\"><td colspan=\"8\"><div>");
         let total = total(&command.outcomes);
         for (outcome, n) in by_count(&command.outcomes) {
             html.put(format_args!(
@@ -60,11 +61,13 @@ pub(super) fn commands(report: &Report, html: &mut Html) {
                 share(n, total)
             ));
         }
-        html.raw("</td></tr>\n</tbody>\n");
+        html.raw("</div></td></tr>\n</tbody>\n");
     }
     html.raw("<tbody class=\"all\">\n");
     command_row(html, "all commands", report.completed, report.latency_ns);
-    html.raw("</tbody>\n</table></div>\n</section>\n");
+    html.raw("<tr class=\"sub\"><th scope=\"row\">send delay (included)</th><td></td>");
+    latency_cells(html, report.send_delay_ns);
+    html.raw("</tr>\n</tbody>\n</table></div>\n</section>\n");
 }
 
 fn command_row(html: &mut Html, name: &str, completed: u64, of: Latency) {
@@ -73,10 +76,40 @@ fn command_row(html: &mut Html, name: &str, completed: u64, of: Latency) {
         Escaped(name),
         exact_count(completed)
     ));
+    latency_cells(html, of);
+    html.raw("</tr>\n");
+}
+
+fn latency_cells(html: &mut Html, of: Latency) {
     for ns in [of.p50, of.p90, of.p99, of.p99_9, of.p99_99, of.max] {
         html.put(format_args!("<td class=\"n\"><data value=\"{ns}\">{}</data></td>", latency(ns)));
     }
-    html.raw("</tr>\n");
+}
+
+/// The rates of a search, in the order in which they were tried; nothing when there was none.
+pub(super) fn trials(report: &Report, html: &mut Html) {
+    if report.trials.is_empty() {
+        return;
+    }
+    html.raw(
+        "<section>\n<h2>Search</h2>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Rates tried\"><table>\n\
+         <caption>The rates tried, in order; the rest of this page is the run at the highest that passed</caption>\n<thead><tr>",
+    );
+    for name in ["Offered/s", "Achieved/s", "p50", "p99", "p99.9", "max"] {
+        html.put(format_args!("<th scope=\"col\" class=\"n\">{name}</th>"));
+    }
+    html.raw("<th scope=\"col\">Verdict</th><th scope=\"col\">Why</th></tr></thead>\n<tbody>\n");
+    for trial in &report.trials {
+        let of = trial.latency_ns;
+        html.put(format_args!("<tr><th scope=\"row\" class=\"n\">{}</th>", exact_count(trial.rate_per_s)));
+        html.put(format_args!("<td class=\"n\">{}</td>", rate(trial.achieved_per_s)));
+        for ns in [of.p50, of.p99, of.p99_9, of.max] {
+            html.put(format_args!("<td class=\"n\"><data value=\"{ns}\">{}</data></td>", latency(ns)));
+        }
+        let why = trial.failures.join("; ");
+        html.put(format_args!("<td>{}</td><td>{}</td></tr>\n", mark(trial.passed, "passed", "failed"), Escaped(&why)));
+    }
+    html.raw("</tbody>\n</table></div>\n</section>\n");
 }
 
 /// The data of the charts over time, folded away.
@@ -144,7 +177,11 @@ pub(super) fn what_was_run(report: &Report, html: &mut Html) {
 fn name_value<'a>(html: &mut Html, caption: &'static str, rows: impl Iterator<Item = (&'a str, String)>) {
     html.put(format_args!("<table class=\"facts\">\n<caption>{caption}</caption>\n<tbody>\n"));
     for (name, value) in rows {
-        html.put(format_args!("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", Escaped(name), Escaped(&value)));
+        html.put(format_args!("<tr><th scope=\"row\">{}</th><td>", Escaped(name)));
+        for part in value.split_inclusive(',') {
+            html.put(format_args!("{}<wbr>", Escaped(part)));
+        }
+        html.raw("</td></tr>\n");
     }
     html.raw("</tbody>\n</table>\n");
 }
