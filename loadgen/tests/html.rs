@@ -221,7 +221,7 @@ fn nothing() -> Report {
 fn is_sound(page: &str) {
     for part in page.split("<svg ").skip(1) {
         let drawing = part.split("</svg>").next().expect("split gives one part at least");
-        for name in [" d=\"", " x=\"", " y=\"", " width=\"", " height=\""] {
+        for name in [" d=\"", " x=\"", " y=\"", " width=\"", " height=\"", " opacity=\""] {
             for value in drawing.split(name).skip(1).filter_map(|rest| rest.split('"').next()) {
                 numbers_lie_on_the_drawing(value);
             }

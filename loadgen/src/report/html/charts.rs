@@ -10,7 +10,7 @@ use std::fmt::Write;
 use super::super::{CurvePoint, Latency, Report};
 use super::columns::{Column, columns, seconds_per_column};
 use super::objective::{Limit, limits};
-use super::plot::{Hit, Line, Plot, Wall};
+use super::plot::{Band, Hit, Line, Plot, Wall};
 use super::scale::Axis;
 use super::units::{NOT_KNOWN, count, float, latency, rate};
 
@@ -23,6 +23,8 @@ const NINES_MIN: f64 = 2.0;
 /// Part of the percentile axis between its last nine and the maximum.
 const NINES_TO_MAX: f64 = 0.12;
 
+/// Room above the highest of counts, so that no line runs along the top edge.
+const HEADROOM: f64 = 1.05;
 const BANDS_NAME: &str = "a checkpoint was running";
 const TIME_NAME: &str = "time since the measured part began";
 
@@ -87,7 +89,7 @@ pub(super) fn throughput(report: &Report) -> Plot {
         line("c-offered", "offered", |c| c.offered),
         line("c-busy", "busy", |c| c.busy),
     ];
-    over_time("Throughput over time", "commands a second", caption, Axis::linear(most), &columns, lines)
+    over_time("Throughput over time", "commands a second", caption, Axis::linear(most * HEADROOM), &columns, lines)
 }
 
 /// Percentiles of each second.
@@ -137,7 +139,8 @@ pub(super) fn durable_lag(report: &Report) -> Plot {
     );
     let points = columns.iter().map(|c| Some((c.middle(), float(c.lag)))).collect();
     let lines = vec![Line { class: "c-lag", name: "durable lag", points }];
-    let mut plot = over_time("Durable lag over time", "events", caption, Axis::linear(float(most)), &columns, lines);
+    let mut plot =
+        over_time("Durable lag over time", "events", caption, Axis::linear(float(most) * HEADROOM), &columns, lines);
     plot.area = true;
     plot
 }
@@ -159,7 +162,10 @@ fn over_time(
         y_name,
         x: Axis::time(low, high),
         y,
-        bands: columns.chunk_by(|a, b| a.checkpoint == b.checkpoint).filter_map(band).collect(),
+        bands: columns
+            .chunk_by(|a, b| (a.checkpoint_seconds, a.seconds) == (b.checkpoint_seconds, b.seconds))
+            .filter_map(band)
+            .collect(),
         bands_name: BANDS_NAME,
         lines,
         area: false,
@@ -168,10 +174,10 @@ fn over_time(
     }
 }
 
-/// Columns with a checkpoint in a row, as one stretch.
-fn band(columns: &[Column]) -> Option<(f64, f64)> {
+/// Columns in a row with the same share of a checkpoint, as one stretch.
+fn band(columns: &[Column]) -> Option<Band> {
     let (first, last) = (columns.first()?, columns.last()?);
-    first.checkpoint.then(|| (first.begin(), last.end()))
+    (first.checkpoint_seconds > 0).then(|| Band { from: first.begin(), to: last.end(), strength: first.checkpoint() })
 }
 
 /// Everything about a column: each chart over time shows it, so that a spike in one can be read beside the others.
@@ -187,8 +193,8 @@ fn column_text(c: &Column) -> String {
     line("p99.9", of(|l| l.p99_9));
     line("max", of(|l| l.max));
     line("durable lag", format!("{} events", count(c.lag)));
-    if c.checkpoint {
-        text.push_str("\ncheckpoint running");
+    if c.checkpoint_seconds > 0 {
+        line("checkpoint", c.checkpoint_text());
     }
     text
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! seconds  0 1 2 | 3 4 5 | 6 7 8 ...     a run longer than COLUMNS_MAX seconds
-//! columns    0   |   1   |   2   ...     offered: mean; p99, lag: worst; checkpoint: any
+//! columns    0   |   1   |   2   ...     offered: mean; p99, lag: worst; checkpoint: share
 //! ```
 
 use super::super::{Latency, Second};
@@ -31,8 +31,10 @@ pub(super) struct Column {
     pub(super) latency_ns: Option<Latency>,
     /// The worst lag, events.
     pub(super) lag: u64,
-    /// Whether a checkpoint was running in any of its seconds.
-    pub(super) checkpoint: bool,
+    /// Seconds in it.
+    pub(super) seconds: u64,
+    /// Those of them with a running checkpoint.
+    pub(super) checkpoint_seconds: u64,
 }
 
 impl Column {
@@ -49,6 +51,20 @@ impl Column {
     /// Where its point is drawn, s.
     pub(super) fn middle(&self) -> f64 {
         f64::midpoint(self.begin(), self.end())
+    }
+
+    /// The part of its seconds with a running checkpoint, 0 to 1.
+    pub(super) fn checkpoint(&self) -> f64 {
+        float(self.checkpoint_seconds) / float(self.seconds.max(1))
+    }
+
+    /// What there is to say about checkpoints; empty when none was running.
+    pub(super) fn checkpoint_text(&self) -> String {
+        match self.checkpoint_seconds {
+            0 => String::new(),
+            n if n == self.seconds => "running".to_owned(),
+            n => format!("running in {n} of {} s", self.seconds),
+        }
     }
 
     /// The seconds it holds, for people.
@@ -74,10 +90,9 @@ pub(super) fn columns(series: &[Second]) -> Vec<Column> {
 }
 
 fn column(seconds: &[&Second]) -> Column {
-    let mean = |of: fn(&Second) -> u64| {
-        let n = float(u64::try_from(seconds.len()).unwrap_or(u64::MAX)).max(1.0);
-        seconds.iter().map(|second| float(of(second))).sum::<f64>() / n
-    };
+    let number = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    let n = number(seconds.len());
+    let mean = |of: fn(&Second) -> u64| seconds.iter().map(|second| float(of(second))).sum::<f64>() / float(n.max(1));
     Column {
         first_s: seconds.first().map_or(0, |second| second.t_s),
         last_s: seconds.last().map_or(0, |second| second.t_s),
@@ -86,7 +101,8 @@ fn column(seconds: &[&Second]) -> Column {
         busy: mean(|second| second.busy),
         latency_ns: seconds.iter().filter(|second| answered(second)).map(|second| second.latency_ns).reduce(worst),
         lag: seconds.iter().map(|second| second.durable_lag_events).max().unwrap_or(0),
-        checkpoint: seconds.iter().any(|second| second.checkpoint_running),
+        seconds: n,
+        checkpoint_seconds: number(seconds.iter().filter(|second| second.checkpoint_running).count()),
     }
 }
 
@@ -127,7 +143,7 @@ mod tests {
         let columns = columns(&series);
         assert_eq!(columns.len(), COLUMNS_MAX);
         assert_eq!(columns.iter().filter(|c| c.latency_ns.is_some_and(|l| l.max == 9_999)).count(), 1);
-        assert_eq!(columns.iter().filter(|c| c.lag == 77 && c.checkpoint).count(), 1);
+        assert_eq!(columns.iter().filter(|c| c.lag == 77 && c.checkpoint_seconds == 1).count(), 1);
         assert!(columns.iter().all(|c| (c.completed - 10.0).abs() < 1e-9), "the mean of equal rates is that rate");
     }
 

@@ -47,6 +47,17 @@ pub(super) struct Wall {
     pub(super) met: bool,
 }
 
+/// A shaded stretch.
+#[derive(Debug)]
+pub(super) struct Band {
+    /// Left end in the units of the axis.
+    pub(super) from: f64,
+    /// Right end in the units of the axis.
+    pub(super) to: f64,
+    /// How strongly it is shaded, 0 to 1.
+    pub(super) strength: f64,
+}
+
 /// What the pointer finds from one x to another.
 #[derive(Debug)]
 pub(super) struct Hit {
@@ -74,7 +85,7 @@ pub(super) struct Plot {
     /// Vertical axis.
     pub(super) y: Axis,
     /// Shaded stretches of x.
-    pub(super) bands: Vec<(f64, f64)>,
+    pub(super) bands: Vec<Band>,
     /// What the shade means.
     pub(super) bands_name: &'static str,
     /// The lines, from back to front; the area under the first is filled when `area` is set.
@@ -140,9 +151,9 @@ impl Plot {
             Escaped(&self.caption),
             Escaped(self.name)
         ));
-        for (from, to) in &self.bands {
-            self.write_stretch(html, "band", *from, *to);
-            html.raw("/>\n");
+        for band in &self.bands {
+            self.write_stretch(html, "band", band.from, band.to);
+            html.put(format_args!(" opacity=\"{:.2}\"/>\n", band.strength));
         }
         self.write_grid(html);
         if let Some(line) = self.lines.first().filter(|_| self.area) {

@@ -141,7 +141,7 @@ pub(super) fn every_second(report: &Report, html: &mut Html) {
         for figure in rates.into_iter().chain(latencies).chain([count(c.lag)]) {
             html.put(format_args!("<td class=\"n\">{figure}</td>"));
         }
-        html.raw(if c.checkpoint { "<td>running</td></tr>\n" } else { "<td></td></tr>\n" });
+        html.put(format_args!("<td>{}</td></tr>\n", c.checkpoint_text()));
     }
     html.raw("</tbody>\n</table></div>\n</details>\n");
 }
@@ -178,8 +178,9 @@ fn name_value<'a>(html: &mut Html, caption: &'static str, rows: impl Iterator<It
     html.put(format_args!("<table class=\"facts\">\n<caption>{caption}</caption>\n<tbody>\n"));
     for (name, value) in rows {
         html.put(format_args!("<tr><th scope=\"row\">{}</th><td>", Escaped(name)));
-        for part in value.split_inclusive(',') {
-            html.put(format_args!("{}<wbr>", Escaped(part)));
+        for (at, part) in value.split_inclusive(',').enumerate() {
+            html.raw(if at == 0 { "" } else { "<wbr>" });
+            html.put(format_args!("{}", Escaped(part)));
         }
         html.raw("</td></tr>\n");
     }
