@@ -41,7 +41,7 @@ pub(super) fn outcomes(report: &Report, html: &mut Html) {
 pub(super) fn commands(report: &Report, html: &mut Html) {
     html.raw(
         "<section>\n<h2>Commands</h2>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Commands\">\
-         <table class=\"commands\">\n<caption>Completed commands of each kind, their latency and their outcomes</caption>\n\
+         <table class=\"commands\">\n<caption>Each kind of command, and what it was answered</caption>\n\
          <thead><tr><th scope=\"col\">Command</th><th scope=\"col\" class=\"n\">Completed</th>",
     );
     for name in ["p50", "p90", "p99", "p99.9", "p99.99", "max"] {
