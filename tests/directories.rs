@@ -41,6 +41,29 @@ fn a_directory_in_use_is_refused_with_code_4() {
     import(&p.input, &p.data).expect(0);
 }
 
+/// It was deleted, with the cursors of its consumers.
+#[test]
+fn a_catalogue_of_another_directory_is_refused_with_code_4_and_left_alone() {
+    let (ours, theirs) = (place(), place());
+    for p in [&ours, &theirs] {
+        import(&p.input, &p.data).expect(0);
+    }
+    let catalogue = ours.data.join("catalogue");
+    std::fs::remove_dir_all(&catalogue).expect("removed");
+    std::fs::rename(theirs.data.join("catalogue"), &catalogue).expect("renamed");
+    let bytes = || std::fs::read(catalogue.join("db")).expect("a store");
+    let before = bytes();
+    for run in [import(&ours.input, &ours.data), on(&ours.data, &["checkpoint"])] {
+        let run = run.expect(4);
+        assert!(run.stderr.contains("another engine") && run.stderr.contains("catalogue rebuild"), "{}", run.stderr);
+    }
+    assert!(bytes() == before, "a byte was changed");
+    on(&ours.data, &["accounts"]).expect(0);
+    on(&ours.data, &["catalogue", "rebuild"]).expect(0);
+    assert!(ours.data.join("catalogue.damaged/db").exists(), "put aside");
+    on(&ours.data, &["checkpoint"]).expect(0);
+}
+
 #[test]
 fn a_directory_that_is_missing_or_not_ours_is_refused_with_code_4_and_left_alone() {
     let p = place();

@@ -142,7 +142,10 @@ impl Crank {
             return Err(CheckpointFailed::Stopped);
         }
         let bytes = finished.bytes();
-        let generation = finished.publish().map_err(failed)?;
+        let generation = finished.publish().map_err(|error| {
+            let _ = self.store.delete_unpublished(); // if this fails too, the next start does it
+            failed(error)
+        })?;
         self.witness();
         Ok(CheckpointDone { generation, as_of: Seq(extra.durable_seq), as_of_max, bytes })
     }

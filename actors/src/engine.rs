@@ -281,7 +281,7 @@ impl Engine {
             partitions: shared.lanes.iter().enumerate().map(partition).collect(),
             writer: *shared.writer_status.lock(),
             checkpoint: *shared.checkpoint_status.lock(),
-            catalogue: *shared.catalogue_status.lock(),
+            catalogue: shared.catalogue_status.lock().clone(),
             clock: ClockStatus { difference_ms, is_alarming },
         }
     }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use tp_storage::{CatalogueError, CheckpointError, DirectoryError, JournalError, ReadError, RecoverError};
+use tp_storage::{
+    CatalogueError, CatalogueTrouble, CheckpointError, DirectoryError, JournalError, ReadError, RecoverError,
+    SledJournalError,
+};
 
 use crate::config::BadConfig;
 
@@ -102,7 +105,11 @@ pub enum OpenError {
     Checkpoint(#[from] CheckpointError),
     /// The sled journal.
     #[error("the sled journal: {0}")]
-    Sled(Box<dyn std::error::Error + Send + Sync>),
+    Sled(Box<SledJournalError>),
+    /// The catalogue belongs to another engine, or is of a newer format. Any other trouble with it does not keep an engine
+    /// from opening.
+    #[error(transparent)]
+    Catalogue(Box<CatalogueError>),
     /// The wall clock is more than 7 days from the last recorded time.
     #[error(
         "the wall clock ({wall}) is more than 7 days from the last recorded time ({recorded}): set it right, or accept it with accept_clock"
@@ -159,6 +166,24 @@ pub(crate) fn replay_class(error: &ReplayError) -> ErrorClass {
     }
 }
 
+/// The class of an error of the journal in sled.
+fn sled_journal_class(error: &SledJournalError) -> ErrorClass {
+    match error {
+        SledJournalError::NotOurs { .. } | SledJournalError::NewerFormat { .. } => ErrorClass::Directory,
+        SledJournalError::Corrupt(_) | SledJournalError::TailLost { .. } => ErrorClass::Corruption,
+        _ => ErrorClass::Disk,
+    }
+}
+
+/// The class of the catalogue's error.
+pub(crate) fn catalogue_class(error: &CatalogueError) -> ErrorClass {
+    match error.trouble() {
+        CatalogueTrouble::Foreign => ErrorClass::Directory,
+        CatalogueTrouble::Damaged => ErrorClass::Corruption,
+        CatalogueTrouble::Unavailable => ErrorClass::Disk,
+    }
+}
+
 impl OpenError {
     /// What kind of trouble it is.
     pub fn class(&self) -> ErrorClass {
@@ -172,7 +197,9 @@ impl OpenError {
             Self::Checkpoint(CheckpointError::NotOurs { .. } | CheckpointError::NewerFormat { .. }) => {
                 ErrorClass::Directory
             }
-            Self::Checkpoint(_) | Self::Sled(_) => ErrorClass::Disk,
+            Self::Checkpoint(_) => ErrorClass::Disk,
+            Self::Sled(error) => sled_journal_class(error),
+            Self::Catalogue(error) => catalogue_class(error),
             Self::ClockRefused { .. } => ErrorClass::Clock,
             Self::System { .. } => ErrorClass::Other,
         }
@@ -263,8 +290,8 @@ pub enum CheckpointFailed {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CursorError {
-    /// The embedded store failed; it is being rebuilt.
-    #[error("the catalogue failed and is being rebuilt: {0}")]
+    /// The store failed or cannot be used: [`crate::CatalogueStatus`] says what is done about it.
+    #[error("the catalogue does not answer: {0}")]
     Catalogue(Arc<CatalogueError>),
     /// It did not answer in time; the journal is not concerned.
     #[error("the catalogue did not answer within {waited_ms} ms")]

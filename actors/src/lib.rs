@@ -22,6 +22,8 @@ mod actor;
 mod ask;
 mod call;
 mod catalogue;
+mod catalogue_place;
+mod catalogue_rebuild;
 mod checkpointer;
 mod client;
 mod clock;
@@ -50,7 +52,7 @@ mod writer_thread;
 pub use tp_core;
 
 pub use call::{CallOptions, Pending};
-pub use catalogue::{CatalogueRebuilt, RebuildError, rebuild_catalogue};
+pub use catalogue_rebuild::{CatalogueRebuilt, RebuildError, rebuild_catalogue};
 pub use checkpointer::CheckpointDone;
 pub use client::Client;
 pub use clock::{Clock, GivenClock};

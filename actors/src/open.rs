@@ -18,6 +18,7 @@ use tp_storage::{CheckpointStore, DataDirectory, FrameSource};
 
 use crate::actor::PartitionActor;
 use crate::catalogue::{self, CatalogueHandle};
+use crate::catalogue_place::Place;
 use crate::checkpointer::{self, CheckpointerHandle};
 use crate::clock::EngineClock;
 use crate::config::{Bounds, Config};
@@ -104,7 +105,7 @@ fn start_others(
     let orders = writer.orders.clone();
     threads.writer = Some(writer);
     let directory = threads.directory.clone();
-    let place = directory.as_ref().and_then(|directory| Some((place_of(config)?, directory.engine_id())));
+    let place = directory.as_ref().and_then(|directory| Some(Place::new(place_of(config)?, directory.engine_id())));
     threads.catalogue = Some(catalogue::start(Arc::clone(shared), Arc::clone(source), place, store)?);
     if let Some(directory) = directory {
         let store = CheckpointStore::new(&directory);

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use tp_core::EvolveError;
 use tp_core::ids::Seq;
 use tp_storage::{
-    Catalogue, CheckpointStore, DataDirectory, Floor, Frame, Identity, Journal, JournalOptions, MemoryJournal,
-    SegmentJournal, SledCatalogue, SledJournal, TailReport,
+    Catalogue, CatalogueTrouble, CheckpointStore, DataDirectory, Floor, Frame, Identity, Journal, JournalOptions,
+    MemoryJournal, SegmentJournal, SledCatalogue, SledJournal, TailReport,
 };
 
 use crate::config::{BadConfig, Bounds, Config, JournalKind};
@@ -125,10 +125,13 @@ fn floor_of(as_of_max: u64, catalogue: Option<&dyn Catalogue>) -> Floor {
 }
 
 fn recover_segments(config: &Config, directory: DataDirectory, parameters: Parameters) -> Result<Recovered, OpenError> {
+    let mut notes = Vec::new();
+    let catalogue = match place_of(config) {
+        Some(place) => open_catalogue(&place, directory.engine_id(), &mut notes)?,
+        None => None,
+    };
     let store = CheckpointStore::new(&directory);
     store.delete_unpublished()?;
-    let mut notes = Vec::new();
-    let catalogue = place_of(config).and_then(|place| open_catalogue(&place, directory.engine_id(), &mut notes));
     let options = JournalOptions {
         segment_bytes: config.segment_bytes,
         reserve_bytes: Bounds::of(config).reserve_bytes,
@@ -182,15 +185,25 @@ pub(crate) fn place_of(config: &Config) -> Option<PathBuf> {
     if config.device.is_some() { None } else { config.data_dir.as_ref().map(|path| path.join(CATALOGUE_DIR)) }
 }
 
-/// `None`: it cannot be opened; it will be made again from the journal.
-fn open_catalogue(place: &Path, engine_id: u128, notes: &mut Vec<String>) -> Option<Box<dyn Catalogue>> {
-    match SledCatalogue::open(place, engine_id) {
-        Ok(catalogue) => Some(Box::new(catalogue)),
-        Err(error) => {
-            notes.push(format!("{error}; it is being made again from the journal"));
-            None
-        }
-    }
+/// `None`: it cannot be used now; its thread sees to it.
+///
+/// # Errors
+/// It belongs to another engine, or is of a newer format. Nothing was changed.
+fn open_catalogue(
+    place: &Path,
+    engine_id: u128,
+    notes: &mut Vec<String>,
+) -> Result<Option<Box<dyn Catalogue>>, OpenError> {
+    let error = match SledCatalogue::open(place, engine_id) {
+        Ok(catalogue) => return Ok(Some(Box::new(catalogue))),
+        Err(error) => error,
+    };
+    notes.push(match error.trouble() {
+        CatalogueTrouble::Foreign => return Err(OpenError::Catalogue(Box::new(error))),
+        CatalogueTrouble::Damaged => format!("{error}; it is put aside and made again from the journal"),
+        CatalogueTrouble::Unavailable => format!("{error}; it is left alone and tried again"),
+    });
+    Ok(None)
 }
 
 fn recover_sled(config: &Config, directory: DataDirectory, parameters: Parameters) -> Result<Recovered, OpenError> {

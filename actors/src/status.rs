@@ -4,6 +4,7 @@
 //! other and need not fit each other exactly.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tp_core::amount::Ledger;
@@ -134,17 +135,21 @@ pub struct CheckpointStatus {
 }
 
 /// The catalogue.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct CatalogueStatus {
     /// The last sequence number in it.
     pub seq: Seq,
     /// Durable events that it does not have yet.
     pub lag_events: u64,
-    /// How often it was thrown away and made again.
+    /// How often it had to be replaced while this engine ran.
     pub rebuilds: u64,
-    /// Whether it is catching up after one.
+    /// Whether it cannot be used, or is catching up.
     pub is_stale: bool,
+    /// Why it cannot be used now; cursors are answered with this error, and it is tried again once a second.
+    pub failure: Option<Arc<str>>,
+    /// Why it was replaced the last time, and where the old one is.
+    pub note: Option<Arc<str>>,
 }
 
 /// The clock.

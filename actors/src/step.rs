@@ -369,3 +369,100 @@ fn weight_of(command: &Command) -> usize {
         _ => 1,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use tp_core::amount::{Amount, CreditLimit, Ledger};
+    use tp_core::command::{Authorize, Note, OpenAccount, Record, Settings};
+    use tp_core::ids::{AccountId, SlotIndex, SlotSeed};
+    use tp_core::key::Key;
+    use tp_core::metadata::{METADATA_BYTES_MAX, Metadata};
+    use tp_core::rules::{Rules, Windows};
+    use tp_core::slot::Slot;
+    use tp_storage::PAYLOAD_BYTES_MAX;
+
+    use crate::clock::{Clock, EngineClock, GivenClock};
+    use crate::config::{Bounds, Config};
+    use crate::shared::Start;
+    use crate::wake::Sleeper;
+
+    const SEED: SlotSeed = SlotSeed([7; 16]);
+    const INBOX: usize = 16_384;
+
+    fn partition() -> (Shared, Step) {
+        let config = Config { partitions: 1, inbox_commands: INBOX, ..Config::at("/nowhere") };
+        config.validate().expect("the largest turn of the defaults");
+        let shared = Shared::new(Start {
+            seed: SEED,
+            windows: Windows::default(),
+            bounds: Bounds::of(&config),
+            deadline_ms_default: 10_000,
+            inbox_commands: INBOX,
+            partitions: 1,
+            clock: EngineClock::start(&Clock::given(GivenClock::new(Time(1))), Time(0)),
+            last_seq: 0,
+            event_time_max: 0,
+            has_room: true,
+            writer: Sleeper::new().1,
+        });
+        let slots = SlotIndex::all().map(|index| Slot::new(index, SEED, Windows::default()));
+        (shared, Step::new(0, 1, Partition::new(SEED, Arc::new(Rules::default()), slots)))
+    }
+
+    fn offer(shared: &Shared, command: impl Into<Command>) {
+        let (sender, _) = tokio::sync::oneshot::channel(); // nobody waits
+        let inbound = Inbound { command: command.into(), deadline_ms: u64::MAX, reply_to: ReplyTo::Call(sender) };
+        assert!(shared.submit(inbound).is_ok(), "the inbox takes {INBOX}");
+    }
+
+    /// Turns until nothing is left, with a writer that is always done. Returns the events and the largest batch.
+    fn work_off(shared: &Shared, step: &mut Step) -> (u64, usize) {
+        let (mut events, mut largest) = (0, 0);
+        while step.turn(shared, Moment { now: Time(1), monotonic_ms: 1 }).expect("no bug") == Progress::Made {
+            while let Some(batch) = shared.lanes[0].ring.pop() {
+                assert!(batch.bytes.len() <= PAYLOAD_BYTES_MAX, "{} events do not fit into a frame", batch.count);
+                assert!(batch.blocks * BLOCK_BYTES >= batch.bytes.len() as u64, "it is counted as less than it is");
+                shared.in_flight_blocks.fetch_sub(batch.blocks, Ordering::AcqRel);
+                (events, largest) = (events + u64::from(batch.count), largest.max(batch.bytes.len()));
+                shared.durable.publish(batch.first_seq + u64::from(batch.count) - 1, batch.time_max);
+            }
+        }
+        (events, largest)
+    }
+
+    /// The events of a turn are one batch, and a batch is never divided: one that no frame takes would poison the engine.
+    #[test]
+    fn however_much_waits_the_events_of_a_turn_fit_into_one_frame() {
+        let (shared, mut step) = partition();
+        let ledger = Ledger::new("EUR", 2).expect("valid");
+        let metadata = Metadata::reference(&"x".repeat(METADATA_BYTES_MAX - 2)).expect("the longest");
+        assert_eq!(metadata.as_bytes().len(), METADATA_BYTES_MAX);
+        let note = Note { metadata, ..Note::default() };
+        let settings = Settings { credit_limit: CreditLimit::Unlimited, ..Settings::new(ledger) };
+        offer(&shared, OpenAccount { key: Key::opaque(1), account: AccountId(1), settings, note: note.clone() });
+        work_off(&shared, &mut step);
+        for n in 0..INBOX as u128 {
+            let authorize = Authorize::new(Key::opaque(10 + n), AccountId(1), ledger, Amount::from(1));
+            offer(&shared, Authorize { note: note.clone(), ..authorize });
+        }
+        let (events, largest) = work_off(&shared, &mut step);
+        assert_eq!(events, INBOX as u64, "all are done");
+        assert!(largest > METADATA_BYTES_MAX * 500, "in turns of many: {largest}");
+        let per_event = largest / 500;
+        assert!(per_event * INBOX > PAYLOAD_BYTES_MAX, "all of them would not have fitted");
+    }
+
+    #[test]
+    fn records_count_by_their_size_towards_a_turn() {
+        let (shared, mut step) = partition();
+        let (records, bytes) = (256u64, 64 << 10);
+        for stream in 0..records {
+            offer(&shared, Record { stream: u32::try_from(stream).expect("few"), bytes: vec![7; bytes].into() });
+        }
+        assert!(bytes * 256 > 4 * PAYLOAD_BYTES_MAX, "all of them would not have fitted");
+        let (events, largest) = work_off(&shared, &mut step);
+        assert!(events == records && largest > 4 * bytes, "{events}, in turns of many: {largest}");
+    }
+}

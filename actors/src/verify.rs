@@ -16,7 +16,8 @@ use tp_core::digest::StateDigest;
 use tp_core::slot::Slot;
 use tp_core::time::Time;
 use tp_storage::{
-    Checkpoint, DataDirectory, Device, DirectoryError, DiskDevice, Frame, Problem, VerifyError, VerifyStatus,
+    Checkpoint, CheckpointError, DataDirectory, Device, DirectoryError, DiskDevice, Frame, Problem, VerifyError,
+    VerifyStatus,
 };
 
 use crate::config::JournalKind;
@@ -67,6 +68,9 @@ impl VerifyFailed {
         match self {
             Self::View(error) => error.class(),
             Self::Storage(VerifyError::Journal(error)) => recover_class(error),
+            Self::Storage(VerifyError::Checkpoint(
+                CheckpointError::NotOurs { .. } | CheckpointError::NewerFormat { .. },
+            )) => ErrorClass::Directory,
             Self::Storage(_) => ErrorClass::Disk,
         }
     }

@@ -197,3 +197,110 @@ impl Crank {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+    use tp_core::codec::EventBytes;
+    use tp_core::rules::Windows;
+    use tp_core::time::Time;
+    use tp_storage::{FrameInput, FrameSource, Journal, MemoryJournal, RoomTask};
+
+    use crate::clock::{Clock, EngineClock, GivenClock};
+    use crate::config::{Bounds, Config};
+    use crate::lane::Batch;
+    use crate::shared::Start;
+
+    /// A journal in memory that shows the time of its last witness.
+    struct Witnessed(MemoryJournal, Arc<AtomicU64>);
+
+    impl Journal for Witnessed {
+        fn append(&mut self, frame: &FrameInput<'_>) -> Result<u64, JournalError> {
+            self.0.append(frame)
+        }
+        fn seal(&mut self, time: u64) -> Result<(), JournalError> {
+            self.0.seal(time)
+        }
+        fn durable_seq(&self) -> u64 {
+            self.0.durable_seq()
+        }
+        fn last_time(&self) -> u64 {
+            self.0.last_time()
+        }
+        fn epoch(&self) -> u64 {
+            self.0.epoch()
+        }
+        fn has_room(&self) -> bool {
+            self.0.has_room()
+        }
+        fn room_task(&mut self) -> Option<RoomTask> {
+            self.0.room_task()
+        }
+        fn room_done(&mut self, done: RoomDone) {
+            self.0.room_done(done);
+        }
+        fn witness(&mut self, time: u64) -> Result<(), JournalError> {
+            self.1.store(time, Ordering::SeqCst);
+            Ok(())
+        }
+        fn source(&self) -> Arc<dyn FrameSource> {
+            self.0.source()
+        }
+        fn close(self: Box<Self>, time: u64) -> Result<(), JournalError> {
+            Box::new(self.0).close(time)
+        }
+        fn bytes(&self) -> u64 {
+            self.0.bytes()
+        }
+    }
+
+    fn crank(clock: &GivenClock, witness: &Arc<AtomicU64>) -> Crank {
+        let (sleeper, writer) = Sleeper::new();
+        let shared = Arc::new(Shared::new(Start {
+            seed: tp_core::ids::SlotSeed([7; 16]),
+            windows: Windows::default(),
+            bounds: Bounds::of(&Config { partitions: 1, ..Config::in_memory() }),
+            deadline_ms_default: 10_000,
+            inbox_commands: 1,
+            partitions: 1,
+            clock: EngineClock::start(&Clock::given(clock.clone()), Time(0)),
+            last_seq: 0,
+            event_time_max: 0,
+            has_room: true,
+            writer,
+        }));
+        let step = WriterStep::new(Box::new(Witnessed(MemoryJournal::new(), Arc::clone(witness))), 1);
+        let (_, inbox) = bounded(1);
+        let (tasks, _) = bounded(1);
+        let (_, results) = bounded(1);
+        Crank { shared, step, sleeper, inbox, tasks, results, steered_ms: 0 }
+    }
+
+    /// The writer's rings are never empty, so it never gets to the work of its leisure.
+    #[test]
+    fn the_witness_advances_while_the_rings_are_never_empty() {
+        let (clock, witness) = (GivenClock::new(Time(1)), Arc::new(AtomicU64::new(0)));
+        let mut crank = crank(&clock, &witness);
+        let mut seq = 0;
+        let mut saturated = |crank: &mut Crank| {
+            seq += 1;
+            let mut bytes = EventBytes::new();
+            bytes.extend_from_slice(&[7; 16]);
+            let batch = Batch { first_seq: seq, count: 1, blocks: 0, time_min: seq, time_max: seq, bytes };
+            assert!(crank.shared.lanes[0].ring.push(batch).is_ok());
+            assert_eq!(crank.turn(false).expect("no fault"), None, "there was a group to commit");
+        };
+        for round in 1..=2u64 {
+            clock.set(Time(round * 100));
+            // On the engine's own clock; the turn after it suffices.
+            let due_ms = crank.shared.clock.monotonic_ms() + 1_000;
+            while witness.load(Ordering::SeqCst) < round * 100 && crank.shared.clock.monotonic_ms() < due_ms {
+                saturated(&mut crank);
+            }
+            saturated(&mut crank);
+            assert_eq!(witness.load(Ordering::SeqCst), round * 100, "round {round}");
+        }
+        assert_eq!(crank.step.seals, 0, "it was never idle");
+    }
+}

@@ -10,8 +10,8 @@ use common::{Workload, authorize, config_at, in_memory, open_account, open_accou
 use tp_actors::tp_core::outcome::Outcome;
 use tp_actors::tp_core::rules::Windows;
 use tp_actors::{
-    BadConfig, CallOptions, CloseError, Config, Engine, ErrorClass, JournalKind, OpenError, PoisonCause, VerifyStatus,
-    View, ViewOptions, verify_on,
+    BadConfig, CallOptions, CheckpointFailed, CloseError, Config, Engine, ErrorClass, FeedError, JournalKind,
+    OpenError, PoisonCause, VerifyStatus, View, ViewOptions, verify_on,
 };
 use tp_storage::{CrashMode, Device, DeviceFile, MemoryDevice, OpenMode};
 
@@ -147,6 +147,80 @@ fn a_failed_sync_is_final_nothing_more_is_acknowledged_and_the_cause_is_typed() 
     let engine = Engine::open(gate.config(2)).expect("recovers");
     assert!(engine.last_seq() >= durable);
     common::assert_balanced(&engine);
+}
+
+/// A poisoned engine still has everything in memory, also what it approved and wrote before: it shows nobody any of it.
+#[test]
+fn a_poisoned_engine_approves_nothing_more_not_even_what_it_had_approved() {
+    let gate = Gate::new();
+    let engine = Engine::open(gate.config(2)).expect("opens");
+    open_accounts(&engine);
+    assert_eq!(engine.call_blocking(authorize(500, 1, 1)).outcome, Outcome::Approved);
+    let (known, durable) = (common::lookup(&engine, 1, 500), engine.durable_seq());
+    assert!(known.outcome.is_approval() && known.repeated, "{known:?}");
+    gate.set(Shut::Waiting);
+    let (mut workload, mut client) = (Workload::new(21), engine.client(512));
+    for _ in 0..512 {
+        let (tag, command) = workload.next();
+        assert!(client.submit(tag, &command).is_ok());
+    }
+    let start = Instant::now();
+    while engine.last_seq().0 < durable.0 + 100 {
+        assert!(start.elapsed() < Duration::from_secs(30), "decided while the disk stalls");
+        std::thread::yield_now();
+    }
+    gate.set(Shut::Failing);
+    let mut outcomes = Vec::new();
+    while client.in_flight() > 0 {
+        assert!(start.elapsed() < Duration::from_mins(1), "everybody is answered");
+        client.wait(Duration::from_millis(100));
+        client.poll(|_, reply| outcomes.push(reply.outcome));
+    }
+    assert!(outcomes.iter().all(|outcome| !outcome.is_approval()), "{outcomes:?}");
+    gate.set(Shut::Open); // the disk is well again: that changes nothing
+    for command in [authorize(500, 1, 1), authorize(501, 1, 1), common::transfer(502, 1, 2, 1)] {
+        assert_eq!(engine.call_blocking(command).outcome, Outcome::SystemError);
+    }
+    assert_eq!(common::lookup(&engine, 1, 500).outcome, Outcome::SystemError);
+    assert_eq!(engine.record(1, *b"a fact").wait().outcome, Outcome::SystemError);
+    assert!(client.submit(1, &authorize(503, 1, 1)).is_ok() && client.wait(Duration::from_secs(30)));
+    client.poll(|_, reply| assert_eq!(reply.outcome, Outcome::SystemError));
+    let refusal = Some(Outcome::SystemError);
+    let account = engine.account(tp_actors::tp_core::ids::AccountId(1));
+    assert_eq!(account.err().map(|not| not.outcome), refusal);
+    assert_eq!(engine.accounts().err().map(|not| not.outcome), refusal);
+    assert_eq!(engine.trial_balance().err().map(|not| not.outcome), refusal);
+    assert_eq!(engine.digest().err().map(|not| not.outcome), refusal);
+    assert!(matches!(engine.checkpoint(), Err(CheckpointFailed::Stopped)));
+    let fed: Vec<_> = engine.events(tp_actors::tp_core::ids::Seq(1)).collect();
+    let (last, durable_events) = fed.split_last().expect("not nothing");
+    assert!(matches!(last, Err(FeedError::Poisoned(PoisonCause::Journal(_)))), "{last:?}");
+    assert_eq!((durable_events.len() as u64, engine.durable_seq()), (durable.0, durable), "what is durable is given");
+    assert!(matches!(engine.close_blocking(), Err(CloseError::Poisoned(PoisonCause::Journal(_)))));
+}
+
+#[test]
+fn a_poisoned_engine_refuses_what_it_had_kept_back_while_the_disk_stalled() {
+    let gate = Gate::new();
+    let engine = Engine::open(Config { in_flight_events: Some(1), ..gate.config(1) }).expect("opens");
+    open_accounts(&engine);
+    gate.set(Shut::Waiting);
+    let first = engine.call(authorize(800, 1, 1));
+    let start = Instant::now();
+    while engine.last_seq() == engine.durable_seq() {
+        assert!(start.elapsed() < Duration::from_secs(30));
+        std::thread::yield_now();
+    }
+    let kept_back: Vec<_> = (2..=20).map(|n| engine.call(authorize(800 + n, n, 1))).collect();
+    while engine.status().partitions[0].inbox_commands > 0 {
+        assert!(start.elapsed() < Duration::from_secs(30), "they are taken out of the inbox, to watch their deadlines");
+        std::thread::yield_now();
+    }
+    gate.set(Shut::Failing);
+    assert_eq!(first.wait().outcome, Outcome::InProgress);
+    for pending in kept_back {
+        assert_eq!(pending.wait().outcome, Outcome::SystemError);
+    }
 }
 
 #[test]

@@ -166,6 +166,6 @@ pub(crate) struct Dump {
 /// `tpcore catalogue`
 #[derive(Subcommand, Debug)]
 pub(crate) enum CatalogueVerb {
-    /// Delete the catalogue and make it again from the journal.
+    /// Make the catalogue again from the journal; cursors that can be read stay.
     Rebuild(Directory),
 }

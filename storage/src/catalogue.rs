@@ -56,13 +56,17 @@ impl From<&Frame> for FrameEntry {
 #[non_exhaustive]
 pub enum CatalogueError {
     /// Made by another engine.
-    #[error("the catalogue {path} belongs to another engine: delete it and rebuild")]
+    #[error(
+        "the catalogue {path} belongs to another engine: put the right one in its place, or let `catalogue rebuild` put this one aside"
+    )]
     NotOurs {
         /// Its directory.
         path: String,
     },
     /// Made by a later version of this software.
-    #[error("the catalogue {path} has format version {format}: delete it and rebuild")]
+    #[error(
+        "the catalogue {path} has format version {format}: use the newer software, or let `catalogue rebuild` put this one aside"
+    )]
     NewerFormat {
         /// Its directory.
         path: String,
@@ -70,29 +74,43 @@ pub enum CatalogueError {
         format: u64,
     },
     /// An entry is not what was noted.
-    #[error("the catalogue {path} is damaged ({what}): delete it and rebuild")]
+    #[error("the catalogue {path} is damaged: {what}")]
     Corrupt {
         /// Its directory.
         path: String,
         /// What is wrong.
         what: String,
     },
-    /// The embedded store failed.
-    #[error("the catalogue {path} failed: {source}")]
-    Store {
-        /// Its directory.
-        path: String,
-        /// The store's report.
-        source: sled::Error,
-    },
-    /// The system reported something.
+    /// The system reported something. It says nothing about what was stored.
     #[error("the catalogue {path} failed: {source}")]
     Io {
-        /// The file.
+        /// The file or directory.
         path: String,
         /// The system's report.
         source: io::Error,
     },
+}
+
+/// What an error says about the store, and so what may be done with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CatalogueTrouble {
+    /// It is somebody else's, or of newer software: hands off.
+    Foreign,
+    /// Its contents are not what was written: put it aside and make another.
+    Damaged,
+    /// It could not be read or written at the moment: nothing is known about its contents. Try again.
+    Unavailable,
+}
+
+impl CatalogueError {
+    /// What it says about the store.
+    pub const fn trouble(&self) -> CatalogueTrouble {
+        match self {
+            Self::NotOurs { .. } | Self::NewerFormat { .. } => CatalogueTrouble::Foreign,
+            Self::Corrupt { .. } => CatalogueTrouble::Damaged,
+            Self::Io { .. } => CatalogueTrouble::Unavailable,
+        }
+    }
 }
 
 /// A sparse index of frames, and named cursors.
@@ -127,6 +145,12 @@ pub trait Catalogue: Send {
     /// # Errors
     /// [`CatalogueError`].
     fn cursor(&self, name: &str) -> Result<Option<u64>, CatalogueError>;
+
+    /// All cursors.
+    ///
+    /// # Errors
+    /// [`CatalogueError`].
+    fn cursors(&self) -> Result<BTreeMap<String, u64>, CatalogueError>;
 
     /// Moves the cursor of a consumer. Durable after [`Catalogue::sync`].
     ///
@@ -182,6 +206,10 @@ impl Catalogue for MemoryCatalogue {
 
     fn cursor(&self, name: &str) -> Result<Option<u64>, CatalogueError> {
         Ok(self.cursors.get(name).copied())
+    }
+
+    fn cursors(&self) -> Result<BTreeMap<String, u64>, CatalogueError> {
+        Ok(self.cursors.clone())
     }
 
     fn set_cursor(&mut self, name: &str, seq: u64) -> Result<(), CatalogueError> {

@@ -3,6 +3,7 @@
 //! Owns three trees: `frames` (first sequence number → place and times), `times` (earliest time and first sequence
 //! number → nothing) and `cursors` (name → sequence number). Keys are big-endian, so that they sort as numbers.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use zerocopy::little_endian::{U32, U64};
@@ -92,11 +93,12 @@ impl SledCatalogue {
 fn catalogue_error(path: &str, error: StoreError) -> CatalogueError {
     let path = path.to_owned();
     match error {
-        StoreError::Store(source) => CatalogueError::Store { path, source },
+        StoreError::Store(sled::Error::Io(source)) => CatalogueError::Io { path, source },
+        StoreError::Store(other) => CatalogueError::Corrupt { path, what: other.to_string() },
         StoreError::Io(file, source) => CatalogueError::Io { path: file.display().to_string(), source },
         StoreError::NotOurs => CatalogueError::NotOurs { path },
         StoreError::NewerFormat(format) => CatalogueError::NewerFormat { path, format },
-        StoreError::Corrupt(what) => CatalogueError::Corrupt { path, what: what.to_owned() },
+        StoreError::Corrupt(what) => CatalogueError::Corrupt { path, what },
     }
 }
 
@@ -139,6 +141,17 @@ impl Catalogue for SledCatalogue {
     fn cursor(&self, name: &str) -> Result<Option<u64>, CatalogueError> {
         let found = self.cursors.get(name).map_err(|error| self.failed(error))?;
         found.map(|bytes| be_u64(&bytes).ok_or_else(|| self.corrupt("a cursor has the wrong length"))).transpose()
+    }
+
+    fn cursors(&self) -> Result<BTreeMap<String, u64>, CatalogueError> {
+        let mut all = BTreeMap::new();
+        for pair in &self.cursors {
+            let (name, value) = pair.map_err(|error| self.failed(error))?;
+            let cursor = std::str::from_utf8(&name).ok().zip(be_u64(&value));
+            let (name, seq) = cursor.ok_or_else(|| self.corrupt("a cursor is not what was set"))?;
+            all.insert(name.to_owned(), seq);
+        }
+        Ok(all)
     }
 
     fn set_cursor(&mut self, name: &str, seq: u64) -> Result<(), CatalogueError> {

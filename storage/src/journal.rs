@@ -10,6 +10,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::block::AlignedBytes;
+use crate::catalogue::FrameEntry;
 use crate::problem::Problem;
 
 /// A frame to append: one group of events.
@@ -250,6 +251,14 @@ pub trait FrameReader: Send {
     /// # Errors
     /// [`ReadError`].
     fn next(&mut self, up_to: u64) -> Result<Option<Frame>, ReadError>;
+
+    /// As [`FrameReader::next`], but only what the catalogue notes of it: the events are neither read nor checked.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    fn next_entry(&mut self, up_to: u64) -> Result<Option<FrameEntry>, ReadError> {
+        Ok(self.next(up_to)?.as_ref().map(FrameEntry::from))
+    }
 }
 
 /// The rules every implementation applies before it writes. Returns the payload's size.

@@ -47,11 +47,12 @@ mod scan_judge;
 mod scan_walk;
 mod segment;
 mod sled_store;
+mod store_marker;
 mod verify;
 mod witness;
 
 pub use block::{AlignedBytes, BLOCK_BYTES};
-pub use catalogue::{Catalogue, CatalogueError, FrameEntry, MemoryCatalogue};
+pub use catalogue::{Catalogue, CatalogueError, CatalogueTrouble, FrameEntry, MemoryCatalogue};
 pub use catalogue_sled::SledCatalogue;
 pub use checkpoint::{
     Checkpoint, CheckpointError, CheckpointStore, CheckpointSummary, CheckpointWriter, EXTRA_BYTES_MAX,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::block::{AlignedBytes, BLOCK, Block};
+use crate::catalogue::FrameEntry;
 use crate::device::OpenMode;
 use crate::directory::DataDirectory;
 use crate::frame::{FrameHeader, FrameKind, HeaderState};
@@ -189,32 +190,51 @@ impl SegmentReader {
     }
 }
 
-impl FrameReader for SegmentReader {
-    fn next(&mut self, up_to: u64) -> Result<Option<Frame>, ReadError> {
+impl SegmentReader {
+    /// Goes to the next event frame up to `up_to`, and stays before it.
+    fn seek(&mut self, up_to: u64) -> Result<Option<(Segment, FrameHeader)>, ReadError> {
         while self.target <= up_to {
             let open = self.current()?;
-            let header = match self.step(&open)? {
-                Step::Skip(bytes) => {
-                    self.offset += bytes;
-                    continue;
-                }
-                Step::End => {
-                    self.advance(&open)?;
-                    continue;
-                }
+            match self.step(&open)? {
+                Step::Skip(bytes) => self.offset += bytes,
+                Step::End => self.advance(&open)?,
                 Step::Take(header) if header.last_seq() > up_to => return Ok(None),
-                Step::Take(header) => header,
-            };
-            let read = open.read_frame(self.offset);
-            return match read.map_err(|source| self.source.io_error(open.number, self.offset, source))? {
-                FrameRead::Good(again, blocks) if again == header => {
-                    self.target = header.last_seq() + 1;
-                    self.offset += header.bytes();
-                    Ok(Some(frame_of(&header, blocks)))
-                }
-                _ => Err(self.corrupt(open.number, "a block checksum does not hold")),
-            };
+                Step::Take(header) => return Ok(Some((open, header))),
+            }
         }
         Ok(None)
+    }
+
+    /// Goes behind a frame.
+    fn pass(&mut self, header: &FrameHeader) {
+        self.target = header.last_seq() + 1;
+        self.offset += header.bytes();
+    }
+}
+
+impl FrameReader for SegmentReader {
+    fn next(&mut self, up_to: u64) -> Result<Option<Frame>, ReadError> {
+        let Some((open, header)) = self.seek(up_to)? else { return Ok(None) };
+        let read = open.read_frame(self.offset);
+        match read.map_err(|source| self.source.io_error(open.number, self.offset, source))? {
+            FrameRead::Good(again, blocks) if again == header => {
+                self.pass(&header);
+                Ok(Some(frame_of(&header, blocks)))
+            }
+            _ => Err(self.corrupt(open.number, "a block checksum does not hold")),
+        }
+    }
+
+    fn next_entry(&mut self, up_to: u64) -> Result<Option<FrameEntry>, ReadError> {
+        let Some((_, header)) = self.seek(up_to)? else { return Ok(None) };
+        self.pass(&header);
+        Ok(Some(FrameEntry {
+            first_seq: header.first_seq,
+            count: header.count,
+            segment: header.at.segment,
+            offset: header.at.offset,
+            time_min: header.time_min,
+            time_max: header.time_max,
+        }))
     }
 }

@@ -1,6 +1,7 @@
 //! An embedded store that can be made durable: sled, plus the syncs it does not do.
 //!
-//! Owns opening, the identity entry (engine id, format) and durability; refuses to know what is stored.
+//! Owns opening, the identity entry (engine id, format) and durability; refuses to know what is stored. A panic of sled
+//! over what it reads is an error here.
 //!
 //! sled 0.34's `flush()` writes its buffers with `pwrite` and then calls `sync_file_range`, which makes nothing durable
 //! (no metadata, no device cache): spacejam/sled#1452. So after it every file that changed is synced here, through
@@ -9,10 +10,12 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::frame::FORMAT;
+use crate::store_marker;
 
 const META: &[u8] = b"meta";
 const ENGINE: &[u8] = b"engine_id";
@@ -28,13 +31,37 @@ pub(crate) enum StoreError {
     Io(PathBuf, io::Error),
     NotOurs,
     NewerFormat(u64),
-    Corrupt(&'static str),
+    Corrupt(String),
 }
 
+impl StoreError {
+    pub(crate) fn corrupt(what: &str) -> Self {
+        Self::Corrupt(what.to_owned())
+    }
+}
+
+/// What sled says about its bytes is told from what the system says about a call.
 impl From<sled::Error> for StoreError {
     fn from(error: sled::Error) -> Self {
-        Self::Store(error)
+        if is_damage(&error) { Self::Corrupt(format!("sled: {error}")) } else { Self::Store(error) }
     }
+}
+
+/// Whether the error is about what the store holds. sled reports torn segments and short reads as I/O errors that no
+/// system call returned, and a damaged `conf` as one that it does not support.
+fn is_damage(error: &sled::Error) -> bool {
+    match error {
+        sled::Error::Io(io) => {
+            let is_contents =
+                matches!(io.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::Other);
+            io.raw_os_error().is_none() && is_contents && !is_locked(error)
+        }
+        _ => true,
+    }
+}
+
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(io) if io.to_string().contains("acquire lock"))
 }
 
 /// How often, and how long apart, an open is tried while the store is still locked.
@@ -43,16 +70,18 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Opens a store. One that was just dropped keeps its lock until sled's own threads have let go of it, a moment later; the data
 /// directory's lock has already made sure that nobody else has it.
-fn open_unlocked(config: &sled::Config) -> Result<sled::Db, sled::Error> {
-    let is_locked =
-        |error: &sled::Error| matches!(error, sled::Error::Io(io) if io.to_string().contains("acquire lock"));
+fn open_unlocked(config: &sled::Config) -> Result<sled::Db, StoreError> {
+    let open = || {
+        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        opened.unwrap_or_else(|_| Err(sled::Error::ReportableBug("it panicked over what it read".into())))
+    };
     for _ in 1..LOCK_TRIES {
-        match config.open() {
+        match open() {
             Err(error) if is_locked(&error) => std::thread::sleep(LOCK_PAUSE),
-            done => return done,
+            done => return Ok(done?),
         }
     }
-    config.open()
+    Ok(open()?)
 }
 
 pub(crate) struct SledStore {
@@ -66,25 +95,32 @@ pub(crate) struct SledStore {
 impl SledStore {
     /// Opens or creates the store of this engine.
     pub(crate) fn open(path: &Path, engine_id: u128) -> Result<Self, StoreError> {
+        let is_marked = store_marker::check(path, engine_id)?;
         // No background flushing: what is durable is decided by `sync` alone.
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let db = open_unlocked(&config)?;
         let meta = db.open_tree(META)?;
         let mut store = Self { db, meta, path: path.to_owned(), synced: BTreeSet::new() };
-        store.check_identity(engine_id)?;
+        store.check_identity(engine_id, is_marked)?;
+        if !is_marked {
+            store_marker::create(path, engine_id)?;
+        }
         Ok(store)
     }
 
-    fn check_identity(&mut self, engine_id: u128) -> Result<(), StoreError> {
+    fn check_identity(&mut self, engine_id: u128, is_marked: bool) -> Result<(), StoreError> {
         let Some(found) = self.meta.get(ENGINE)? else {
+            if is_marked {
+                return Err(StoreError::corrupt("it was set up once and is empty now"));
+            }
             if !self.db.was_recovered() || self.is_empty()? {
                 self.meta.insert(FORMAT_KEY, &u64::from(FORMAT).to_be_bytes())?;
                 self.meta.insert(ENGINE, &engine_id.to_be_bytes())?;
                 return self.sync();
             }
-            return Err(StoreError::Corrupt("it has entries but no engine id"));
+            return Err(StoreError::corrupt("it has entries but no engine id"));
         };
-        let format = self.number(FORMAT_KEY)?.ok_or(StoreError::Corrupt("it has no format version"))?;
+        let format = self.number(FORMAT_KEY)?.ok_or_else(|| StoreError::corrupt("it has no format version"))?;
         if format > u64::from(FORMAT) {
             return Err(StoreError::NewerFormat(format));
         }
@@ -103,7 +139,9 @@ impl SledStore {
     /// A number in the meta tree.
     pub(crate) fn number(&self, key: &[u8]) -> Result<Option<u64>, StoreError> {
         match self.meta.get(key)? {
-            Some(bytes) => Ok(Some(be_u64(&bytes).ok_or(StoreError::Corrupt("a number has the wrong length"))?)),
+            Some(bytes) => {
+                Ok(Some(be_u64(&bytes).ok_or_else(|| StoreError::corrupt("a number has the wrong length"))?))
+            }
             None => Ok(None),
         }
     }

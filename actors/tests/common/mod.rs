@@ -1,6 +1,8 @@
 //! What the engine's tests share: commands by short names, a seeded generator, ways to run a workload.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
+pub mod tap;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;

@@ -382,6 +382,17 @@ impl World {
         self.settle();
     }
 
+    /// What one idle call of `p` asks, by slot that asks and slot that is asked; nothing is sent.
+    pub(crate) fn asks(&mut self, p: usize) -> Vec<(SlotIndex, SlotIndex)> {
+        let mut out = Output::default();
+        self.seats[p].partition.idle(&mut out);
+        let ask = |message: &Message| match message {
+            Message::Ask { from, to } => (*from, *to),
+            other => panic!("an idle partition only asks: {other:?}"),
+        };
+        out.messages.iter().map(ask).collect()
+    }
+
     /// J4: the journal replayed with any number of partitions gives the live state.
     pub(crate) fn check_replay(&self, partitions: &[usize]) {
         let at = self.journal.iter().map(|event| event.time).max().unwrap_or(Time(0));
