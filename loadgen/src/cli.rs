@@ -218,9 +218,6 @@ impl RunArgs {
         let schedule = self.profile.clone().unwrap_or_else(|| Schedule::constant(self.rate, length));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let partitions = self.partitions.map_or(cores, usize::from);
-        // A stall of half a second must not overflow the inboxes; a search goes far above the rate that it starts with.
-        let rate_max = if self.find_max { schedule.rate_max().max(500_000) } else { schedule.rate_max() };
-        let rate_max = usize::try_from(rate_max).unwrap_or(usize::MAX);
         let journal = match self.journal {
             Journal::Segment => JournalKind::Segment,
             Journal::Sled => JournalKind::Sled,
@@ -236,12 +233,12 @@ impl RunArgs {
             warm_up: self.warm_up,
             objectives: if self.slo.is_empty() { vec![default_objective()] } else { self.slo.clone() },
             allow_busy: self.allow_busy,
-            in_flight: self.in_flight.map_or(rate_max.clamp(1024, 1 << 22), |n| n as usize),
+            in_flight: 0,
             embedded: EmbeddedPlan {
                 partitions,
                 journal,
                 checkpoint_interval: self.checkpoint_interval.0.filter(|_| journal != JournalKind::Memory),
-                inbox_commands: (rate_max / 2).clamp(8192, 1 << 20),
+                inbox_commands: 0,
                 key_window_ms: u64::try_from(self.key_window.as_millis()).unwrap_or(u64::MAX).min(WINDOW_MS_MAX),
                 key_bytes: 0,
                 authorization_bytes: 0,
@@ -249,6 +246,10 @@ impl RunArgs {
             data_dir: self.data_dir.clone(),
             record_acks: self.record_acks.clone(),
         };
+        // A stall of half a second must not overflow the inboxes.
+        let rate_max = usize::try_from(plan.rate_max()).unwrap_or(usize::MAX);
+        plan.in_flight = self.in_flight.map_or(rate_max.clamp(1024, 1 << 22), |n| n as usize);
+        plan.embedded.inbox_commands = (rate_max / 2).clamp(8192, 1 << 20);
         plan.set_budgets();
         Ok(plan)
     }

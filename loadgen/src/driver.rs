@@ -24,7 +24,7 @@ use crate::workload::{Sent, Workload};
 /// The longest sleep between looks at the clock.
 const TICK: Duration = Duration::from_micros(500);
 /// So long a target may take for the last replies.
-const DRAIN: Duration = Duration::from_secs(60);
+const DRAIN: Duration = Duration::from_mins(1);
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// A command in flight.
@@ -166,7 +166,7 @@ impl Loop<'_, '_> {
         if is_measured {
             self.recorder.refused(sent.kind);
         }
-        workload.refused(sent);
+        workload.refused(&sent);
     }
 
     fn poll(&mut self, workload: &mut Workload) -> usize {
@@ -242,7 +242,7 @@ impl Loop<'_, '_> {
                 acks.record(account, key, &reply);
             }
             match reply.outcome {
-                Outcome::Fenced | Outcome::OriginalNotFound => workload.refused(sent),
+                Outcome::Fenced | Outcome::OriginalNotFound => workload.refused(&sent),
                 _ => workload.answered(sent, &reply),
             }
         }

@@ -121,18 +121,33 @@ const IMAGE_BYTES: u64 = 480;
 /// Partitions are never loaded quite alike, so each needs some more than its share.
 const UNEVEN: u64 = 2;
 
+/// A search is prepared for this rate, commands a second, even where it begins far below.
+const SEARCH_RATE_MAX: u64 = 500_000;
+/// What all trials of a search come to, in trials at the highest rate: doubling adds up to one, halving the distance takes at
+/// most a few more.
+const TRIALS: u64 = 4;
+
 impl Plan {
-    /// Commands of the whole run: setup, warm-up, measured part.
+    /// About how many commands the whole run makes: setup, warm-up, measured part. A search is taken for [`TRIALS`] times the
+    /// rate that it is prepared for.
     pub fn commands(&self) -> u64 {
         let setup = self.workload.accounts * 2 + self.workload.payees + FUNDING;
-        setup + self.schedule.with_warm_up(self.warm_up).commands()
+        let schedule = self.schedule.with_warm_up(self.warm_up);
+        let trial_s = schedule.length().as_secs() + 1;
+        setup + if self.find_max { TRIALS * trial_s * self.rate_max() } else { schedule.commands() }
+    }
+
+    /// The highest rate that the run is prepared for, commands a second.
+    pub fn rate_max(&self) -> u64 {
+        let asked = self.schedule.rate_max();
+        if self.find_max { asked.max(SEARCH_RATE_MAX) } else { asked }
     }
 
     /// Sets the engine's budgets so that the run fits into them.
     pub fn set_budgets(&mut self) {
         let commands = self.commands();
         let window_s = self.embedded.key_window_ms / 1000 + 2;
-        let keys = commands.min(self.schedule.rate_max().saturating_mul(window_s) + self.workload.accounts * 2);
+        let keys = commands.min(self.rate_max().saturating_mul(window_s) + self.workload.accounts * 2);
         self.embedded.key_bytes = (keys * KEY_BYTES * UNEVEN).max(256 << 20);
         self.embedded.authorization_bytes = (commands * AUTHORIZATION_BYTES * UNEVEN).max(256 << 20);
     }

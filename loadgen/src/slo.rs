@@ -62,7 +62,7 @@ impl Objective {
     /// The value in question, ns.
     pub fn measure(&self, latencies: &Histogram<u64>) -> u64 {
         match self.quantity {
-            Quantity::Percentile(percent) => latencies.value_at_quantile(percent / 100.0),
+            Quantity::Percentile(percent) => latencies.value_at_percentile(percent),
             Quantity::Max => latencies.max(),
         }
     }

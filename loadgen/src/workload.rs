@@ -286,7 +286,7 @@ impl Workload {
             return;
         }
         if !is_decided(reply.outcome) {
-            return self.refused(sent);
+            return self.refused(&sent);
         }
         if reply.outcome.is_approval() && sent.kind != Kind::Read {
             self.books.approvals += 1;
@@ -358,7 +358,7 @@ impl Workload {
     }
 
     /// The target had no room for the command, or did not decide it: nothing was done.
-    pub fn refused(&mut self, sent: Sent) {
+    pub fn refused(&mut self, sent: &Sent) {
         if let Some(hold) = sent.hold {
             self.keep_open(hold);
         }
