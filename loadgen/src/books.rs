@@ -5,7 +5,7 @@
 use crate::target::Sums;
 
 /// Sums over the answered commands of a run.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Books {
     /// Moved from account to account: captures, refunds, transfers.
     pub moved: u128,
@@ -17,9 +17,17 @@ pub struct Books {
     pub approvals: u64,
     /// Answers that contradict an earlier one to the same key, or what was asked; each is a bug of the target.
     pub contradictions: u64,
+    /// The first of them.
+    pub contradiction: Option<String>,
 }
 
 impl Books {
+    /// Counts an answer that contradicts what is known.
+    pub fn contradict(&mut self, what: impl FnOnce() -> String) {
+        self.contradictions += 1;
+        self.contradiction.get_or_insert_with(what);
+    }
+
     /// The sums that the target must show, from where it stood before the run, once `expired` came off hold by time.
     pub fn expected(&self, before: Sums, expired: u128) -> Option<Sums> {
         let held = before.held.checked_add(self.held)?.checked_sub(self.released)?.checked_sub(expired)?;

@@ -153,20 +153,20 @@ impl Loop<'_, '_> {
         if is_measured {
             self.recorder.sent(self.now_ns().saturating_sub(planned_ns));
         }
-        let Some(at) = self.free.pop() else { return self.refuse(workload, is_measured, sent) };
+        let Some(at) = self.free.pop() else { return self.refuse(workload, is_measured, &sent) };
         if self.session.submit(at as u64, command) {
             self.flights[at] = Some(Flight { planned_ns, sent });
         } else {
             self.free.push(at);
-            self.refuse(workload, is_measured, sent);
+            self.refuse(workload, is_measured, &sent);
         }
     }
 
-    fn refuse(&mut self, workload: &mut Workload, is_measured: bool, sent: Sent) {
+    fn refuse(&mut self, workload: &mut Workload, is_measured: bool, sent: &Sent) {
         if is_measured {
             self.recorder.refused(sent.kind);
         }
-        workload.refused(&sent);
+        workload.refused(sent);
     }
 
     fn poll(&mut self, workload: &mut Workload) -> usize {

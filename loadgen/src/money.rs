@@ -80,7 +80,12 @@ fn checks(
         check(
             "one key, one answer",
             books.contradictions == 0,
-            format!("{} answers contradict an earlier one or what was asked", books.contradictions),
+            match &books.contradiction {
+                None => "no answer contradicts an earlier one or what was asked".to_owned(),
+                Some(first) => {
+                    format!("{} answers contradict an earlier one or what was asked: {first}", books.contradictions)
+                }
+            },
         ),
     ]
 }

@@ -12,7 +12,7 @@ use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use tpcore::{
     AccountId, Amount, AuthorizationId, Authorize, Capture, Command, Increment, Key, Lookup, Note, Outcome, Read,
-    ReadTarget, Refund, RefundTarget, Reply, Reverse, Time, Transfer, TransferId, Void,
+    ReadTarget, Refund, RefundTarget, Reply, Reverse, Seq, Time, Transfer, TransferId, Void,
 };
 
 use crate::books::Books;
@@ -44,6 +44,8 @@ struct Captured {
     /// The payer: keys of refunds belong to it.
     account: AccountId,
     amount: u128,
+    /// When the capture was sent.
+    at: Time,
 }
 
 /// An answered command, for lookups and duplicates.
@@ -231,16 +233,24 @@ impl Workload {
     }
 
     fn refund(&mut self, now: Time) -> Option<(Command, Sent)> {
-        if self.captured.is_empty() {
-            return None;
-        }
-        let at = usize::try_from(self.below(self.captured.len() as u64)).unwrap_or(0);
-        let captured = self.captured.swap_remove(at);
+        let captured = self.take_captured(now)?;
         let (key, amount) = (self.key(now), Amount::new(captured.amount)?);
         let target = RefundTarget::Capture(captured.transfer);
         let command = Refund { key, target, amount, note: Note::default() };
         let sent = Sent::new(Kind::Refund, captured.account, key, amount);
         Some((command.into(), Sent { captured: Some(captured), ..sent }))
+    }
+
+    /// A capture that can surely still be refunded; old ones that are met on the way are dropped.
+    fn take_captured(&mut self, now: Time) -> Option<Captured> {
+        while !self.captured.is_empty() {
+            let at = usize::try_from(self.below(self.captured.len() as u64)).unwrap_or(0);
+            let captured = self.captured.swap_remove(at);
+            if now.0.saturating_sub(captured.at.0) < self.key_window_ms / 2 {
+                return Some(captured);
+            }
+        }
+        None
     }
 
     fn transfer(&mut self, now: Time) -> (Command, Sent) {
@@ -282,7 +292,10 @@ impl Workload {
     pub fn answered(&mut self, sent: Sent, reply: &Reply) {
         if let Some(first) = sent.first {
             let is_same = (reply.outcome, reply.amount) == first && reply.repeated;
-            self.books.contradictions += u64::from(is_decided(reply.outcome) && !is_same);
+            if is_decided(reply.outcome) && !is_same {
+                let (first, kind) = (first.0, sent.kind.name());
+                self.books.contradict(|| format!("first {first}, then to a {kind}: {reply:?}"));
+            }
             return;
         }
         if !is_decided(reply.outcome) {
@@ -307,7 +320,10 @@ impl Workload {
             Kind::Reverse if self.plan.hold_lifetime.is_some() => amount == asked || amount == 0,
             _ => amount == asked,
         };
-        self.books.contradictions += u64::from(!is_as_asked);
+        if !is_as_asked {
+            let kind = sent.kind.name();
+            self.books.contradict(|| format!("a {kind} of {asked} was answered {reply:?}"));
+        }
         match (sent.kind, sent.hold) {
             (Kind::Authorize, _) => {
                 self.books.held += amount;
@@ -331,7 +347,8 @@ impl Workload {
                     && self.captured.len() < POOL_MAX
                     && self.plan.mix.weight(Kind::Refund) > 0
                 {
-                    self.captured.push(Captured { transfer, account: hold.account, amount });
+                    let at = sent.key.and_then(|(_, key)| key.own_time()).unwrap_or_default();
+                    self.captured.push(Captured { transfer, account: hold.account, amount, at });
                 }
             }
             (Kind::Void | Kind::Reverse, _) => self.books.released += amount,
@@ -369,6 +386,9 @@ impl Workload {
 
     fn keep(&mut self, sent: Sent, reply: &Reply) {
         let (Some(command), Some((owner, key))) = (sent.copy, sent.key) else { return };
+        if reply.seq == Seq::ZERO {
+            return; // what is no event is not remembered
+        }
         let answered = Answered { command: *command, owner, key, outcome: reply.outcome, amount: reply.amount };
         if self.recent.len() < RECENT_MAX {
             self.recent.push(answered);
