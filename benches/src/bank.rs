@@ -60,11 +60,15 @@ impl Bank {
         let (out, random) = (Output::default(), make::Random(1));
         let mut bank = Self { partitions, out, accounts: Vec::new(), last_seq: 0, commands: 0, keys: 0, random };
         let opened = bank.run(accounts.iter().copied(), |_, key, account| make::open(key, account));
-        bank.accounts = accounts;
+        bank.adopt(accounts);
         assert!(opened.iter().all(|(_, reply)| reply.outcome.is_approval()), "every account is opened");
         bank
     }
 
+    /// Takes over accounts that its own commands opened.
+    pub fn adopt(&mut self, accounts: Vec<AccountId>) {
+        self.accounts = accounts;
+    }
     /// Engine time: it advances with the commands.
     pub const fn now(&self) -> Time {
         make::START.plus_ms(self.commands / COMMANDS_PER_MS)
