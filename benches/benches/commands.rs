@@ -30,6 +30,7 @@ const COMMANDS_MAX: u64 = 400_000;
 
 fn main() {
     let mut criterion = Criterion::default()
+        .without_plots()
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_millis(1500))
         .sample_size(20)
@@ -41,8 +42,13 @@ fn main() {
     criterion.final_summary();
 }
 
-fn bank() -> Bank {
-    Bank::new(1, scale(100_000, 100))
+/// The bank kept, unless it has grown too large. Also called before criterion's clock runs: making a bank takes as long as very
+/// many commands, and criterion plans its samples by the first ones.
+fn grown_anew(kept: &mut Option<Bank>, partitions: usize) -> &mut Bank {
+    if kept.as_ref().is_none_or(|bank| bank.commands() >= COMMANDS_MAX) {
+        *kept = None; // its memory goes first
+    }
+    kept.get_or_insert_with(|| Bank::new(partitions, scale(100_000, 100)))
 }
 
 /// What a command needs, and the command.
@@ -66,7 +72,10 @@ fn verbs(criterion: &mut Criterion) {
     ];
     for (name, prepare, is_good) in verbs {
         let mut bank = None;
-        group.bench_function(name, |b| b.iter_custom(|iters| measure(&mut bank, iters, BATCH, prepare, is_good)));
+        group.bench_function(name, |b| {
+            grown_anew(&mut bank, 1);
+            b.iter_custom(|iters| measure(&mut bank, iters, BATCH, prepare, is_good));
+        });
         bank.iter().for_each(Bank::check);
     }
     group.finish();
@@ -78,6 +87,7 @@ fn batches(criterion: &mut Criterion) {
     for size in [1_usize, 16, 128, 512] {
         let mut bank = None;
         group.bench_function(BenchmarkId::new("authorize", size), |b| {
+            grown_anew(&mut bank, 1);
             b.iter_custom(|iters| measure(&mut bank, iters, size, authorizations, is_approved));
         });
         bank.iter().for_each(Bank::check);
@@ -89,10 +99,7 @@ fn batches(criterion: &mut Criterion) {
 fn measure(kept: &mut Option<Bank>, iters: u64, batch: usize, prepare: Prepare, is_good: IsGood) -> Duration {
     let (mut took, mut left) = (Duration::ZERO, iters.max(scale(0, 2 * batch as u64)));
     while left > 0 {
-        let bank = match kept {
-            Some(bank) if bank.commands() < COMMANDS_MAX => bank,
-            _ => kept.insert(bank()),
-        };
+        let bank = grown_anew(kept, 1);
         let commands = prepare(bank, left.min(CHUNK));
         let count = commands.len() as u64;
         let submissions: Vec<Submission> = commands.into_iter().map(|command| Bank::submission(0, command)).collect();
@@ -185,13 +192,11 @@ fn exchange(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1)).sampling_mode(SamplingMode::Flat);
     let mut kept = None;
     group.bench_function("open_answer_end", |b| {
+        grown_anew(&mut kept, 2);
         b.iter_custom(|iters| {
             let (mut took, mut left) = (Duration::ZERO, iters.max(scale(0, 20)));
             while left > 0 {
-                let bank = match &mut kept {
-                    Some(bank) if Bank::commands(bank) < COMMANDS_MAX => bank,
-                    _ => kept.insert(Bank::new(2, scale(100_000, 100))),
-                };
+                let bank = grown_anew(&mut kept, 2);
                 let count = left.min(BATCH as u64);
                 took += exchanges(bank, count);
                 left -= count;

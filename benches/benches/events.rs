@@ -30,6 +30,7 @@ const FRAME: usize = 512;
 
 fn main() {
     let mut criterion = Criterion::default()
+        .without_plots()
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1))
         .sample_size(20)

@@ -38,6 +38,7 @@ const READ_BACK: u64 = 16;
 
 fn main() {
     let mut criterion = Criterion::default()
+        .without_plots()
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_millis(1500))
         .sample_size(20)
@@ -132,11 +133,21 @@ fn appends(criterion: &mut Criterion, name: &str, kinds: &[(&str, Make)], events
             let mut kept = None;
             group.throughput(Throughput::Elements(size as u64));
             group.bench_function(BenchmarkId::new(*kind, size), |b| {
+                grown_anew(&mut kept, *make);
                 b.iter_custom(|iters| measure(&mut kept, *make, &parts, iters));
             });
         }
     }
     group.finish();
+}
+
+/// The journal kept, unless it has grown too large. Also called before criterion's clock runs: making a journal takes as long as
+/// many appends, and criterion plans its samples by the first ones.
+fn grown_anew(kept: &mut Option<Place>, make: Make) -> &mut Place {
+    if kept.as_ref().is_none_or(|place| place.appended_bytes >= BYTES_MAX) {
+        *kept = None; // its directory goes first
+    }
+    kept.get_or_insert_with(make)
 }
 
 /// The time that so many appends take.
@@ -145,13 +156,7 @@ fn measure(kept: &mut Option<Place>, make: Make, parts: &[&[u8]], iters: u64) ->
     let group_bytes = (parts.len() * EVENT_BYTES) as u64;
     let mut took = Duration::ZERO;
     for _ in 0..iters.max(scale(0, 3)) {
-        let place = match kept {
-            Some(place) if place.appended_bytes < BYTES_MAX => place,
-            _ => {
-                *kept = None; // its directory goes first
-                kept.insert(make())
-            }
-        };
+        let place = grown_anew(kept, make);
         let journal = &mut place.journal;
         if let Some(task) = journal.room_task() {
             journal.room_done(task());

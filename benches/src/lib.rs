@@ -13,5 +13,14 @@
 //! A record names no host, no user and no absolute path of the machine.
 
 pub mod bank;
+pub mod clean;
+pub mod collect;
+pub mod compare;
+pub mod error;
+pub mod figures;
+pub mod machine;
 pub mod make;
 pub mod place;
+pub mod record;
+pub mod run;
+pub mod summary;
