@@ -225,3 +225,116 @@ fn git(arguments: &[&str]) -> Option<String> {
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPORT: &str =
+        r#"{"achieved_per_s": 10, "verdict": "fail", "latency_ns": {"p50": 1, "p99": 2, "p99_9": 3, "max": 4}}"#;
+
+    struct Desk {
+        place: tempfile::TempDir,
+    }
+
+    impl Desk {
+        fn new() -> Self {
+            Self { place: tempfile::tempdir().expect("a directory") }
+        }
+        fn request(&self, command: &[&str]) -> Request {
+            Request {
+                topic: "try-1".to_owned(),
+                runs: 2,
+                command: command.iter().map(|word| (*word).to_owned()).collect(),
+                folder: self.place.path().join("runs"),
+                written: None,
+            }
+        }
+        fn record(&self, script: &str) -> Result<PathBuf, RunsError> {
+            record(&self.request(&["sh", "-c", script]), &mut |_| ())
+        }
+        /// The request is refused with these words, and leaves nothing.
+        fn refuses(request: &Request, what: &str) {
+            let error = record(request, &mut |_| ()).expect_err(what).to_string();
+            assert!(error.contains(what), "{error}");
+            let left = std::fs::read_dir(&request.folder).map_or(0, Iterator::count);
+            assert_eq!(left, 0, "nothing is recorded");
+        }
+    }
+
+    #[test]
+    fn every_repetition_is_kept_whatever_the_verdict() {
+        let desk = Desk::new();
+        let folder = desk.record(&format!("echo '{REPORT}'; exit 1")).expect("an objective missed is a result");
+        let run = Run::load(&folder).expect("readable");
+        assert_eq!(run.figures["latency p99.9"].values, [3.0, 3.0]);
+        let verdicts: Vec<_> = run.attempts.iter().map(|a| (a.exit_code, a.verdict.as_deref())).collect();
+        assert_eq!(verdicts, [(Some(1), Some("fail")); 2]);
+        let names: Vec<_> = ["run.json", "summary.md", "run-1.report.json", "run-2.report.json"].into();
+        assert!(names.iter().all(|name| folder.join(name).is_file()));
+        assert!(folder.file_name().is_some_and(|name| name.to_string_lossy().ends_with("-try-1")));
+        let again = desk.record("true").expect_err("there is one").to_string();
+        assert!(again.contains("is there already"), "{again}");
+    }
+
+    #[test]
+    fn estimates_are_collected_anew_in_every_repetition() {
+        let script = r#"
+            bench="$CRITERION_HOME/a/new"; mkdir -p "$bench" && test ! -e "$bench/estimates.json" || exit 9
+            echo '{"full_id": "a", "throughput": null}' > "$bench/benchmark.json"
+            echo '{"mean": {"point_estimate": 5.5}, "slope": null}' > "$bench/estimates.json""#;
+        let folder = Desk::new();
+        let run = Run::load(&folder.record(script).expect("figures")).expect("readable");
+        assert_eq!(run.figures["a"].values, [5.5, 5.5]);
+    }
+
+    #[test]
+    fn a_command_without_figures_is_timed() {
+        let run = Desk::new();
+        let run = Run::load(&run.record("true").expect("it ended well")).expect("readable");
+        assert_eq!(run.figures["the whole command"].values.len(), 2);
+    }
+
+    #[test]
+    fn a_record_names_neither_paths_nor_user_nor_host() {
+        let desk = Desk::new();
+        let folder =
+            desk.record("pwd; echo at:$HOME/x; cat /proc/sys/kernel/hostname; echo /srv/x >&2").expect("ends well");
+        let mut text = String::new();
+        for entry in std::fs::read_dir(&folder).expect("readable") {
+            text += &std::fs::read_to_string(entry.expect("readable").path()).expect("text");
+        }
+        let here = std::env::current_dir().expect("known").display().to_string();
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let home = std::env::var("HOME").unwrap_or_default();
+        for private in [here.as_str(), "/srv", home.as_str()].into_iter().filter(|text| text.len() > 1) {
+            assert!(!text.contains(private), "{private} in {text}");
+        }
+        let has_host = |line: &str| host.trim().len() > 1 && line == host.trim();
+        assert!(!text.lines().any(has_host) && text.contains("<path>"), "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_recorded_is_refused_and_leaves_nothing() {
+        let desk = Desk::new();
+        let good = desk.request(&["true"]);
+        for topic in ["", "A", "a b", "../a", "-a", "a--b", "a-"] {
+            Desk::refuses(&Request { topic: topic.to_owned(), ..good.clone() }, "lower-case");
+        }
+        Desk::refuses(&Request { runs: 0, ..good.clone() }, "0 runs");
+        Desk::refuses(&Request { runs: 101, ..good }, "from 1 to 100");
+        Desk::refuses(&desk.request(&["no-such-program-anywhere"]), "no-such-program-anywhere");
+        Desk::refuses(&desk.request(&["sh", "-c", "echo the cause >&2; exit 3"]), "the cause");
+        Desk::refuses(&desk.request(&["sh", "-c", "echo 5", "--json", "-"]), "no JSON report");
+        Desk::refuses(&desk.request(&["sh", "-c", "echo '{\"achieved_per_s\": 5}'"]), "latency_ns.p50");
+    }
+
+    #[test]
+    fn long_output_is_kept_at_both_ends() {
+        let text = format!("start{}end", "µ".repeat(STREAM_BYTES_MAX));
+        let short = shortened(&text);
+        assert!(short.starts_with("start") && short.ends_with("end") && short.contains("bytes left out"));
+        assert!(short.len() < STREAM_BYTES_MAX + 100);
+        assert_eq!(shortened("short"), "short");
+    }
+}
