@@ -3,6 +3,9 @@
 //! One iteration is one round: there and back, one batch under way, so both arbiters sleep and are woken in turn. This is
 //! the floor of every hop between partitions, and the reason why messages travel in batches.
 //!
+//! A round has two speeds: about 5 µs, as always when the process is pinned to one core (`taskset -c 0`), and about 50 µs,
+//! seen in some runs on two. It changes between runs, so medians of few runs are a matter of luck: read both ends of the range.
+//!
 //! - `wakeup/mailbox`: `try_send` of an empty message into the mailbox.
 //! - `wakeup/notify`: a `tokio::sync::Notify` awaited in the actor's context, as the engine's partitions are woken.
 //! - `batch/N`: `try_send` of a vector of N numbers of 128 bits; per number in the report's throughput.

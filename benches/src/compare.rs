@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use crate::error::RunsError;
-use crate::figures::{Figure, Range, Unit};
+use crate::figures::{Figure, Range, Unit, in_order};
 use crate::run::Run;
 
 /// Below so many repetitions a range says little.
@@ -72,7 +72,8 @@ pub fn compare(name_a: &str, a: &Run, name_b: &str, b: &Run) -> Result<String, R
     push("\n| figure | A: median (least to greatest) | B: median (least to greatest) | B / A | |".to_owned());
     push("|---|---:|---:|---:|---|".to_owned());
     let mut compared = 0;
-    for (name, figure_a) in &a.figures {
+    for name in in_order(a.figures.keys()) {
+        let figure_a = &a.figures[name];
         let Some(figure_b) = b.figures.get(name) else {
             push(format!("| {name} | | | | only in A |"));
             continue;
@@ -85,7 +86,7 @@ pub fn compare(name_a: &str, a: &Run, name_b: &str, b: &Run) -> Result<String, R
         push(format!("| {name} | {} | {} | {:.3} | {} |", show(row.a), show(row.b), row.ratio, words(row.difference)));
         compared += 1;
     }
-    for name in b.figures.keys().filter(|name| !a.figures.contains_key(*name)) {
+    for name in in_order(b.figures.keys().filter(|name| !a.figures.contains_key(*name))) {
         push(format!("| {name} | | | | only in B |"));
     }
     if compared == 0 {
@@ -113,6 +114,11 @@ fn warnings(a: &Run, b: &Run) -> Vec<String> {
     }
     if a.command != b.command {
         warnings.push(format!("the commands differ: `{}` and `{}`", a.command.join(" "), b.command.join(" ")));
+    }
+    for (name, run) in [("A", a), ("B", b)].into_iter().filter(|(_, run)| run.crowded() > 0) {
+        let (crowded, all) = (run.crowded(), run.attempts.len());
+        warnings
+            .push(format!("{crowded} of {all} runs of {name} began while more was ready to run than there are cores"));
     }
     let fewest = a.attempts.len().min(b.attempts.len());
     if fewest < RUNS_MIN {
@@ -177,8 +183,9 @@ mod tests {
         let mut b = a.clone();
         (b.machine.cores, b.command) = (4, vec!["other".to_owned()]);
         b.attempts.truncate(1);
+        b.attempts[0].load_average = Some(4.5);
         let table = compare("one", &a, "two", &b).expect("comparable");
-        for what in ["machines differ", "commands differ", "with 1 runs"] {
+        for what in ["machines differ", "commands differ", "with 1 runs", "1 of 1 runs of B"] {
             assert!(table.contains(what), "{what} in\n{table}");
         }
     }

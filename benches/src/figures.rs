@@ -77,6 +77,16 @@ pub struct Figure {
 /// Figures by name.
 pub type Figures = BTreeMap<String, Figure>;
 
+/// The names of figures in the order that people expect: `16` before `128`.
+pub fn in_order<'a>(names: impl IntoIterator<Item = &'a String>) -> Vec<&'a String> {
+    let mut names: Vec<&String> = names.into_iter().collect();
+    names.sort_by_cached_key(|name| {
+        let part = |part: &str| (part.parse::<u64>().unwrap_or(u64::MAX), part.to_owned());
+        name.split('/').map(part).collect::<Vec<_>>()
+    });
+    names
+}
+
 impl Figure {
     /// Median, least and greatest; `None` without values.
     pub fn range(&self) -> Option<Range> {
@@ -156,6 +166,12 @@ mod tests {
         check(Unit::PerSecond, 250_123.0, "250.1 k/s");
         check(Unit::PerSecond, 7.0, "7.000/s");
         check(Unit::Seconds, 1.5, "1.50 s");
+    }
+
+    #[test]
+    fn names_are_ordered_by_the_numbers_in_them() {
+        let names = ["turn/128", "turn/16", "batch/1", "turn/16/x"].map(str::to_owned);
+        assert_eq!(in_order(&names), ["batch/1", "turn/16", "turn/16/x", "turn/128"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run -p tp-benches --bin runs -- record TOPIC [--runs N] -- COMMAND...
 //! cargo run -p tp-benches --bin runs -- compare A B
+//! cargo run -p tp-benches --bin runs -- show NAME
 //! cargo run -p tp-benches --bin runs -- list
 //! ```
 //!
@@ -17,6 +18,7 @@ use tp_benches::compare::compare;
 use tp_benches::error::RunsError;
 use tp_benches::record::{Request, record};
 use tp_benches::run::{Run, find, list};
+use tp_benches::summary::summary;
 
 /// Where the records lie unless said otherwise.
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/runs");
@@ -64,6 +66,11 @@ enum Verb {
         /// Name or path of the second.
         b: String,
     },
+    /// Show a record's summary, made anew from its `run.json`.
+    Show {
+        /// Name or path.
+        name: String,
+    },
     /// Show the records there are.
     List,
 }
@@ -93,6 +100,7 @@ fn run(arguments: Arguments) -> Result<String, RunsError> {
             let load = |name: &str| Run::load(&find(&folder, name)?);
             compare(&a, &load(&a)?, &b, &load(&b)?)
         }
+        Verb::Show { name } => Ok(summary(&Run::load(&find(&folder, &name)?)?)),
         Verb::List => list(&folder)?.iter().map(|name| line(&folder, name)).collect(),
     }
 }

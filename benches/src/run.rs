@@ -54,6 +54,13 @@ pub struct Attempt {
 }
 
 impl Run {
+    /// How many repetitions began while more was ready to run than there are cores: other work ran beside them.
+    pub fn crowded(&self) -> usize {
+        #[allow(clippy::cast_precision_loss, reason = "a number of cores")]
+        let cores = self.machine.cores as f64;
+        self.attempts.iter().filter(|attempt| attempt.load_average.is_some_and(|load| load > cores)).count()
+    }
+
     /// As JSON.
     pub fn to_json(&self) -> Value {
         let attempt = |a: &Attempt| {

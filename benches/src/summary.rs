@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::figures::{Figure, Unit, Work};
+use crate::figures::{Figure, Unit, Work, in_order};
 use crate::run::Run;
 
 /// The record as Markdown: what, where, how each repetition went, and a table of the figures.
@@ -25,11 +25,16 @@ pub fn summary(run: &Run) -> String {
         let verdict = attempt.verdict.as_ref().map_or(String::new(), |verdict| format!(", verdict {verdict}"));
         push(&mut out, &format!("- run {}: {:.0} s, {code}{load}{verdict}", n + 1, attempt.seconds));
     }
+    if run.crowded() > 0 {
+        let (crowded, all) = (run.crowded(), run.attempts.len());
+        let what = "began while more was ready to run than there are cores: expect wide ranges and high medians";
+        push(&mut out, &format!("\nBeware: {crowded} of {all} runs {what}."));
+    }
     push(&mut out, "\nSpread: how far the greatest value lies above the least.\n");
     push(&mut out, "| figure | median | least | greatest | spread | at the median | runs |");
     push(&mut out, "|---|---:|---:|---:|---:|---:|---:|");
-    for (name, figure) in &run.figures {
-        out.extend(row(name, figure));
+    for name in in_order(run.figures.keys()) {
+        out.extend(row(name, &run.figures[name]));
     }
     out
 }
@@ -79,6 +84,7 @@ mod tests {
             "- commit: `unknown`, with changes that are not in it",
             "- run 1: 31 s, exit code 1, load average 0.50 at its start, verdict fail",
             "- run 2: 0 s, ended by a signal",
+            "Beware: 1 of 2 runs began while more was ready to run than there are cores: expect wide ranges and high medians.",
             "| achieved | 250.0 k/s | 250.0 k/s | 250.0 k/s | 0.0 % |  | 1 |",
             "| turn of 16 | 9.000 µs | 8.000 µs | 10.00 µs | 25.0 % | 1.778 M/s | 3 |",
         ];
