@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use tpcore::event::Body;
 use tpcore::{
-    Budgets, CheckpointPolicy, Client, Command, Config, Engine, JournalKind, Reply, Seq, Time, View, ViewOptions,
+    Budgets, CheckpointPolicy, Client, Command, Config, Engine, JournalKind, Reply, Seq, Time, UpTo, View, ViewOptions,
     Windows,
 };
 

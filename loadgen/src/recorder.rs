@@ -21,8 +21,8 @@ pub fn histogram() -> Histogram<u64> {
 
 /// The percentiles of a histogram.
 pub fn latency(histogram: &Histogram<u64>) -> Latency {
-    let at = |percentile| histogram.value_at_percentile(percentile);
-    Latency { p50: at(50.0), p90: at(90.0), p99: at(99.0), p99_9: at(99.9), p99_99: at(99.99), max: histogram.max() }
+    let at = |quantile| histogram.value_at_quantile(quantile);
+    Latency { p50: at(0.5), p90: at(0.9), p99: at(0.99), p99_9: at(0.999), p99_99: at(0.9999), max: histogram.max() }
 }
 
 /// One kind of command.

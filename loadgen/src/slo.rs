@@ -13,8 +13,8 @@ use crate::units;
 /// Which value of a distribution.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Quantity {
-    /// The value that this share of all lies at or below, in percent.
-    Percentile(f64),
+    /// The value that this share of all lies at or below, 0 to 1.
+    Quantile(f64),
     /// The largest.
     Max,
 }
@@ -39,11 +39,12 @@ impl FromStr for Objective {
             left => {
                 let number = left.strip_prefix('p').ok_or(form)?;
                 let is_plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-                let percent: f64 = number.parse().ok().filter(|_| is_plain).ok_or(form)?;
-                if !(percent > 0.0 && percent < 100.0) {
+                // Not divided by 100: 99.9 / 100 is a little more than 0.999, and would count one command more.
+                let quantile: f64 = format!("{number}e-2").parse().ok().filter(|_| is_plain).ok_or(form)?;
+                if !(quantile > 0.0 && quantile < 1.0) {
                     return Err("a percentile lies between 0 and 100".to_owned());
                 }
-                Quantity::Percentile(percent)
+                Quantity::Quantile(quantile)
             }
         };
         let bound = units::duration(right.trim())?;
@@ -62,7 +63,7 @@ impl Objective {
     /// The value in question, ns.
     pub fn measure(&self, latencies: &Histogram<u64>) -> u64 {
         match self.quantity {
-            Quantity::Percentile(percent) => latencies.value_at_percentile(percent),
+            Quantity::Quantile(quantile) => latencies.value_at_quantile(quantile),
             Quantity::Max => latencies.max(),
         }
     }
