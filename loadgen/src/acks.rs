@@ -58,7 +58,14 @@ impl AckRecorder {
             let (bits, owner, outcome, seq) = (key.bits, owner.0, reply.outcome, reply.seq.0);
             let _ = writeln!(self.batch, "{kind},{bits:032x},{owner:032x},{outcome},{seq}"); // into a string: never fails
         }
-        if self.batch.len() >= BATCH_BYTES || !self.batch.is_empty() && self.began.elapsed() >= SYNC {
+        if self.batch.len() >= BATCH_BYTES {
+            self.flush();
+        }
+    }
+
+    /// To be called often: hands over what has waited long enough.
+    pub fn tick(&mut self) {
+        if !self.batch.is_empty() && self.began.elapsed() >= SYNC {
             self.flush();
         }
     }

@@ -17,13 +17,13 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use tpcore::JournalKind;
 
 use crate::display::{Display, summary};
-use crate::mix::Mix;
+use crate::mix::{Kind, Mix};
 use crate::plan::{EmbeddedPlan, Plan, WorkloadPlan};
 use crate::report::{Report, Verdict, html};
 use crate::schedule::Schedule;
 use crate::skew::{Draw, Skew};
 use crate::slo::Objective;
-use crate::{audit, run, units};
+use crate::{audit, run, schedule, units};
 
 /// Drives tpcore at a stated rate and judges its latency.
 ///
@@ -195,6 +195,15 @@ impl RunArgs {
         if length < Duration::from_secs(1) && self.profile.is_none() {
             return Err("a run is measured for at least 1s".to_owned());
         }
+        if length > schedule::LENGTH_MAX || self.warm_up > schedule::LENGTH_MAX {
+            return Err(format!(
+                "a run and its warm-up take at most {} each",
+                units::show_duration(schedule::LENGTH_MAX)
+            ));
+        }
+        if self.late_reversals > 0 && self.mix.weight(Kind::Authorize) == 0 {
+            return Err("--late-reversals needs authorizations: give authorize a weight in the mix".to_owned());
+        }
         if self.key_window < Duration::from_secs(1) {
             return Err("keys are remembered for at least 1s".to_owned());
         }
@@ -270,10 +279,11 @@ fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Files are made before the run, so that nothing is run in vain.
+/// Files are opened before the run, so that nothing is run in vain; what they hold stays until there is something new.
 fn check_writable(paths: &[&Option<PathBuf>]) -> Result<()> {
     for path in paths.iter().filter_map(|path| path.as_deref()).filter(|path| *path != Path::new("-")) {
-        write(path, "")?;
+        let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        opened.with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
 }

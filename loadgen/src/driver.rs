@@ -8,14 +8,15 @@
 //!           not recorded            planned in here: recorded
 //! ```
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, bail};
 use tpcore::{Lookup, Outcome};
 
 use crate::acks::AckRecorder;
-use crate::recorder::Recorder;
+use crate::recorder::{Answer, Recorder};
 use crate::report::Second;
 use crate::schedule::Schedule;
 use crate::target::{Progress, Session, Target};
@@ -26,6 +27,8 @@ const TICK: Duration = Duration::from_micros(500);
 /// So long a target may take for the last replies.
 const DRAIN: Duration = Duration::from_mins(1);
 const SECOND_NS: u64 = 1_000_000_000;
+/// Commands sent between two looks for replies.
+const BURST: u32 = 256;
 
 /// A command in flight.
 struct Flight {
@@ -51,6 +54,8 @@ pub struct Drive<'a> {
     pub each_second: &'a mut dyn FnMut(&Second),
     /// Acknowledgements, if they are recorded.
     pub acks: Option<&'a mut AckRecorder>,
+    /// A reply that comes so long after the measured part is still in time: the load may end higher than it began.
+    pub grace: Duration,
 }
 
 /// What a run gave.
@@ -61,6 +66,8 @@ pub struct Driven {
     pub measured_ns: u64,
     /// Whether it was ended early.
     pub ended_early: bool,
+    /// When the measured part began.
+    pub started: SystemTime,
 }
 
 struct Loop<'a, 'b> {
@@ -69,6 +76,7 @@ struct Loop<'a, 'b> {
     start: Instant,
     from_ns: u64,
     to_ns: u64,
+    grace_ns: u64,
     flights: Vec<Option<Flight>>,
     free: Vec<usize>,
     recorder: Recorder,
@@ -85,17 +93,21 @@ pub fn drive(workload: &mut Workload, mut drive: Drive<'_>) -> Result<Driven> {
     let from_ns = ns(drive.warm_up);
     let to_ns = from_ns + ns(drive.schedule.length());
     let times = drive.schedule.with_warm_up(drive.warm_up).times();
+    let grace_ns = ns(drive.grace);
     let mut looping = Loop {
         session,
         start: Instant::now(),
         from_ns,
         to_ns,
+        grace_ns,
         flights: (0..drive.in_flight).map(|_| None).collect(),
         free: (0..drive.in_flight).rev().collect(),
         recorder: Recorder::default(),
         unresolved: Vec::new(),
         drive: &mut drive,
     };
+    looping.start = Instant::now(); // what was made above took time
+    let started = SystemTime::now() + looping.drive.warm_up;
     let ended_early = looping.send_all(workload, times);
     if ended_early {
         looping.to_ns = looping.now_ns().clamp(looping.from_ns, looping.to_ns);
@@ -103,7 +115,7 @@ pub fn drive(workload: &mut Workload, mut drive: Drive<'_>) -> Result<Driven> {
     looping.drain(workload)?;
     looping.resolve(workload)?;
     let measured_ns = looping.to_ns - looping.from_ns;
-    Ok(Driven { recorder: looping.recorder, measured_ns, ended_early })
+    Ok(Driven { recorder: looping.recorder, measured_ns, ended_early, started })
 }
 
 fn ns(duration: Duration) -> u64 {
@@ -126,11 +138,19 @@ impl Loop<'_, '_> {
             }
             // One look at the target's clock serves all that are due.
             let time = self.drive.target.now();
+            let mut burst = 0_u32;
             while let Some(planned_ns) = times.next_if(|planned_ns| *planned_ns <= now_ns) {
                 let (command, sent) = workload.next(time);
                 self.send(workload, planned_ns, &command, sent);
+                burst += 1;
+                if burst.is_multiple_of(BURST) {
+                    self.poll(workload); // replies do not wait for a long burst to be sent
+                }
             }
             self.poll(workload);
+            if let Some(acks) = &mut self.drive.acks {
+                acks.tick();
+            }
             let wait_ns = match times.peek() {
                 Some(planned_ns) => planned_ns.saturating_sub(self.now_ns()),
                 None if self.now_ns() >= self.to_ns => break,
@@ -153,6 +173,9 @@ impl Loop<'_, '_> {
         if is_measured {
             self.recorder.sent(self.now_ns().saturating_sub(planned_ns));
         }
+        if self.free.is_empty() {
+            self.poll(workload); // what is answered already is not in flight
+        }
         let Some(at) = self.free.pop() else { return self.refuse(workload, is_measured, &sent) };
         if self.session.submit(at as u64, command) {
             self.flights[at] = Some(Flight { planned_ns, sent });
@@ -170,17 +193,23 @@ impl Loop<'_, '_> {
     }
 
     fn poll(&mut self, workload: &mut Workload) -> usize {
-        let Self { session, flights, free, recorder, unresolved, start, from_ns, to_ns, drive, .. } = self;
-        let mut now_ns = None;
+        let Self { session, flights, free, recorder, unresolved, start, from_ns, to_ns, grace_ns, drive, .. } = self;
         session.poll(&mut |tag, reply| {
             let at = usize::try_from(tag).unwrap_or(usize::MAX);
             let Some(flight) = flights.get_mut(at).and_then(Option::take) else { return };
             free.push(at);
-            // One look at the clock serves the replies that are there together.
-            let now_ns = *now_ns.get_or_insert_with(|| ns(start.elapsed()));
+            // The clock is read for each: replies that come while others are handled are not as old as those.
+            let now_ns = ns(start.elapsed());
             let is_in = |ns: u64| (*from_ns..*to_ns).contains(&ns);
-            let latency_ns = now_ns.saturating_sub(flight.planned_ns);
-            recorder.answered(flight.sent.kind, reply.outcome, latency_ns, is_in(flight.planned_ns), is_in(now_ns));
+            let answer = Answer {
+                kind: flight.sent.kind,
+                outcome: reply.outcome,
+                latency_ns: now_ns.saturating_sub(flight.planned_ns),
+                is_measured: is_in(flight.planned_ns),
+                is_within: is_in(now_ns),
+                is_timely: now_ns < to_ns.saturating_add(*grace_ns),
+            };
+            recorder.answered(&answer);
             if let (Some(acks), Some((owner, key))) = (&mut drive.acks, flight.sent.key) {
                 acks.record(owner, key, &reply);
             }
@@ -258,11 +287,13 @@ pub fn closed_loop(
     session: &mut dyn Session,
     in_flight: usize,
     commands: u64,
-    mut make: impl FnMut(u64) -> Option<tpcore::Command>,
+    mut make: impl FnMut(u64) -> tpcore::Command,
     mut done: impl FnMut(u64, &tpcore::Reply) -> Result<()>,
     stop: &AtomicBool,
 ) -> Result<()> {
     let (mut next, mut open, mut failed) = (0, 0_usize, None);
+    // A command that was not decided is sent again as it was, under its key.
+    let mut flights: HashMap<u64, tpcore::Command> = HashMap::new();
     let mut waiting: Vec<u64> = Vec::new();
     let mut heard = Instant::now();
     while next < commands || open > 0 || !waiting.is_empty() {
@@ -272,8 +303,8 @@ pub fn closed_loop(
         while open < in_flight {
             let Some(n) = waiting.pop().or_else(|| (next < commands).then_some(next)) else { break };
             next = next.max(n + 1);
-            let Some(command) = make(n) else { continue };
-            if !session.submit(n, &command) {
+            let command = flights.entry(n).or_insert_with(|| make(n));
+            if !session.submit(n, command) {
                 waiting.push(n);
                 break;
             }
@@ -282,20 +313,28 @@ pub fn closed_loop(
         session.wait(Duration::from_millis(1));
         let polled = session.poll(&mut |n, reply| {
             open -= 1;
-            if reply.outcome.leaves_at_once() {
-                waiting.push(n); // busy, or not decided in time: again
-            } else if let Err(error) = done(n, &reply) {
-                failed.get_or_insert(error);
+            match reply.outcome {
+                Outcome::Busy | Outcome::InProgress | Outcome::DeadlineExceeded => waiting.push(n), // again
+                _ => {
+                    flights.remove(&n);
+                    heard = Instant::now();
+                    if let Err(error) = done(n, &reply) {
+                        failed.get_or_insert(error);
+                    }
+                }
             }
         });
-        if polled > 0 {
-            heard = Instant::now();
+        if polled > 0 && waiting.len() >= in_flight {
+            std::thread::sleep(Duration::from_millis(1)); // nothing but refusals: no need to hurry
         }
         if let Some(error) = failed.take() {
             return Err(error);
         }
         if heard.elapsed() > DRAIN {
-            bail!("the target has not answered for {} s", DRAIN.as_secs());
+            bail!(
+                "the target has decided nothing for {} s: its disk stalls, or the directory holds more than its budgets allow",
+                DRAIN.as_secs()
+            );
         }
     }
     Ok(())

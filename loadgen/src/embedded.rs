@@ -13,7 +13,7 @@ use tpcore::{
 };
 
 use crate::plan::{EmbeddedPlan, ledger};
-use crate::target::{Closing, Progress, Session, Sums, Target};
+use crate::target::{Activity, Closing, Progress, Session, Sums, Target};
 
 /// An engine in this process.
 #[derive(Debug)]
@@ -86,8 +86,8 @@ impl Target for Embedded {
         self.engine.windows().key_uuid_v7_ms.unwrap_or(u64::MAX)
     }
 
-    fn durable_seq(&self) -> Seq {
-        self.engine.durable_seq()
+    fn seqs(&self) -> (Seq, Seq) {
+        (self.engine.last_seq(), self.engine.durable_seq())
     }
 
     fn sums(&self) -> Result<Sums> {
@@ -101,23 +101,29 @@ impl Target for Embedded {
         }))
     }
 
-    fn expired_after(&self, seq: Seq) -> Result<(u64, u128)> {
+    fn follow(&self, activity: &mut Activity) -> Result<()> {
         let last = self.engine.durable_seq();
-        let mut feed = self.engine.events(seq.next());
-        let (mut count, mut amount, mut at) = (0, 0_u128, seq);
-        while at < last {
-            let Some((seq, event)) =
-                feed.next_timeout(Duration::from_secs(30)).context("reading the events of the run")?
-            else {
-                bail!("the engine's feed of events stands still at {at}, before {last}");
+        let mut feed = self.engine.events(activity.seq.next());
+        while activity.seq < last {
+            let next = feed.next_timeout(Duration::from_secs(30)).context("reading the events of the run")?;
+            let Some((seq, event)) = next else {
+                bail!("the engine's feed of events stands still at {}, before {last}", activity.seq);
             };
-            if let Body::Expired(expired) = &event.body {
-                count += 1;
-                amount += expired.amount.get();
+            match &event.body {
+                Body::Expired(expired) => {
+                    activity.expiries += 1;
+                    activity.expired += expired.amount.get();
+                }
+                // An exchange is answered when it ends.
+                Body::Opened(_) => {}
+                Body::Ended(ended) => {
+                    activity.approvals += ended.ends.iter().filter(|end| end.outcome.is_approval()).count() as u64;
+                }
+                body => activity.approvals += u64::from(body.head().is_some_and(|head| head.outcome.is_approval())),
             }
-            at = seq;
+            activity.seq = seq;
         }
-        Ok((count, amount))
+        Ok(())
     }
 
     fn progress(&self) -> Progress {

@@ -4,12 +4,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use tpcore::Seq;
 
 use crate::books::Books;
 use crate::report::MoneyCheck;
-use crate::target::{Closing, Sums, Target};
+use crate::target::{Activity, Closing, Sums, Target};
 
 /// So long after the last hold's lifetime its expiry may come.
 const LATE: Duration = Duration::from_secs(15);
@@ -18,41 +18,54 @@ fn check(name: &str, ok: bool, detail: String) -> MoneyCheck {
     MoneyCheck { name: name.to_owned(), ok, detail }
 }
 
-/// Compares the target's sums with what the answers come to. `lifetime`: how long holds live, if they may expire meanwhile;
-/// then the expiries since `from` count.
+/// The sums of a target at an event, with nothing under way: what a comparison begins or ends with.
+///
+/// # Errors
+/// When the target does not say, or does not come to rest.
+pub fn stand(target: &dyn Target) -> Result<(Sums, Seq)> {
+    let until = Instant::now() + LATE;
+    loop {
+        let (last, durable) = target.seqs();
+        let sums = target.sums()?;
+        if durable == last && target.seqs() == (last, last) {
+            return Ok((sums, last));
+        }
+        if Instant::now() >= until {
+            bail!("the target does not come to rest: events are made all the time");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Compares the target's sums and its record of the run since `from` with what the answers come to. Waits for holds that are
+/// just expiring. `lifetime`: how long the run's holds live, where it is short.
 ///
 /// # Errors
 /// When the target does not say.
 pub fn compare(
     target: &dyn Target,
     books: &Books,
-    before: Sums,
-    from: Seq,
+    (before, from): (Sums, Seq),
     lifetime: Option<Duration>,
 ) -> Result<Vec<MoneyCheck>> {
-    let until = Instant::now() + lifetime.map_or(Duration::ZERO, |lifetime| lifetime + LATE);
+    let until = Instant::now() + lifetime.unwrap_or_default() + LATE;
+    let mut activity = Activity { seq: from, ..Activity::default() };
     loop {
-        let stood = target.durable_seq();
-        let (expiries, expired) = if lifetime.is_some() { target.expired_after(from)? } else { (0, 0) };
-        let found = target.sums()?;
-        let expected = books.expected(before, expired);
-        let is_still = target.durable_seq() == stood;
-        if (is_still && expected == Some(found)) || Instant::now() >= until {
-            return Ok(checks(books, before, found, expected, (expiries, expired)));
+        let (found, seq) = stand(target)?;
+        target.follow(&mut activity)?;
+        let expected = books.expected(before, activity.expired);
+        let is_met = activity.seq == seq && expected == Some(found);
+        if is_met || Instant::now() >= until {
+            return Ok(checks(books, before, found, expected, &activity));
         }
         std::thread::sleep(Duration::from_millis(100)); // holds are expiring
     }
 }
 
-fn checks(
-    books: &Books,
-    before: Sums,
-    found: Sums,
-    expected: Option<Sums>,
-    (expiries, expired): (u64, u128),
-) -> Vec<MoneyCheck> {
+fn checks(books: &Books, before: Sums, found: Sums, expected: Option<Sums>, activity: &Activity) -> Vec<MoneyCheck> {
     let expected = expected.unwrap_or_default();
     let in_transit = found.in_transit;
+    let Activity { approvals, expiries, expired, .. } = *activity;
     vec![
         check(
             "trial balance",
@@ -63,9 +76,8 @@ fn checks(
             "money moved",
             (found.debits, found.credits) == (expected.debits, expected.credits),
             format!(
-                "{} moved by {} approved commands; the target shows {}",
+                "{} by the answers; the target shows {}",
                 books.moved,
-                books.approvals,
                 found.debits.wrapping_sub(before.debits).cast_signed()
             ),
         ),
@@ -76,6 +88,11 @@ fn checks(
                 "{} before + {} held - {} released - {expired} expired ({expiries} holds); the target shows {}",
                 before.held, books.held, books.released, found.held
             ),
+        ),
+        check(
+            "approvals",
+            approvals == books.approvals,
+            format!("{} answered; {approvals} events of the target", books.approvals),
         ),
         check(
             "one key, one answer",

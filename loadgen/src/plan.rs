@@ -134,7 +134,8 @@ impl Plan {
         let setup = self.workload.accounts * 2 + self.workload.payees + FUNDING;
         let schedule = self.schedule.with_warm_up(self.warm_up);
         let trial_s = schedule.length().as_secs() + 1;
-        setup + if self.find_max { TRIALS * trial_s * self.rate_max() } else { schedule.commands() }
+        let search = TRIALS.saturating_mul(trial_s).saturating_mul(self.rate_max());
+        setup.saturating_add(if self.find_max { search } else { schedule.commands() })
     }
 
     /// The highest rate that the run is prepared for, commands a second.
@@ -148,23 +149,34 @@ impl Plan {
         let commands = self.commands();
         let window_s = self.embedded.key_window_ms / 1000 + 2;
         let keys = commands.min(self.rate_max().saturating_mul(window_s) + self.workload.accounts * 2);
-        self.embedded.key_bytes = (keys * KEY_BYTES * UNEVEN).max(256 << 20);
-        self.embedded.authorization_bytes = (commands * AUTHORIZATION_BYTES * UNEVEN).max(256 << 20);
+        self.embedded.key_bytes = keys.saturating_mul(KEY_BYTES * UNEVEN).max(256 << 20);
+        self.embedded.authorization_bytes = commands.saturating_mul(AUTHORIZATION_BYTES * UNEVEN).max(256 << 20);
     }
 
     /// About how much memory the run takes at most, bytes.
     pub fn memory_bytes(&self) -> u64 {
-        self.workload.accounts * 256 + (self.embedded.key_bytes + self.embedded.authorization_bytes) / UNEVEN
+        let journal = if self.embedded.journal == JournalKind::Memory {
+            self.commands().saturating_mul(JOURNAL_BYTES)
+        } else {
+            0
+        };
+        let records = self.embedded.key_bytes / UNEVEN + self.embedded.authorization_bytes / UNEVEN;
+        (self.workload.accounts * 256).saturating_add(records).saturating_add(journal)
     }
 
     /// About how much space the run takes at most, bytes: the journal and three checkpoints (two, and one being written).
     pub fn disk_bytes(&self) -> u64 {
         let commands = self.commands();
-        let checkpoints = if self.embedded.checkpoint_interval.is_some() { 3 * commands * IMAGE_BYTES } else { 0 };
-        let acks = if self.record_acks.is_some() { 80 * commands } else { 0 };
+        let takes_checkpoints = self.embedded.checkpoint_interval.is_some();
+        let checkpoints = if takes_checkpoints { commands.saturating_mul(3 * IMAGE_BYTES) } else { 0 };
+        let acks = if self.record_acks.is_some() { commands.saturating_mul(80) } else { 0 };
         match self.embedded.journal {
             JournalKind::Memory => acks,
-            JournalKind::Segment | JournalKind::Sled => (1 << 30) + commands * JOURNAL_BYTES + checkpoints + acks,
+            JournalKind::Segment | JournalKind::Sled => commands
+                .saturating_mul(JOURNAL_BYTES)
+                .saturating_add(checkpoints)
+                .saturating_add(acks)
+                .saturating_add(1 << 30),
         }
     }
 }

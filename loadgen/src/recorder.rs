@@ -44,7 +44,25 @@ pub struct Recorder {
     completed: u64,
     busy: u64,
     replies_within: u64,
+    timely: u64,
     undecided: u64,
+}
+
+/// An answer, and where its times lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// Of the command.
+    pub kind: Kind,
+    /// What was decided, if anything.
+    pub outcome: Outcome,
+    /// From the planned send time to the reply.
+    pub latency_ns: u64,
+    /// Whether the planned time lies in the measured part.
+    pub is_measured: bool,
+    /// Whether the reply's time does.
+    pub is_within: bool,
+    /// Whether the reply came before the measured part ended, or within the grace after it.
+    pub is_timely: bool,
 }
 
 /// Whether the target decided: an outcome of the command itself, not of the moment.
@@ -66,6 +84,7 @@ impl Default for Recorder {
             completed: 0,
             busy: 0,
             replies_within: 0,
+            timely: 0,
             undecided: 0,
         }
     }
@@ -86,8 +105,9 @@ impl Recorder {
         *self.kinds[kind as usize].outcomes.entry(Outcome::Busy).or_insert(0) += 1;
     }
 
-    /// A command was answered. `is_measured`: its planned time lies in the measured part; `is_within`: the reply's does.
-    pub fn answered(&mut self, kind: Kind, outcome: Outcome, latency_ns: u64, is_measured: bool, is_within: bool) {
+    /// A command was answered.
+    pub fn answered(&mut self, answer: &Answer) {
+        let Answer { kind, outcome, latency_ns, is_measured, is_within, is_timely } = *answer;
         let is_decided = is_decided(outcome);
         if is_within {
             self.replies_within += u64::from(is_decided);
@@ -103,6 +123,7 @@ impl Recorder {
         *per_kind.outcomes.entry(outcome).or_insert(0) += 1;
         if is_decided {
             self.completed += 1;
+            self.timely += u64::from(is_timely);
             self.all.saturating_record(latency_ns);
             per_kind.latencies.saturating_record(latency_ns);
         } else if outcome == Outcome::Busy {
@@ -141,6 +162,11 @@ impl Recorder {
     /// Decided replies that came within the measured part.
     pub const fn replies_within(&self) -> u64 {
         self.replies_within
+    }
+
+    /// Commands of the measured part that were decided in time.
+    pub const fn timely(&self) -> u64 {
+        self.timely
     }
 
     /// Ended seconds.
@@ -182,22 +208,26 @@ impl Recorder {
 mod tests {
     use super::*;
 
+    fn answer(kind: Kind, outcome: Outcome, latency_ns: u64, is_measured: bool, is_within: bool) -> Answer {
+        Answer { kind, outcome, latency_ns, is_measured, is_within, is_timely: is_within }
+    }
+
     #[test]
     fn only_the_measured_part_counts_and_busy_is_no_latency() {
         let mut recorder = Recorder::default();
-        recorder.answered(Kind::Authorize, Outcome::Approved, 9_000_000, false, false); // warm-up
+        recorder.answered(&answer(Kind::Authorize, Outcome::Approved, 9_000_000, false, false)); // warm-up
         for n in 1..=10 {
             recorder.sent(n);
-            recorder.answered(Kind::Authorize, Outcome::Approved, n * 1_000, true, n <= 8);
+            recorder.answered(&answer(Kind::Authorize, Outcome::Approved, n * 1_000, true, n <= 8));
         }
         recorder.sent(0);
         recorder.refused(Kind::Capture);
         recorder.sent(0);
-        recorder.answered(Kind::Capture, Outcome::Busy, 1, true, true);
+        recorder.answered(&answer(Kind::Capture, Outcome::Busy, 1, true, true));
         recorder.sent(0);
-        recorder.answered(Kind::Void, Outcome::DeadlineExceeded, 1, true, true);
+        recorder.answered(&answer(Kind::Void, Outcome::DeadlineExceeded, 1, true, true));
         assert_eq!(recorder.counts(), [13, 10, 2, 1]);
-        assert_eq!((recorder.replies_within(), recorder.latencies().len()), (8, 10));
+        assert_eq!((recorder.replies_within(), recorder.timely(), recorder.latencies().len()), (8, 8, 10));
         assert!((10_000..10_010).contains(&recorder.latencies().max()));
         let second = recorder.tick(7, true).clone();
         assert_eq!((second.offered, second.completed, second.busy, second.durable_lag_events), (13, 8, 2, 7));
@@ -212,7 +242,7 @@ mod tests {
     #[test]
     fn the_curve_ascends_to_the_largest() {
         let mut recorder = Recorder::default();
-        (1..=10_000).for_each(|n| recorder.answered(Kind::Read, Outcome::Approved, n * 100, true, true));
+        (1..=10_000).for_each(|n| recorder.answered(&answer(Kind::Read, Outcome::Approved, n * 100, true, true)));
         let curve = recorder.curve();
         assert!(curve.windows(2).all(|w| w[0].percentile <= w[1].percentile && w[0].latency_ns <= w[1].latency_ns));
         let last = curve.last().expect("points");

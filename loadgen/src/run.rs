@@ -19,6 +19,7 @@ use crate::plan::Plan;
 use crate::recorder::latency;
 use crate::report::{Machine, MoneyCheck, Report, SloResult, Trial, Verdict};
 use crate::schedule::Schedule;
+use crate::slo::Objective;
 use crate::target::{Progress, Sums, Target};
 use crate::units::{self, show_count, show_duration};
 use crate::workload::Workload;
@@ -92,8 +93,8 @@ fn check_room(plan: &Plan, path: &Path) -> Result<()> {
 pub fn run(plan: &Plan, command: &str, stop: &AtomicBool, display: &mut Display) -> Result<Report> {
     let place = Place::of(plan)?;
     check_room(plan, place.path())?;
-    let acks = plan.record_acks.as_deref().map(AckRecorder::create).transpose()?;
     let target: Box<dyn Target> = Box::new(Embedded::open(&plan.embedded, place.path())?);
+    let acks = plan.record_acks.as_deref().map(AckRecorder::create).transpose()?;
     let machine = machine::describe(place.path());
     display.say(&format!("preparing {} accounts", show_count(plan.workload.accounts)));
     let given = setup::prepare(&*target, &plan.workload, stop, &mut |per_mille| display.preparing(per_mille))?;
@@ -125,7 +126,7 @@ struct Running<'a> {
 impl<'a> Running<'a> {
     fn new(plan: &'a Plan, target: Box<dyn Target>, acks: Option<AckRecorder>, stop: &'a AtomicBool) -> Result<Self> {
         let workload = Workload::new(plan.workload, target.key_window_ms()).map_err(anyhow::Error::msg)?;
-        let (before, from) = (target.sums()?, target.durable_seq());
+        let (before, from) = money::stand(&*target)?;
         Ok(Self { plan, target, workload, acks, stop, before, from })
     }
 
@@ -135,7 +136,9 @@ impl<'a> Running<'a> {
         let shown: Mutex<Progress> = Mutex::default();
         let is_over = AtomicBool::new(false);
         display.begin(schedule, warm_up);
+        let grace = plan.objectives.iter().map(Objective::bound_ns).max().unwrap_or(0);
         let driven = std::thread::scope(|scope| {
+            let _over = Over(&is_over);
             // Asking the target takes it a turn, so the driver does not wait for it.
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
@@ -144,7 +147,7 @@ impl<'a> Running<'a> {
                     std::thread::sleep(SAMPLE);
                 }
             });
-            let driven = drive(
+            drive(
                 workload,
                 Drive {
                     target: &**target,
@@ -155,10 +158,9 @@ impl<'a> Running<'a> {
                     progress: &|| *shown.lock().unwrap_or_else(PoisonError::into_inner),
                     each_second: &mut |second| display.second(second),
                     acks: acks.as_mut(),
+                    grace: Duration::from_nanos(grace),
                 },
-            );
-            is_over.store(true, Ordering::Relaxed);
-            driven
+            )
         })?;
         Ok(judge(plan, schedule, driven))
     }
@@ -190,24 +192,34 @@ impl<'a> Running<'a> {
                 (Some(low), None) => low * 2,
                 (None, Some(high)) if high / 2 == 0 => break,
                 (None, Some(high)) => high / 2,
-                (Some(low), Some(high)) if (high - low) * 100 <= high * SEARCH_PER_CENT => break,
+                (Some(low), Some(high)) if (high - low) * 100 <= high * SEARCH_PER_CENT || high - low <= 1 => break,
                 (Some(low), Some(high)) => low.midpoint(high),
                 (None, None) => break,
             };
         }
-        let judged = passed.or(first_failed).context("no rate was tried")?;
+        let mut judged = passed.or(first_failed).context("no rate was tried")?;
+        judged.driven.ended_early |= self.stop.load(Ordering::Relaxed);
         Ok((judged, trials))
     }
 
     /// Checks the money and closes the target.
     fn finish(self) -> Result<Vec<MoneyCheck>> {
         let Self { plan, target, workload, acks, before, from, .. } = self;
-        let mut checks = money::compare(&*target, workload.books(), before, from, plan.workload.hold_lifetime)?;
+        let mut checks = money::compare(&*target, workload.books(), (before, from), plan.workload.hold_lifetime)?;
         if let Some(acks) = acks {
             acks.finish()?;
         }
         checks.extend(money::compare_closing(&target.close()?));
         Ok(checks)
+    }
+}
+
+/// Ends the sampler with the run, however that ends.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -227,8 +239,8 @@ fn judge(plan: &Plan, schedule: &Schedule, driven: Driven) -> Judged {
     for missed in slo.iter().filter(|result| !result.met) {
         failures.push(format!("{} was missed: {}", missed.objective, units::show_ns(missed.measured_ns)));
     }
-    if recorder.replies_within() * 100 < sent * ACHIEVED_PER_CENT {
-        let (achieved, offered) = (show_count(recorder.replies_within()), show_count(sent));
+    if recorder.timely() * 100 < sent * ACHIEVED_PER_CENT {
+        let (achieved, offered) = (show_count(recorder.timely()), show_count(sent));
         failures
             .push(format!("less than {ACHIEVED_PER_CENT} % of what was offered was achieved: {achieved} of {offered}"));
     }
@@ -265,13 +277,13 @@ fn report(
     (journal_bytes, rss_bytes): (u64, u64),
 ) -> Report {
     let Judged { driven, schedule, slo, mut failures } = judged;
-    let Driven { recorder, measured_ns, ended_early } = driven;
+    let Driven { recorder, measured_ns, ended_early, started } = driven;
     let money_ok = money.iter().all(|check| check.ok);
     failures.extend(money.iter().filter(|check| !check.ok).map(|check| format!("the money is wrong: {}", check.name)));
     let [sent, completed, busy, _] = recorder.counts();
     Report {
         tool: concat!("tp-loadgen ", env!("CARGO_PKG_VERSION")).to_owned(),
-        started: started(measured_ns),
+        started: rfc3339(started),
         command: command.to_owned(),
         machine,
         seed: plan.workload.seed,
@@ -329,9 +341,7 @@ fn configuration(plan: &Plan, schedule: &Schedule) -> BTreeMap<String, String> {
     entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// When a measured part of that length that ends now began, as RFC 3339.
-fn started(measured_ns: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let began = now.saturating_sub(Duration::from_nanos(measured_ns));
-    Time(u64::try_from(began.as_millis()).unwrap_or(0)).to_string()
+fn rfc3339(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(u64::try_from(since.as_millis()).unwrap_or(0)).to_string()
 }

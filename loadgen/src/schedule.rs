@@ -83,7 +83,7 @@ impl Schedule {
 
     /// About how many commands.
     pub fn commands(&self) -> u64 {
-        self.stages.iter().map(Stage::commands).sum()
+        self.stages.iter().map(Stage::commands).fold(0, u64::saturating_add)
     }
 
     /// The planned times of all commands, ns since the start, ascending.
@@ -93,7 +93,7 @@ impl Schedule {
 }
 
 /// The longest stage.
-const LENGTH_MAX: Duration = Duration::from_hours(24 * 7);
+pub const LENGTH_MAX: Duration = Duration::from_hours(24 * 7);
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

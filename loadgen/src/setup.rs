@@ -44,7 +44,7 @@ pub fn prepare(target: &dyn Target, plan: &WorkloadPlan, stop: &AtomicBool, each
         all,
         |n| {
             let (account, settings) = id_of(n);
-            Some(OpenAccount { key: key(), account, settings, note: Note::default() }.into())
+            OpenAccount { key: key(), account, settings, note: Note::default() }.into()
         },
         |n, reply| {
             expect_approval("opening an account", reply)?;
@@ -61,8 +61,8 @@ pub fn prepare(target: &dyn Target, plan: &WorkloadPlan, stop: &AtomicBool, each
     let Some(amount) = Amount::new(u128::from(plan.opening_balance)).filter(|amount| !amount.is_zero()) else {
         return Ok(0);
     };
-    let give = |n: u64| -> Option<Command> {
-        let to = *poor.get(usize::try_from(n).ok()?)?;
+    let give = |n: u64| -> Command {
+        let to = usize::try_from(n).ok().and_then(|n| poor.get(n)).copied().unwrap_or_default();
         let transfer = Transfer {
             key: key(),
             account: funding(to % FUNDING),
@@ -71,7 +71,7 @@ pub fn prepare(target: &dyn Target, plan: &WorkloadPlan, stop: &AtomicBool, each
             amount,
             note: Note::default(),
         };
-        Some(transfer.into())
+        transfer.into()
     };
     closed_loop(
         &mut *session,

@@ -30,6 +30,19 @@ pub struct Sums {
     pub in_transit: i128,
 }
 
+/// What a target recorded of a run, event by event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Activity {
+    /// Up to this event.
+    pub seq: Seq,
+    /// Commands that had their effect.
+    pub approvals: u64,
+    /// Holds that expired.
+    pub expiries: u64,
+    /// What they came to, minor units.
+    pub expired: u128,
+}
+
 /// What a target shows of itself while it runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Progress {
@@ -58,18 +71,18 @@ pub trait Target: Send + Sync {
     fn now(&self) -> Time;
     /// How long keys are remembered, ms.
     fn key_window_ms(&self) -> u64;
-    /// The last durable event.
-    fn durable_seq(&self) -> Seq;
+    /// The last event made, and the last one that is durable.
+    fn seqs(&self) -> (Seq, Seq);
     /// The sums of the generator's ledger. Consistent only while nothing is in flight.
     ///
     /// # Errors
     /// When the target does not say.
     fn sums(&self) -> anyhow::Result<Sums>;
-    /// How many holds expired after this event, and how much they came to.
+    /// Adds what the target recorded behind `activity.seq`, up to what is durable.
     ///
     /// # Errors
     /// When the target does not say.
-    fn expired_after(&self, seq: Seq) -> anyhow::Result<(u64, u128)>;
+    fn follow(&self, activity: &mut Activity) -> anyhow::Result<()>;
     /// What it shows of itself.
     fn progress(&self) -> Progress;
     /// Ends it in good order, and looks at what it leaves.
