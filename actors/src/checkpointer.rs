@@ -131,7 +131,8 @@ impl Crank {
             return Err(error);
         }
         let time = self.shared.clock.now().0;
-        let finished = writer.finish(time, &extra.encode()).map_err(failed)?;
+        let mut pace = self.pace();
+        let finished = writer.finish_paced(time, &extra.encode(), &mut pace).map_err(failed)?;
         let as_of_max = Seq(finished.as_of_max());
         if !self.shared.durable.wait(as_of_max, None, || self.shared.poison.is_set()) {
             finished.discard().map_err(failed)?;
@@ -152,7 +153,7 @@ impl Crank {
 
     /// Slot by slot, each as it stands between two turns, at the policy's pace.
     fn write_pages(&self, writer: &mut CheckpointWriter, at: Time) -> Result<(), CheckpointFailed> {
-        let start = Instant::now();
+        let mut pace = self.pace();
         for slot in SlotIndex::all() {
             let partition = self.shared.partition_of(slot);
             let copy =
@@ -160,13 +161,22 @@ impl Crank {
             let (as_of, image) = answer(&self.shared, partition, &copy).ok_or(CheckpointFailed::Stopped)?;
             let image = image.ok_or(CheckpointFailed::Stopped)?;
             writer.page(slot.get(), as_of.0, &image).map_err(failed)?;
-            let due_us = u128::from(writer.bytes()) * 1_000_000 / u128::from(self.policy.bytes_per_second);
+            pace(writer.bytes());
+        }
+        Ok(())
+    }
+
+    /// Sleeps whenever more bytes have passed than the policy's rate allows, writing or reading back: the journal's disk is the
+    /// same one.
+    fn pace(&self) -> impl FnMut(u64) + use<> {
+        let (start, per_second) = (Instant::now(), u128::from(self.policy.bytes_per_second));
+        move |bytes| {
+            let due_us = u128::from(bytes) * 1_000_000 / per_second;
             let ahead_us = due_us.saturating_sub(start.elapsed().as_micros());
             if ahead_us > 1_000 {
                 std::thread::sleep(Duration::from_micros(u64::try_from(ahead_us).unwrap_or(1_000).min(1_000_000)));
             }
         }
-        Ok(())
     }
 
     /// A checkpoint comes with a witness.

@@ -28,6 +28,9 @@ const GENERATIONS: usize = 2;
 /// The longest extra part, in bytes: footer and extra part are found by one read of the file's last 4 KiB.
 pub const EXTRA_BYTES_MAX: usize = SUMMARY_BYTES - FOOTER_BYTES;
 
+/// Bytes written before they are synced: a disk that has to take a whole checkpoint at once makes the journal wait.
+const SYNC_BYTES: u64 = 8 << 20;
+
 /// Bytes gathered before a write.
 const WRITE_BYTES: usize = 256 * 1024;
 
@@ -226,6 +229,7 @@ impl CheckpointStore {
             header,
             buffer,
             written: 0,
+            synced: 0,
             pages: 0,
             chain: 0,
             as_of_max: 0,
@@ -279,6 +283,7 @@ pub struct CheckpointWriter {
     header: CheckpointHeader,
     buffer: Vec<u8>,
     written: u64,
+    synced: u64,
     pages: u32,
     chain: u32,
     as_of_max: u64,
@@ -312,6 +317,10 @@ impl CheckpointWriter {
         written.map_err(io_error(device, &self.path, self.written))?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
+        if self.written - self.synced >= SYNC_BYTES {
+            self.file.sync_data().map_err(io_error(device, &self.path, self.written))?;
+            self.synced = self.written;
+        }
         Ok(())
     }
 
@@ -333,8 +342,21 @@ impl CheckpointWriter {
     ///
     /// # Errors
     /// [`CheckpointError`]; the checkpoint is then given up and its file removed.
-    pub fn finish(mut self, time: u64, extra: &[u8]) -> Result<FinishedCheckpoint, CheckpointError> {
-        if let Err(error) = self.complete(time, extra) {
+    pub fn finish(self, time: u64, extra: &[u8]) -> Result<FinishedCheckpoint, CheckpointError> {
+        self.finish_paced(time, extra, &mut |_| {})
+    }
+
+    /// As [`CheckpointWriter::finish`]; `pace` is told while reading back how many bytes were read, and may sleep.
+    ///
+    /// # Errors
+    /// As [`CheckpointWriter::finish`].
+    pub fn finish_paced(
+        mut self,
+        time: u64,
+        extra: &[u8],
+        pace: &mut dyn FnMut(u64),
+    ) -> Result<FinishedCheckpoint, CheckpointError> {
+        if let Err(error) = self.complete(time, extra, pace) {
             let _ = self.discard(); // what is left of it is deleted at the next start
             return Err(error);
         }
@@ -346,7 +368,7 @@ impl CheckpointWriter {
         })
     }
 
-    fn complete(&mut self, time: u64, extra: &[u8]) -> Result<(), CheckpointError> {
+    fn complete(&mut self, time: u64, extra: &[u8], pace: &mut dyn FnMut(u64)) -> Result<(), CheckpointError> {
         if extra.len() > EXTRA_BYTES_MAX {
             return Err(CheckpointError::ExtraTooLong { bytes: extra.len() });
         }
@@ -365,7 +387,7 @@ impl CheckpointWriter {
         self.write()?;
         let device = self.store.device();
         self.file.sync_all().map_err(io_error(device, &self.path, 0))?;
-        Loader::new(&self.store, &self.path, &*self.file)?.check(self.header.generation)?;
+        Loader::new(&self.store, &self.path, &*self.file)?.check(self.header.generation, pace)?;
         Ok(())
     }
 }

@@ -119,8 +119,14 @@ impl<'a> Loader<'a> {
         }
     }
 
-    pub(crate) fn check(mut self, generation: u64) -> Result<(), CheckpointError> {
-        self.walk(generation, |_, _| {}).map(|_| ())
+    /// Reads and checks everything; `pace` is told how many bytes were read.
+    pub(crate) fn check(mut self, generation: u64, pace: &mut dyn FnMut(u64)) -> Result<(), CheckpointError> {
+        let mut read = HEADER_BYTES as u64;
+        let each = |_: PageHeader, bytes: AlignedBytes| {
+            read += (PAGE_HEADER_BYTES + format::padded(bytes.len())) as u64;
+            pace(read);
+        };
+        self.walk(generation, each).map(|_| ())
     }
 
     pub(crate) fn load(mut self, generation: u64, mut each: impl FnMut(Page)) -> Result<Checkpoint, CheckpointError> {

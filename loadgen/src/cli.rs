@@ -1,0 +1,417 @@
+//! The command line: what can be asked for, and the plan that it makes.
+//!
+//! Owns options, their checks and the exit code; refuses to run anything before everything was checked.
+//!
+//! Exit codes: 0 everything was met; 1 an objective was missed, less than 99 % was achieved, commands were busy, the money is
+//! wrong, or an audit failed; 2 the command line; 3 the run could not start or end.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use tpcore::JournalKind;
+
+use crate::display::{Display, summary};
+use crate::mix::{Kind, Mix};
+use crate::plan::{EmbeddedPlan, Plan, WorkloadPlan};
+use crate::report::{Report, Verdict, html};
+use crate::schedule::Schedule;
+use crate::skew::{Draw, Skew};
+use crate::slo::Objective;
+use crate::{audit, run, schedule, units};
+
+/// Drives tpcore at a stated rate and judges its latency.
+///
+/// Commands are sent at planned times whatever became of those before (an open loop); latency counts from the planned time, to a
+/// reply that is durable. Afterwards the money is checked: the generator's own books against the engine's, and against the
+/// directory opened again. Without arguments: 30 seconds in a temporary directory.
+#[derive(Parser, Debug)]
+#[command(name = "tp-loadgen", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Sub>,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Subcommand, Debug)]
+enum Sub {
+    /// Proves that every acknowledgement of a file that --record-acks wrote is in a directory's journal.
+    Audit {
+        /// The data directory, of an engine that is not running.
+        #[arg(long, value_name = "DIR")]
+        data_dir: PathBuf,
+        /// The file.
+        #[arg(long, value_name = "FILE")]
+        acks: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum TargetKind {
+    /// An engine in this process.
+    Embedded,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Journal {
+    /// Segment files, each group synced.
+    Segment,
+    /// The embedded store, for comparison.
+    Sled,
+    /// None: memory only.
+    Memory,
+}
+
+#[derive(Args, Debug)]
+struct RunArgs {
+    /// Commands a second: 20000, 250k.
+    #[arg(long, value_name = "RATE", value_parser = units::rate, default_value = "20k", help_heading = "Load")]
+    rate: u64,
+    /// How long is measured; with --find-max, each rate [default: 30s, with --find-max 5s].
+    #[arg(long, value_name = "TIME", value_parser = units::duration, help_heading = "Load")]
+    duration: Option<Duration>,
+    /// How long is run before, at the first rate, and not measured.
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "3s", help_heading = "Load")]
+    warm_up: Duration,
+    /// Look for the highest rate that meets all objectives, from --rate on.
+    #[arg(long, conflicts_with = "profile", help_heading = "Load")]
+    find_max: bool,
+    /// Stages instead of one rate: ramp:1k-50k:10s,spike:100k:2s,soak:20k:1m.
+    #[arg(long, value_name = "STAGES", value_parser = Schedule::parse, conflicts_with_all = ["rate", "duration"], help_heading = "Load")]
+    profile: Option<Schedule>,
+    /// The most commands in flight; what is above is busy [default: a second's worth].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=16_777_216), help_heading = "Load")]
+    in_flight: Option<u32>,
+
+    /// Accounts that pay.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000), default_value_t = 100_000, help_heading = "Workload")]
+    accounts: u64,
+    /// Accounts that are paid.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000), default_value_t = 1_000, help_heading = "Workload")]
+    payees: u64,
+    /// What each account is given at the start, minor units.
+    #[arg(long, value_name = "MINOR", value_parser = clap::value_parser!(u64).range(0..=1_000_000_000_000_000), default_value_t = 1_000_000_000, help_heading = "Workload")]
+    opening_balance: u64,
+    /// The largest amount of a command, minor units; the smallest is 1.
+    #[arg(long, value_name = "MINOR", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000_000), default_value_t = 10_000, help_heading = "Workload")]
+    amount_max: u64,
+    /// Commands and their weights: authorize, increment, capture, void, refund, reverse, transfer, lookup, read.
+    #[arg(long, value_name = "MIX", default_value_t = Mix::default(), help_heading = "Workload")]
+    mix: Mix,
+    /// Which accounts: uniform, zipf:S, hot:N (N accounts get half of all).
+    #[arg(long, value_name = "SKEW", default_value_t = Skew::Uniform, help_heading = "Workload")]
+    skew: Skew,
+    /// Percent of the commands that are sent again as they were.
+    #[arg(long, value_name = "PERCENT", value_parser = per_mille, default_value = "0", help_heading = "Workload")]
+    duplicates: u32,
+    /// Percent of the commands that reverse an earlier authorization.
+    #[arg(long, value_name = "PERCENT", value_parser = per_mille, default_value = "0", help_heading = "Workload")]
+    late_reversals: u32,
+    /// Percent of the authorizations that ask for more than there is and take what they get.
+    #[arg(long, value_name = "PERCENT", value_parser = per_mille, default_value = "0", help_heading = "Workload")]
+    partials: u32,
+    /// How long holds live; a short time makes a run heavy with expiries [default: the ledger's 7 days].
+    #[arg(long, value_name = "TIME", value_parser = units::duration, help_heading = "Workload")]
+    hold_lifetime: Option<Duration>,
+    /// Everything random comes from it.
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Workload")]
+    seed: u64,
+
+    /// What is driven.
+    #[arg(long, value_enum, default_value_t = TargetKind::Embedded, help_heading = "Target")]
+    target: TargetKind,
+    /// Where the data is; may have been used before [default: a temporary directory, removed afterwards].
+    #[arg(long, value_name = "DIR", help_heading = "Target")]
+    data_dir: Option<PathBuf>,
+    /// Partitions [default: the cores].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Target")]
+    partitions: Option<u16>,
+    /// The journal.
+    #[arg(long, value_enum, default_value_t = Journal::Segment, help_heading = "Target")]
+    journal: Journal,
+    /// Time from checkpoint to checkpoint, or off.
+    #[arg(long, value_name = "TIME", value_parser = interval, default_value = "10s", help_heading = "Target")]
+    checkpoint_interval: Interval,
+    /// How long a new directory remembers keys and closed authorizations.
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "60s", help_heading = "Target")]
+    key_window: Duration,
+
+    /// An objective: p99.9<300ms, max<1s. Repeatable [default: p99.9<300ms].
+    #[arg(long, value_name = "OBJECTIVE", help_heading = "Verdict")]
+    slo: Vec<Objective>,
+    /// Commands that were answered busy are no failure.
+    #[arg(long, help_heading = "Verdict")]
+    allow_busy: bool,
+    /// Write the result as JSON; - is standard output.
+    #[arg(long, value_name = "FILE", help_heading = "Verdict")]
+    json: Option<PathBuf>,
+    /// Write the result as one HTML file.
+    #[arg(long, value_name = "FILE", help_heading = "Verdict")]
+    report: Option<PathBuf>,
+    /// Write every acknowledgement, synced outside the engine, for the audit.
+    #[arg(long, value_name = "FILE", help_heading = "Verdict")]
+    record_acks: Option<PathBuf>,
+    /// Show only the result.
+    #[arg(long, short, help_heading = "Verdict")]
+    quiet: bool,
+}
+
+/// A time between checkpoints.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Interval(Option<Duration>);
+
+fn interval(text: &str) -> Result<Interval, String> {
+    if text == "off" {
+        return Ok(Interval(None));
+    }
+    match units::duration(text)? {
+        time if time < Duration::from_millis(100) => Err("checkpoints are at least 100ms apart, or off".to_owned()),
+        time => Ok(Interval(Some(time))),
+    }
+}
+
+/// A percentage from 0 to 50 in steps of a tenth, as a number of 1,000.
+fn per_mille(text: &str) -> Result<u32, String> {
+    let form = "a percentage from 0 to 50, with at most one decimal";
+    let (whole, tenth) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(tenth) || tenth.len() > 1 {
+        return Err(form.to_owned());
+    }
+    let parse = |text: &str| text.parse::<u32>().map_err(|_| form);
+    let value = parse(whole)?.checked_mul(10).and_then(|n| n.checked_add(parse(tenth).unwrap_or(0))).ok_or(form)?;
+    if value > 500 { Err(form.to_owned()) } else { Ok(value) }
+}
+
+impl RunArgs {
+    fn plan(&self) -> Result<Plan, String> {
+        let length = self.duration.unwrap_or(Duration::from_secs(if self.find_max { 5 } else { 30 }));
+        if length < Duration::from_secs(1) && self.profile.is_none() {
+            return Err("a run is measured for at least 1s".to_owned());
+        }
+        if length > schedule::LENGTH_MAX || self.warm_up > schedule::LENGTH_MAX {
+            return Err(format!(
+                "a run and its warm-up take at most {} each",
+                units::show_duration(schedule::LENGTH_MAX)
+            ));
+        }
+        if self.late_reversals > 0 && self.mix.weight(Kind::Authorize) == 0 {
+            return Err("--late-reversals needs authorizations: give authorize a weight in the mix".to_owned());
+        }
+        if self.key_window < Duration::from_secs(1) {
+            return Err("keys are remembered for at least 1s".to_owned());
+        }
+        if self.hold_lifetime.is_some_and(|life| life < Duration::from_millis(1)) {
+            return Err("a hold lives for at least 1ms".to_owned());
+        }
+        let workload = WorkloadPlan {
+            seed: self.seed,
+            accounts: self.accounts,
+            payees: self.payees,
+            opening_balance: self.opening_balance,
+            amount_max: self.amount_max,
+            skew: self.skew,
+            mix: self.mix,
+            duplicates_per_mille: self.duplicates,
+            late_reversals_per_mille: self.late_reversals,
+            partials_per_mille: self.partials,
+            hold_lifetime: self.hold_lifetime,
+        };
+        Draw::new(self.skew, self.accounts)?;
+        let schedule = self.profile.clone().unwrap_or_else(|| Schedule::constant(self.rate, length));
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let partitions = self.partitions.map_or(cores, usize::from);
+        let journal = match self.journal {
+            Journal::Segment => JournalKind::Segment,
+            Journal::Sled => JournalKind::Sled,
+            Journal::Memory => JournalKind::Memory,
+        };
+        if journal == JournalKind::Memory && self.data_dir.is_some() {
+            return Err("--journal memory keeps nothing: it takes no --data-dir".to_owned());
+        }
+        let mut plan = Plan {
+            workload,
+            schedule,
+            find_max: self.find_max,
+            warm_up: self.warm_up,
+            objectives: if self.slo.is_empty() { vec![default_objective()] } else { self.slo.clone() },
+            allow_busy: self.allow_busy,
+            in_flight: 0,
+            embedded: EmbeddedPlan {
+                partitions,
+                journal,
+                checkpoint_interval: self.checkpoint_interval.0.filter(|_| journal != JournalKind::Memory),
+                inbox_commands: 0,
+                key_window_ms: u64::try_from(self.key_window.as_millis()).unwrap_or(u64::MAX).min(WINDOW_MS_MAX),
+                key_bytes: 0,
+                authorization_bytes: 0,
+            },
+            data_dir: self.data_dir.clone(),
+            record_acks: self.record_acks.clone(),
+        };
+        // A stall of half a second must not overflow the inboxes.
+        let rate_max = usize::try_from(plan.rate_max()).unwrap_or(usize::MAX);
+        plan.in_flight = self.in_flight.map_or(rate_max.clamp(1024, 1 << 22), |n| n as usize);
+        plan.embedded.inbox_commands = (rate_max / 2).clamp(8192, 1 << 20);
+        plan.set_budgets();
+        Ok(plan)
+    }
+}
+
+/// The longest window of keys: a year.
+const WINDOW_MS_MAX: u64 = 365 * 86_400_000;
+
+fn default_objective() -> Objective {
+    "p99.9<300ms".parse().expect("the default is an objective")
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    if path == Path::new("-") {
+        use std::io::Write as _;
+        return std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output");
+    }
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Files are opened before the run, so that nothing is run in vain; what they hold stays until there is something new.
+fn check_writable(paths: &[&Option<PathBuf>]) -> Result<()> {
+    for path in paths.iter().filter_map(|path| path.as_deref()).filter(|path| *path != Path::new("-")) {
+        let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        opened.with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn start(args: &RunArgs, plan: &Plan) -> Result<Report> {
+    check_writable(&[&args.json, &args.report])?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(3); // asked a second time: at once; what was acknowledged is durable
+        }
+    })
+    .context("cannot listen for Ctrl-C")?;
+    let mut display = Display::new(args.quiet);
+    let report = run::run(plan, &command_line(), &stop, &mut display);
+    display.finish();
+    let report = report?;
+    if let Some(path) = &args.json {
+        let json = serde_json::to_string_pretty(&report).context("a report is JSON")?;
+        write(path, &format!("{json}\n"))?;
+    }
+    if let Some(path) = &args.report {
+        write(path, &html::render(&report))?;
+    }
+    if args.json.as_deref() != Some(Path::new("-")) {
+        write(Path::new("-"), &format!("{}\n", summary(&report)))?;
+    }
+    Ok(report)
+}
+
+/// The command line as it was given, without the directory of the program.
+fn command_line() -> String {
+    let quoted = |argument: String| {
+        let is_plain = argument.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=.:,/%".contains(&b));
+        if is_plain && !argument.is_empty() { argument } else { format!("'{}'", argument.replace('\'', r"'\''")) }
+    };
+    let arguments = std::env::args_os().skip(1).map(|argument| quoted(argument.to_string_lossy().into_owned()));
+    std::iter::once("tp-loadgen".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "error: {error:#}"); // nobody listens: the exit code says it
+    ExitCode::from(3)
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Some(Sub::Audit { data_dir, acks }) = &cli.command {
+        return match audit::audit(data_dir, acks) {
+            Ok(audited) => {
+                let _ = write(Path::new("-"), &format!("{audited}\n")); // the exit code says it too
+                if audited.is_complete() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+            }
+            Err(error) => failed(&error),
+        };
+    }
+    let plan = match cli.run.plan() {
+        Ok(plan) => plan,
+        Err(what) => Cli::command().error(ErrorKind::ValueValidation, what).exit(),
+    };
+    match start(&cli.run, &plan) {
+        Ok(report) if report.verdict == Verdict::Pass => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(1),
+        Err(error) => failed(&error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(arguments: &str) -> Result<Plan, String> {
+        let words = std::iter::once("tp-loadgen").chain(arguments.split_whitespace());
+        let cli = Cli::try_parse_from(words).map_err(|error| error.to_string())?;
+        cli.run.plan()
+    }
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
+        let plan = plan("").expect("no arguments are a run");
+        assert_eq!((plan.schedule.rate_max(), plan.schedule.length()), (20_000, Duration::from_secs(30)));
+        assert_eq!(plan.objectives, [default_objective()]);
+    }
+
+    #[test]
+    fn bad_arguments_are_refused_before_anything_starts() {
+        let bad = [
+            "--rate 0",
+            "--rate x",
+            "--mix pay=1",
+            "--mix capture=1",
+            "--skew even",
+            "--skew hot:9 --accounts 3",
+            "--slo p99",
+            "--slo p99<0ms",
+            "--duration 0s",
+            "--duration 5",
+            "--profile jump:1:1s",
+            "--profile hold:1:1s --rate 5",
+            "--accounts 0",
+            "--partitions 0",
+            "--partitions 257",
+            "--journal paper",
+            "--duplicates 51",
+            "--duplicates 1.25",
+            "--duplicates -1",
+            "--checkpoint-interval 1ms",
+            "--find-max --profile hold:1:1s",
+            "--journal memory --data-dir x",
+            "--in-flight 0",
+            "--hold-lifetime 1us",
+            "--key-window 1ms",
+            "audit",
+            "audit --data-dir x",
+            "--target mars",
+            "stray",
+        ];
+        for arguments in bad {
+            assert!(plan(arguments).is_err(), "{arguments}");
+        }
+    }
+
+    #[test]
+    fn percentages_have_one_decimal() {
+        assert_eq!(["0", "0.1", "12.5", "50"].map(per_mille), [Ok(0), Ok(1), Ok(125), Ok(500)]);
+    }
+}

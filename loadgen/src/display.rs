@@ -1,0 +1,154 @@
+//! What is shown while a run goes on: one line that is kept up to date on a terminal, a line a second elsewhere.
+//!
+//! Owns standard error while the run lasts; the result goes to standard output. Refuses to measure.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::report::{Report, Second, Trial, Verdict};
+use crate::schedule::Schedule;
+use crate::units::{show_count, show_duration, show_ns};
+
+/// Shows a run.
+pub struct Display {
+    bar: Option<ProgressBar>,
+    is_quiet: bool,
+}
+
+impl Display {
+    /// On standard error; `is_quiet`: only the result.
+    pub fn new(is_quiet: bool) -> Self {
+        let is_live = !is_quiet && std::io::stderr().is_terminal();
+        let style = || ProgressStyle::with_template("{spinner} {elapsed_precise} [{bar:24}] {msg}");
+        let bar = is_live.then(|| match style() {
+            Ok(style) => ProgressBar::new(1000).with_style(style.progress_chars("=> ")),
+            Err(_) => ProgressBar::new(1000),
+        });
+        Self { bar, is_quiet }
+    }
+
+    /// A line that stays.
+    pub fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None if self.is_quiet => {}
+            None => drop(writeln!(std::io::stderr(), "{line}")), // nobody listens: the run goes on
+        }
+    }
+
+    /// So much of the setup is done, of 1000.
+    pub fn preparing(&self, per_mille: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_message("preparing accounts");
+            bar.set_position(per_mille);
+        }
+    }
+
+    /// The setup is done.
+    pub fn prepared(&self, given: u64) {
+        self.say(&format!("{} accounts were given their opening balance", show_count(given)));
+    }
+
+    /// A schedule begins.
+    pub fn begin(&self, schedule: &Schedule, warm_up: Duration) {
+        let length = schedule.length();
+        self.say(&format!("{schedule}, after {} of warm-up", show_duration(warm_up)));
+        if let Some(bar) = &self.bar {
+            bar.set_length(length.as_secs().max(1));
+            bar.set_position(0);
+            bar.set_message("warm-up");
+        }
+    }
+
+    /// A second of the measured part has passed.
+    pub fn second(&self, second: &Second) {
+        let Second { t_s, completed, busy, latency_ns, durable_lag_events, checkpoint_running, .. } = second;
+        let checkpoint = if *checkpoint_running { ", checkpoint" } else { "" };
+        let busy = if *busy > 0 { format!(", {} busy", show_count(*busy)) } else { String::new() };
+        let line = format!(
+            "{}/s  p50 {}  p99 {}  p99.9 {}  max {}  lag {durable_lag_events}{busy}{checkpoint}",
+            show_count(*completed),
+            show_ns(latency_ns.p50),
+            show_ns(latency_ns.p99),
+            show_ns(latency_ns.p99_9),
+            show_ns(latency_ns.max)
+        );
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(t_s + 1);
+                bar.set_message(line);
+            }
+            None => self.say(&format!("{:>5} s  {line}", t_s + 1)),
+        }
+    }
+
+    /// One rate of a search was tried.
+    pub fn trial(&self, trial: &Trial) {
+        let verdict = if trial.passed { "passed".to_owned() } else { trial.failures.join("; ") };
+        self.say(&format!("{}/s: {verdict}", show_count(trial.rate_per_s)));
+    }
+
+    /// The end of the live part.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// The result as lines for a reader.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates for a reader")]
+pub fn summary(report: &Report) -> String {
+    let mut lines = Vec::new();
+    let rate = |per_s: f64| show_count(per_s.round() as u64);
+    let l = &report.latency_ns;
+    lines.push(format!(
+        "rate       {}/s achieved of {}/s offered over {:.1} s{}",
+        rate(report.achieved_per_s),
+        rate(report.offered_per_s),
+        report.measured_s,
+        if report.ended_early { " (ended early)" } else { "" }
+    ));
+    lines.push(format!(
+        "latency    p50 {}  p90 {}  p99 {}  p99.9 {}  p99.99 {}  max {}",
+        show_ns(l.p50),
+        show_ns(l.p90),
+        show_ns(l.p99),
+        show_ns(l.p99_9),
+        show_ns(l.p99_99),
+        show_ns(l.max)
+    ));
+    for (name, per) in &report.per_command {
+        let l = &per.latency_ns;
+        let outcomes: Vec<_> = per.outcomes.iter().map(|(name, n)| format!("{name} {}", show_count(*n))).collect();
+        lines.push(format!(
+            "  {name:<9}{:>12}  p50 {:>8}  p99 {:>8}  p99.9 {:>8}  {}",
+            show_count(per.completed),
+            show_ns(l.p50),
+            show_ns(l.p99),
+            show_ns(l.p99_9),
+            outcomes.join(", ")
+        ));
+    }
+    lines.push(format!(
+        "generator  sent late by p50 {}, p99.9 {} (included above)",
+        show_ns(report.send_delay_ns.p50),
+        show_ns(report.send_delay_ns.p99_9)
+    ));
+    for check in &report.money {
+        lines.push(format!("money      {} {}: {}", if check.ok { "ok   " } else { "WRONG" }, check.name, check.detail));
+    }
+    for slo in &report.slo {
+        let met = if slo.met { "met  " } else { "MISSED" };
+        lines.push(format!("objective  {met} {} (measured {})", slo.objective, show_ns(slo.measured_ns)));
+    }
+    let mib = |bytes: u64| show_count(bytes >> 20);
+    lines.push(format!("memory     {} MiB resident, journal {} MiB", mib(report.rss_bytes), mib(report.journal_bytes)));
+    match report.verdict {
+        Verdict::Pass => lines.push("verdict    pass".to_owned()),
+        Verdict::Fail => lines.push(format!("verdict    FAIL: {}", report.failures.join("; "))),
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,163 @@
+//! The embedded target: an engine in this process.
+//!
+//! Owns how a plan becomes an engine's configuration, and what is asked of the engine; refuses to generate or to judge.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use tpcore::event::Body;
+use tpcore::{
+    Budgets, CheckpointPolicy, Client, Command, Config, Engine, JournalKind, Reply, Seq, Time, UpTo, View, ViewOptions,
+    Windows,
+};
+
+use crate::plan::{EmbeddedPlan, ledger};
+use crate::target::{Activity, Closing, Progress, Session, Sums, Target};
+
+/// An engine in this process.
+#[derive(Debug)]
+pub struct Embedded {
+    engine: Engine,
+    journal: JournalKind,
+    /// `None`: nothing is kept.
+    path: Option<PathBuf>,
+}
+
+impl Embedded {
+    /// Opens the engine of a plan; `path`: its data directory.
+    ///
+    /// # Errors
+    /// When it cannot be opened: in use, damaged, of another kind.
+    pub fn open(plan: &EmbeddedPlan, path: &Path) -> Result<Self> {
+        let keeps = plan.journal != JournalKind::Memory;
+        let is_new = !path.join("identity").exists();
+        let mut config = if keeps { Config::at(path) } else { Config::in_memory() };
+        config.journal = plan.journal;
+        config.partitions = plan.partitions;
+        config.inbox_commands = plan.inbox_commands;
+        // A directory keeps the windows that it was made with.
+        config.windows = (is_new || !keeps).then_some(Windows {
+            key_uuid_v7_ms: Some(plan.key_window_ms),
+            refund_ms: plan.key_window_ms,
+            key_opaque_ms: Some(plan.key_window_ms),
+        });
+        config.budgets =
+            Budgets { key_bytes: plan.key_bytes, authorization_bytes: plan.authorization_bytes, ..Budgets::default() };
+        config.checkpoint = CheckpointPolicy {
+            interval: plan.checkpoint_interval,
+            events: None,
+            at_close: false,
+            ..CheckpointPolicy::default()
+        };
+        let engine = Engine::open(config).with_context(|| format!("cannot open the engine on {}", path.display()))?;
+        Ok(Self { engine, journal: plan.journal, path: keeps.then(|| path.to_owned()) })
+    }
+}
+
+struct EmbeddedSession(Client);
+
+impl Session for EmbeddedSession {
+    fn submit(&mut self, tag: u64, command: &Command) -> bool {
+        self.0.submit(tag, command).is_ok()
+    }
+    fn poll(&mut self, each: &mut dyn FnMut(u64, Reply)) -> usize {
+        self.0.poll(each)
+    }
+    fn wait(&mut self, timeout: Duration) {
+        if self.0.in_flight() == 0 {
+            std::thread::sleep(timeout);
+        } else {
+            self.0.wait(timeout);
+        }
+    }
+}
+
+impl Target for Embedded {
+    fn session(&self, in_flight: usize) -> Box<dyn Session> {
+        Box::new(EmbeddedSession(self.engine.client(in_flight)))
+    }
+
+    fn now(&self) -> Time {
+        self.engine.now()
+    }
+
+    fn key_window_ms(&self) -> u64 {
+        self.engine.windows().key_uuid_v7_ms.unwrap_or(u64::MAX)
+    }
+
+    fn seqs(&self) -> (Seq, Seq) {
+        (self.engine.last_seq(), self.engine.durable_seq())
+    }
+
+    fn sums(&self) -> Result<Sums> {
+        let totals = self.engine.trial_balance().context("the engine did not show its balances")?;
+        let ours = totals.into_iter().find(|totals| totals.ledger == ledger());
+        Ok(ours.map_or(Sums::default(), |t| Sums {
+            debits: t.debits,
+            credits: t.credits,
+            held: t.held,
+            in_transit: t.in_transit,
+        }))
+    }
+
+    fn follow(&self, activity: &mut Activity) -> Result<()> {
+        let last = self.engine.durable_seq();
+        let mut feed = self.engine.events(activity.seq.next());
+        while activity.seq < last {
+            let next = feed.next_timeout(Duration::from_secs(30)).context("reading the events of the run")?;
+            let Some((seq, event)) = next else {
+                bail!("the engine's feed of events stands still at {}, before {last}", activity.seq);
+            };
+            match &event.body {
+                Body::Expired(expired) => {
+                    activity.expiries += 1;
+                    activity.expired += expired.amount.get();
+                }
+                // An exchange is answered when it ends.
+                Body::Opened(_) => {}
+                Body::Ended(ended) => {
+                    activity.approvals += ended.ends.iter().filter(|end| end.outcome.is_approval()).count() as u64;
+                }
+                body => activity.approvals += u64::from(body.head().is_some_and(|head| head.outcome.is_approval())),
+            }
+            activity.seq = seq;
+        }
+        Ok(())
+    }
+
+    fn progress(&self) -> Progress {
+        let status = self.engine.status();
+        Progress {
+            durable_lag_events: status.durable_lag_events,
+            journal_bytes: status.writer.journal_bytes,
+            checkpoint_running: status.checkpoint.is_running,
+        }
+    }
+
+    fn close(self: Box<Self>) -> Result<Closing> {
+        let Self { engine, journal, path } = *self;
+        // Timers make events of their own: the digest counts for the state in which none came meanwhile.
+        let (before, seq) = loop {
+            let seq = engine.last_seq();
+            let digest = engine.digest().context("the engine did not show its digest")?;
+            if engine.last_seq() == seq {
+                break (digest, seq);
+            }
+        };
+        let closed = engine.close_blocking().context("the engine did not close in good order")?;
+        let Some(path) = path else { return Ok(Closing { before, after: None }) };
+        if journal != JournalKind::Sled {
+            let options = ViewOptions { up_to: UpTo::Seq(seq), ..ViewOptions::default() };
+            let view = View::open(&path, options).context("the directory cannot be read again")?;
+            return Ok(Closing { before, after: Some(view.digest()) });
+        }
+        let config = Config { journal, checkpoint: CheckpointPolicy::off(), ..Config::at(&path) };
+        let again = Engine::open(config).context("the directory cannot be opened again")?;
+        // No view reads a sled journal up to a number: where the close itself made events there is nothing to compare.
+        let is_same_point = closed.last_seq == seq && again.last_seq() == seq;
+        let after = is_same_point.then(|| again.digest()).transpose().context("the engine did not show its digest")?;
+        again.close_blocking().context("the engine did not close in good order")?;
+        Ok(Closing { before, after })
+    }
+}

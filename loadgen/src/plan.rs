@@ -1,0 +1,182 @@
+//! What a run is to do, checked: the result of reading the command line.
+//!
+//! Owns the numbers that follow from others (budgets, space, ring sizes); refuses to know how they were written.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tpcore::{AccountId, JournalKind, Ledger};
+
+use crate::mix::Mix;
+use crate::schedule::Schedule;
+use crate::skew::Skew;
+use crate::slo::Objective;
+
+/// One run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What commands are made.
+    pub workload: WorkloadPlan,
+    /// When they are sent, the measured part only.
+    pub schedule: Schedule,
+    /// Look for the highest rate that meets the objectives, instead of one run.
+    pub find_max: bool,
+    /// At the first rate of the schedule, before the measured part.
+    pub warm_up: Duration,
+    /// Objectives.
+    pub objectives: Vec<Objective>,
+    /// Whether `busy` is no failure.
+    pub allow_busy: bool,
+    /// The most commands in flight.
+    pub in_flight: usize,
+    /// The engine.
+    pub embedded: EmbeddedPlan,
+    /// Where the data is; `None`: a temporary directory, removed afterwards.
+    pub data_dir: Option<PathBuf>,
+    /// Where acknowledgements are written.
+    pub record_acks: Option<PathBuf>,
+}
+
+/// What commands are made.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct WorkloadPlan {
+    /// Everything random comes from it.
+    pub seed: u64,
+    /// How many accounts pay.
+    pub accounts: u64,
+    /// How many are paid.
+    pub payees: u64,
+    /// What each account is given at the start, minor units.
+    pub opening_balance: u64,
+    /// The largest amount of an authorization or transfer, minor units; the smallest is 1.
+    pub amount_max: u64,
+    /// Which account.
+    pub skew: Skew,
+    /// Which command.
+    pub mix: Mix,
+    /// Of 1,000 commands so many are sent again as they were.
+    pub duplicates_per_mille: u32,
+    /// Of 1,000 authorizations so many are reversed, whatever the mix says.
+    pub late_reversals_per_mille: u32,
+    /// Of 1,000 authorizations so many ask for far more than there is, and take what they get.
+    pub partials_per_mille: u32,
+    /// How long a hold lives; `None`: as the ledger says.
+    pub hold_lifetime: Option<Duration>,
+}
+
+/// The engine of the embedded target.
+#[derive(Clone, PartialEq, Debug)]
+pub struct EmbeddedPlan {
+    /// Partitions.
+    pub partitions: usize,
+    /// Journal.
+    pub journal: JournalKind,
+    /// Time from checkpoint to checkpoint; `None`: none.
+    pub checkpoint_interval: Option<Duration>,
+    /// Commands that may wait at a partition.
+    pub inbox_commands: usize,
+    /// How long a new directory remembers keys and closed authorizations, ms.
+    pub key_window_ms: u64,
+    /// Memory for keys, bytes.
+    pub key_bytes: u64,
+    /// Memory for authorizations, bytes.
+    pub authorization_bytes: u64,
+}
+
+/// The ledger of everything that the generator does: code `TST`, two decimals.
+pub fn ledger() -> Ledger {
+    Ledger::new("TST", 2).expect("three capital letters and two decimals are a ledger")
+}
+
+const ACCOUNTS_FROM: u128 = 1 << 96;
+const PAYEES_FROM: u128 = 2 << 96;
+const FUNDING_FROM: u128 = 3 << 96;
+
+/// How many accounts give the opening balances: one alone would take them one after the other.
+pub const FUNDING: u64 = 64;
+
+/// The n-th account that pays.
+pub const fn account(n: u64) -> AccountId {
+    AccountId(ACCOUNTS_FROM + n as u128)
+}
+
+/// The n-th account that is paid.
+pub const fn payee(n: u64) -> AccountId {
+    AccountId(PAYEES_FROM + n as u128)
+}
+
+/// The n-th account that gives opening balances; it may go below zero without limit.
+pub const fn funding(n: u64) -> AccountId {
+    AccountId(FUNDING_FROM + n as u128)
+}
+
+/// Bytes of memory that one remembered key takes, with its place in index and queue; rounded up.
+const KEY_BYTES: u64 = 256;
+/// Likewise an authorization with one capture.
+const AUTHORIZATION_BYTES: u64 = 416;
+/// Bytes of the journal that a command comes to, rounded up: two or three events of an exchange, and their frames.
+const JOURNAL_BYTES: u64 = 640;
+/// Bytes of a checkpoint that a key and an authorization come to.
+const IMAGE_BYTES: u64 = 480;
+/// Partitions are never loaded quite alike, so each needs some more than its share.
+const UNEVEN: u64 = 2;
+
+/// A search is prepared for this rate, commands a second, even where it begins far below.
+const SEARCH_RATE_MAX: u64 = 500_000;
+/// What all trials of a search come to, in trials at the highest rate: doubling adds up to one, halving the distance takes at
+/// most a few more.
+const TRIALS: u64 = 4;
+
+impl Plan {
+    /// About how many commands the whole run makes: setup, warm-up, measured part. A search is taken for [`TRIALS`] times the
+    /// rate that it is prepared for.
+    pub fn commands(&self) -> u64 {
+        let setup = self.workload.accounts * 2 + self.workload.payees + FUNDING;
+        let schedule = self.schedule.with_warm_up(self.warm_up);
+        let trial_s = schedule.length().as_secs() + 1;
+        let search = TRIALS.saturating_mul(trial_s).saturating_mul(self.rate_max());
+        setup.saturating_add(if self.find_max { search } else { schedule.commands() })
+    }
+
+    /// The highest rate that the run is prepared for, commands a second.
+    pub fn rate_max(&self) -> u64 {
+        let asked = self.schedule.rate_max();
+        if self.find_max { asked.max(SEARCH_RATE_MAX) } else { asked }
+    }
+
+    /// Sets the engine's budgets so that the run fits into them.
+    pub fn set_budgets(&mut self) {
+        let commands = self.commands();
+        let window_s = self.embedded.key_window_ms / 1000 + 2;
+        let keys = commands.min(self.rate_max().saturating_mul(window_s) + self.workload.accounts * 2);
+        self.embedded.key_bytes = keys.saturating_mul(KEY_BYTES * UNEVEN).max(256 << 20);
+        self.embedded.authorization_bytes = commands.saturating_mul(AUTHORIZATION_BYTES * UNEVEN).max(256 << 20);
+    }
+
+    /// About how much memory the run takes at most, bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        let journal = if self.embedded.journal == JournalKind::Memory {
+            self.commands().saturating_mul(JOURNAL_BYTES)
+        } else {
+            0
+        };
+        let records = self.embedded.key_bytes / UNEVEN + self.embedded.authorization_bytes / UNEVEN;
+        (self.workload.accounts * 256).saturating_add(records).saturating_add(journal)
+    }
+
+    /// About how much space the run takes at most, bytes: the journal and three checkpoints (two, and one being written).
+    pub fn disk_bytes(&self) -> u64 {
+        let commands = self.commands();
+        let takes_checkpoints = self.embedded.checkpoint_interval.is_some();
+        let checkpoints = if takes_checkpoints { commands.saturating_mul(3 * IMAGE_BYTES) } else { 0 };
+        let acks = if self.record_acks.is_some() { commands.saturating_mul(80) } else { 0 };
+        match self.embedded.journal {
+            JournalKind::Memory => acks,
+            JournalKind::Segment | JournalKind::Sled => commands
+                .saturating_mul(JOURNAL_BYTES)
+                .saturating_add(checkpoints)
+                .saturating_add(acks)
+                .saturating_add(1 << 30),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What the generator drives: one small seam, so that the same run can go to an embedded engine or over a network.
+//!
+//! Owns the traits; refuses to know engines and protocols. A session belongs to one thread; everything else may be asked from
+//! another one while it runs.
+
+use std::time::Duration;
+
+use tpcore::{Command, Reply, Seq, StateDigest, Time};
+
+/// Submits commands and hands back their replies, in any order.
+pub trait Session {
+    /// Sends a command. `false`: refused at once for want of room, nothing was taken (`busy`).
+    fn submit(&mut self, tag: u64, command: &Command) -> bool;
+    /// Hands over the replies that are there, and returns how many.
+    fn poll(&mut self, each: &mut dyn FnMut(u64, Reply)) -> usize;
+    /// Waits until a reply is there, at most so long.
+    fn wait(&mut self, timeout: Duration);
+}
+
+/// Sums over all accounts of the generator's ledger, minor units.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Sums {
+    /// All debits.
+    pub debits: u128,
+    /// All credits.
+    pub credits: u128,
+    /// All open holds.
+    pub held: u128,
+    /// Debited and not yet credited.
+    pub in_transit: i128,
+}
+
+/// What a target recorded of a run, event by event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Activity {
+    /// Up to this event.
+    pub seq: Seq,
+    /// Commands that had their effect.
+    pub approvals: u64,
+    /// Holds that expired.
+    pub expiries: u64,
+    /// What they came to, minor units.
+    pub expired: u128,
+}
+
+/// What a target shows of itself while it runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// Events decided and not yet durable.
+    pub durable_lag_events: u64,
+    /// Bytes of the journal in use.
+    pub journal_bytes: u64,
+    /// Whether a checkpoint is being taken.
+    pub checkpoint_running: bool,
+}
+
+/// What is left of a target when it is closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Closing {
+    /// Digest of the state before the close.
+    pub before: StateDigest,
+    /// Digest of the state that the directory gives afterwards; `None`: nothing is kept.
+    pub after: Option<StateDigest>,
+}
+
+/// A system that decides commands.
+pub trait Target: Send + Sync {
+    /// A session with up to so many commands in flight.
+    fn session(&self, in_flight: usize) -> Box<dyn Session>;
+    /// The target's time, for the keys.
+    fn now(&self) -> Time;
+    /// How long keys are remembered, ms.
+    fn key_window_ms(&self) -> u64;
+    /// The last event made, and the last one that is durable.
+    fn seqs(&self) -> (Seq, Seq);
+    /// The sums of the generator's ledger. Consistent only while nothing is in flight.
+    ///
+    /// # Errors
+    /// When the target does not say.
+    fn sums(&self) -> anyhow::Result<Sums>;
+    /// Adds what the target recorded behind `activity.seq`, up to what is durable.
+    ///
+    /// # Errors
+    /// When the target does not say.
+    fn follow(&self, activity: &mut Activity) -> anyhow::Result<()>;
+    /// What it shows of itself.
+    fn progress(&self) -> Progress;
+    /// Ends it in good order, and looks at what it leaves.
+    ///
+    /// # Errors
+    /// When it does not end well, or what it left cannot be read.
+    fn close(self: Box<Self>) -> anyhow::Result<Closing>;
+}
