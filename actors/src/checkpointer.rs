@@ -156,10 +156,10 @@ impl Crank {
         let mut pace = self.pace();
         for slot in SlotIndex::all() {
             let partition = self.shared.partition_of(slot);
-            let copy =
-                ask(&self.shared, partition, move |partition, _| partition.slot(slot).map(|slot| slot.image(at)));
-            let (as_of, image) = answer(&self.shared, partition, &copy).ok_or(CheckpointFailed::Stopped)?;
-            let image = image.ok_or(CheckpointFailed::Stopped)?;
+            // The partition only copies; sorting and encoding, which take much longer, are done here.
+            let copy = ask(&self.shared, partition, move |partition, _| partition.slot(slot).cloned());
+            let (as_of, copy) = answer(&self.shared, partition, &copy).ok_or(CheckpointFailed::Stopped)?;
+            let image = copy.ok_or(CheckpointFailed::Stopped)?.image(at);
             writer.page(slot.get(), as_of.0, &image).map_err(failed)?;
             pace(writer.bytes());
         }

@@ -123,9 +123,10 @@ impl Slot {
         let mut accounts: Vec<_> = self.iter_accounts().map(account_image).collect();
         accounts.sort_unstable_by_key(|a| a.id);
         let visible = self.iter_authorizations().filter(|a| self.is_authorization_visible(a, at));
-        let mut authorizations: Vec<_> = visible.map(|a| self.authorization_image(a)).collect();
+        // References are sorted, not the records: those are 200 bytes each.
+        let mut authorizations: Vec<_> = visible.collect();
         authorizations.sort_unstable_by_key(|a| a.id);
-        let mut keys: Vec<_> = self.keys.iter().filter(|r| self.is_key_visible(r, at)).cloned().collect();
+        let mut keys: Vec<_> = self.keys.iter().filter(|r| self.is_key_visible(r, at)).collect();
         keys.sort_unstable_by_key(|r| (r.account, r.key));
         SlotImage {
             id_counter: self.id_counter,
@@ -133,8 +134,8 @@ impl Slot {
             opaque_since: self.opaque_since,
             index: self.index.get(),
             accounts,
-            authorizations,
-            keys,
+            authorizations: authorizations.into_iter().map(|a| self.authorization_image(a)).collect(),
+            keys: keys.into_iter().cloned().collect(),
             exchanges: self.exchanges.iter().map(|(number, exchange)| (number, exchange.clone())).collect(),
             answers: self.answers.iter().map(|(opener, answer)| (opener, *answer)).collect(),
             in_transit: self.in_transit.clone(),

@@ -15,6 +15,11 @@ use tpcore::{
 use crate::plan::{EmbeddedPlan, ledger};
 use crate::target::{Activity, Closing, Progress, Session, Sums, Target};
 
+/// Larger than the engine's default, since the number of exchanges under way follows from it.
+const SEGMENT_BYTES: u64 = 256 << 20;
+/// Exchanges under way at a time.
+const EXCHANGES: u32 = 16_384;
+
 /// An engine in this process.
 #[derive(Debug)]
 pub struct Embedded {
@@ -42,8 +47,10 @@ impl Embedded {
             refund_ms: plan.key_window_ms,
             key_opaque_ms: Some(plan.key_window_ms),
         });
+        // A stall of 100 ms at high rates has many thousand exchanges open; the spare segment must hold what they may still need.
+        config.segment_bytes = SEGMENT_BYTES;
         config.budgets =
-            Budgets { key_bytes: plan.key_bytes, authorization_bytes: plan.authorization_bytes, ..Budgets::default() };
+            Budgets { key_bytes: plan.key_bytes, authorization_bytes: plan.authorization_bytes, exchanges: EXCHANGES };
         config.checkpoint = CheckpointPolicy {
             interval: plan.checkpoint_interval,
             events: None,

@@ -334,6 +334,8 @@ fn configuration(plan: &Plan, schedule: &Schedule) -> BTreeMap<String, String> {
         ("partitions", embedded.partitions.to_string()),
         ("journal", format!("{:?}", embedded.journal).to_lowercase()),
         ("checkpoint interval", optional(embedded.checkpoint_interval, "off")),
+        ("segment", "256 MiB".to_owned()),
+        ("exchanges at a time", "16,384".to_owned()),
         ("inbox of a partition", show_count(embedded.inbox_commands as u64)),
         ("key window", show_duration(Duration::from_millis(embedded.key_window_ms))),
         ("data directory", if plan.data_dir.is_some() { "given" } else { "temporary" }.to_owned()),

@@ -4,22 +4,19 @@
 //! authorized; SEQ-1 an account's version is gapless (J3); EXC-1 an exchange ends once. An event that does not follow from
 //! the state is an error: in a running engine a bug that poisons it, in a replay a corrupt journal.
 
+mod movement;
+
 use crate::account::Account;
 use crate::amount::Ledger;
-use crate::authorization::{Authorization, Capture, NOWHERE};
+use crate::authorization::{Authorization, NOWHERE};
 use crate::command::Verb;
-use crate::event::{
-    Answered, Authorized, Body, End, Event, Expired, Head, Incremented, Moved, Movement, Noted, Opened, Purpose,
-    Released, Role, Settled,
-};
-use crate::exchange::{Exchange, GivenAnswer};
+use crate::event::{Authorized, Body, End, Event, Expired, Head, Incremented, Noted, Released, Role, Settled};
 use crate::ids::{AccountId, Seq, Version};
 use crate::key::Key;
 use crate::keys::{KeyRecord, Standing};
-use crate::outcome::Outcome;
-use crate::reply::{AuthorizationState, Flags};
+use crate::reply::AuthorizationState;
 use crate::slot::{FORGET_STEPS, Slot};
-use crate::time::{Bucket, Time};
+use crate::time::Time;
 
 /// An event does not follow from the state that it is applied to.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -407,240 +404,6 @@ impl Slot {
         record.is_reversed = true;
         Ok(())
     }
-
-    // --- movements ---
-
-    fn moved(&mut self, body: &Body, e: &Moved, at: Moment) -> Fold {
-        let position = self.touch_owner(body, &e.head, at)?.ok_or("a movement from no account")?;
-        self.open_movement(&e.movement, e.head.account, position, at, 0)?;
-        self.note_where_paid(&e.movement, e.head.flags);
-        self.end_movement(&e.movement, position, e.head.outcome, at)?;
-        let record = self.movement_record(&e.head, &e.movement, at, 0);
-        self.remember_decided(record)
-    }
-
-    fn moved_counter(&mut self, e: &Moved, at: Moment) -> Fold {
-        let mark = Mark { account: e.counter, version: e.counter_version, previous: e.counter_previous };
-        let position = self.touch(mark, at)?;
-        let account = self.account_mut(position)?;
-        let side = if e.movement.purpose.is_push() { &mut account.credits } else { &mut account.debits };
-        add(side, e.movement.amount.get())
-    }
-
-    fn opened(&mut self, body: &Body, e: &Opened, at: Moment) -> Fold {
-        if e.number != self.exchanges.next() {
-            return Err("EXC-1: the exchange's number does not follow");
-        }
-        let position = self.touch_owner(body, &e.head, at)?.ok_or("an exchange from no account")?;
-        self.open_movement(&e.movement, e.head.account, position, at, e.number)?;
-        let account = self.account_mut(position)?;
-        account.exchanges_open += 1;
-        let owner = account.id;
-        if e.movement.purpose.is_push() {
-            self.transit(e.movement.ledger, e.movement.amount.get().cast_signed())?;
-        }
-        self.exchanges.open(Exchange {
-            movement: e.movement,
-            account: e.head.account,
-            key: e.head.full_key(),
-            owner,
-            outcome: e.head.outcome,
-            flags: e.head.flags,
-        });
-        let record = self.movement_record(&e.head, &e.movement, at, e.number);
-        self.remember_decided(record)
-    }
-
-    /// The owner's side when it opens: a push debits, a pull reserves the cap; a reversal marks its original.
-    fn open_movement(&mut self, m: &Movement, scope: AccountId, account: u32, at: Moment, number: u64) -> Fold {
-        let amount = m.amount.get();
-        if m.transfer.0 != 0 {
-            self.id_counter = m.transfer.counter();
-        }
-        if m.purpose.is_push() {
-            let account = self.account_mut(account)?;
-            add(&mut account.debits, amount)?;
-            take(&mut account.held, m.hold.get())?;
-            if m.is_counted && !m.purpose.is_undo() {
-                account.count(m.bucket, m.amount);
-            }
-        }
-        if m.purpose.is_undo() {
-            self.mark_reversed(scope, Key { bits: m.original, kind: m.original_kind })?;
-        }
-        if m.authorization == 0 {
-            return Ok(());
-        }
-        let position = self.authorization_position(m.authorization).ok_or("an authorization that is not in memory")?;
-        let authorization = self.authorization_at(position).ok_or("an authorization that is not there")?;
-        if authorization.exchange != 0 {
-            return Err("EXC-1: an exchange of this authorization is open");
-        }
-        authorization.exchange = number;
-        match m.purpose {
-            Purpose::Capture | Purpose::Advice => {
-                take(&mut authorization.hold, m.hold.get())?;
-                add(&mut authorization.captured, amount)?;
-                self.insert_capture(Capture {
-                    id: m.transfer,
-                    payee: m.counter,
-                    amount,
-                    from_hold: m.hold.get(),
-                    refunded: 0,
-                    at: at.time,
-                    authorization: position,
-                    next: NOWHERE,
-                    is_final: m.is_final,
-                    is_on_suspense: false,
-                });
-            }
-            Purpose::Refund | Purpose::UndoCapture => add(&mut self.capture_mut(m.capture)?.refunded, amount)?,
-            Purpose::Transfer | Purpose::UndoTransfer | Purpose::UndoRefund => {}
-        }
-        Ok(())
-    }
-
-    /// A forced posting may have been booked on the suspense account of the payee's slot: refunds and reversals draw on that.
-    fn note_where_paid(&mut self, m: &Movement, flags: Flags) {
-        if flags.has(Flags::COUNTER_SUSPENSE)
-            && m.purpose == Purpose::Advice
-            && let Some(position) = self.capture_position(m.transfer.0)
-            && let Some(capture) = self.capture_at(position)
-        {
-            capture.is_on_suspense = true;
-        }
-    }
-
-    fn capture_mut(&mut self, id: u128) -> Result<&mut Capture, Misfit> {
-        let position = self.capture_position(id).ok_or("a capture that is not in memory")?;
-        self.capture_at(position).ok_or("a capture that is not there")
-    }
-
-    /// The owner's side when it ends: a refused push is debited back, a pull that was done credits.
-    fn end_movement(&mut self, m: &Movement, account: u32, outcome: Outcome, at: Moment) -> Fold {
-        let amount = m.amount.get();
-        let is_done = outcome.is_approval();
-        let owner = self.account_mut(account)?;
-        match (m.purpose.is_push(), is_done) {
-            (true, false) => {
-                take(&mut owner.debits, amount)?;
-                add(&mut owner.held, m.hold.get())?;
-                if m.is_counted {
-                    owner.uncount(m.bucket, m.amount, 1);
-                }
-            }
-            (false, true) => {
-                add(&mut owner.credits, amount)?;
-                if m.is_counted {
-                    owner.uncount(m.bucket, m.amount, u32::from(m.is_final));
-                }
-            }
-            (true, true) | (false, false) => {}
-        }
-        if m.purpose.is_forced() && !is_done {
-            return Err("EXC-1: a movement that cannot be refused was refused");
-        }
-        if m.authorization == 0 {
-            return Ok(());
-        }
-        let position = self.authorization_position(m.authorization).ok_or("an authorization that is not in memory")?;
-        self.authorization_at(position).ok_or("an authorization that is not there")?.exchange = 0;
-        match (m.purpose, is_done) {
-            (Purpose::Capture | Purpose::Advice, true) if m.is_final => self.close_captured(m, account, at),
-            (Purpose::Capture, false) => {
-                let authorization = self.authorization_at(position).ok_or("an authorization that is not there")?;
-                add(&mut authorization.hold, m.hold.get())?;
-                take(&mut authorization.captured, amount)?;
-                self.remove_last_capture(position);
-                Ok(())
-            }
-            (Purpose::Refund, false) | (Purpose::UndoRefund, true) => {
-                take(&mut self.capture_mut(m.capture)?.refunded, amount)
-            }
-            (Purpose::UndoCapture, true) => {
-                let capture = self.capture_mut(m.capture)?;
-                take(&mut capture.refunded, amount)?;
-                take(&mut capture.amount, amount)?;
-                // What came from the hold returns there, or to available where the hold is closed.
-                let from_hold = capture.from_hold.min(amount);
-                take(&mut capture.from_hold, from_hold)?;
-                let released = from_hold.checked_sub(m.hold.get()).ok_or("HLD-1: more returns than was taken")?;
-                let authorization = self.authorization_at(position).ok_or("an authorization that is not there")?;
-                take(&mut authorization.captured, amount)?;
-                add(&mut authorization.released, released)?;
-                add(&mut authorization.hold, m.hold.get())?;
-                add(&mut self.account_mut(account)?.held, m.hold.get())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// A final capture or a matched advice releases the rest; an advice on a closed hold finds nothing to release.
-    fn close_captured(&mut self, m: &Movement, account: u32, at: Moment) -> Fold {
-        let rest = match self.find_authorization(m.authorization) {
-            Some(authorization) if authorization.is_open() => authorization.hold,
-            _ => return Ok(()),
-        };
-        self.release(m.authorization, rest, account)?;
-        self.close_hold(m.authorization, AuthorizationState::Captured, at.time)
-    }
-
-    fn answered(&mut self, e: &Answered, at: Moment) -> Fold {
-        if e.outcome.is_approval() {
-            let position = self.touch(Mark { account: e.account, version: e.version, previous: e.previous }, at)?;
-            let account = self.account_mut(position)?;
-            let amount = e.amount.get();
-            if e.purpose.is_push() {
-                add(&mut account.credits, amount)?;
-                self.transit(e.ledger, -amount.cast_signed())?;
-            } else {
-                add(&mut account.debits, amount)?;
-                self.transit(e.ledger, amount.cast_signed())?;
-            }
-        }
-        let answer = GivenAnswer { number: e.number, outcome: e.outcome, flags: e.flags };
-        if !self.answers.insert(e.opener, answer) {
-            return Err("EXC-1: the exchange is answered already");
-        }
-        self.answers.forget_below(e.opener, e.oldest);
-        Ok(())
-    }
-
-    fn ended(&mut self, e: &End, at: Moment) -> Fold {
-        let exchange = self.exchanges.end(e.number).ok_or("EXC-1: the exchange is not open")?;
-        if exchange.owner != e.account {
-            return Err("EXC-1: the exchange was opened from another account");
-        }
-        let position = self.touch(Mark { account: e.account, version: e.version, previous: e.previous }, at)?;
-        let m = &exchange.movement;
-        self.end_movement(m, position, e.outcome, at)?;
-        self.note_where_paid(m, e.flags);
-        let account = self.account_mut(position)?;
-        account.exchanges_open =
-            account.exchanges_open.checked_sub(1).ok_or("EXC-1: more exchanges ended than opened")?;
-        let version = account.version;
-        let amount = m.amount.get().cast_signed();
-        if m.purpose.is_push() != e.outcome.is_approval() {
-            self.transit(m.ledger, -amount)?;
-        }
-        let key = self.keys.position(exchange.account, exchange.key).ok_or("the exchange's key is not in memory")?;
-        self.keys.renew(key, at.time);
-        self.name_authorization(m.authorization, exchange.key, at);
-        let record = self.keys.get_mut(key).ok_or("the exchange's key is not there")?;
-        record.exchange = 0;
-        record.expires = if e.outcome.is_approval() { record.expires } else { Time(0) };
-        record.outcome = e.outcome;
-        record.flags = e.flags;
-        record.seq = at.seq;
-        record.version = version;
-        if !e.outcome.is_approval() {
-            record.amount = crate::amount::Amount::ZERO;
-            record.transfer = 0;
-            record.is_counted = false;
-        }
-        self.note_key(key, at);
-        Ok(())
-    }
 }
 
 /// From when a key counts as received: it may claim to be made later than it came.
@@ -657,24 +420,5 @@ fn record(head: &Head, at: Moment) -> KeyRecord {
         outcome: head.outcome,
         flags: head.flags,
         ..KeyRecord::bare(head.account, head.full_key(), Standing::Decided, at.seq, at.time)
-    }
-}
-
-impl Slot {
-    fn movement_record(&self, head: &Head, m: &Movement, at: Moment, exchange: u64) -> KeyRecord {
-        let other = if m.authorization == 0 { m.counter.0 } else { m.capture };
-        let expires = self.find_authorization(m.authorization).map_or(Time(0), |a| a.expires);
-        KeyRecord {
-            amount: m.amount,
-            expires,
-            authorization: m.authorization,
-            transfer: m.transfer.0,
-            other,
-            ledger: m.ledger,
-            exchange,
-            bucket: if m.is_counted { m.bucket } else { Bucket::default() },
-            is_counted: m.is_counted && !m.purpose.is_undo(),
-            ..record(head, at)
-        }
     }
 }
