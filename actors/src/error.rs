@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use tp_core::EvolveError;
 use tp_storage::{
     CatalogueError, CatalogueTrouble, CheckpointError, DirectoryError, JournalError, ReadError, RecoverError,
     SledJournalError,
 };
 
 use crate::config::BadConfig;
+use crate::fold::Misfit;
 
 /// What kind of trouble an error is, for exit codes and alarms.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -181,6 +183,15 @@ pub(crate) fn catalogue_class(error: &CatalogueError) -> ErrorClass {
         CatalogueTrouble::Foreign => ErrorClass::Directory,
         CatalogueTrouble::Damaged => ErrorClass::Corruption,
         CatalogueTrouble::Unavailable => ErrorClass::Disk,
+    }
+}
+
+impl Misfit for OpenError {
+    fn misfit(&self) -> Option<&EvolveError> {
+        match self {
+            Self::Replay(ReplayError::Evolve(error)) => Some(error),
+            _ => None,
+        }
     }
 }
 

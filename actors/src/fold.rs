@@ -137,7 +137,7 @@ pub(crate) struct Loaded {
     pub(crate) state: State,
     /// Which generation; `None`: none, the whole journal serves.
     pub(crate) generation: Option<u64>,
-    /// The highest number that a whole checkpoint file shows to be durable.
+    /// The highest number that the footer of a checkpoint shows to be durable, whether its pages serve or not.
     pub(crate) as_of_max: u64,
     /// The latest engine time that one of the files shows.
     pub(crate) time: u64,
@@ -185,6 +185,39 @@ pub(crate) fn load_newest(
         }
     }
     Ok(loaded)
+}
+
+/// An error that may come from a checkpoint that does not fit the journal.
+pub(crate) trait Misfit {
+    /// The event that does not follow from the state, if that is what it is.
+    fn misfit(&self) -> Option<&EvolveError>;
+}
+
+/// Loads a state and goes on from it. Where the journal does not follow from a checkpoint, though it is whole, the one before
+/// it serves, then none; notes say so.
+///
+/// # Errors
+/// What loading or `go_on` failed with.
+pub(crate) fn load_and<T, E: From<CheckpointError> + Misfit>(
+    store: &CheckpointStore,
+    parameters: Parameters,
+    up_to: u64,
+    mut go_on: impl FnMut(&mut Loaded) -> Result<T, E>,
+) -> Result<(Loaded, T), E> {
+    let (mut refused, mut notes) = (Vec::new(), Vec::new());
+    loop {
+        let mut loaded = load_newest(store, parameters, up_to, &refused)?;
+        let error = match go_on(&mut loaded) {
+            Ok(done) => {
+                loaded.notes.append(&mut notes);
+                return Ok((loaded, done));
+            }
+            Err(error) => error,
+        };
+        let (Some(misfit), Some(generation)) = (error.misfit(), loaded.generation) else { return Err(error) };
+        notes.push(fallen_back(generation, &format_args!("the journal does not follow from it ({misfit})")));
+        refused.push(generation);
+    }
 }
 
 fn fallen_back(generation: u64, what: &dyn std::fmt::Display) -> String {

@@ -6,7 +6,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tp_core::EvolveError;
 use tp_core::ids::Seq;
 use tp_storage::{
     Catalogue, CatalogueTrouble, CheckpointStore, DataDirectory, Floor, Frame, Identity, Journal, JournalOptions,
@@ -15,7 +14,7 @@ use tp_storage::{
 
 use crate::config::{BadConfig, Bounds, Config, JournalKind};
 use crate::error::{OpenError, ReplayError};
-use crate::fold::{State, load_newest};
+use crate::fold::{State, load_and};
 use crate::parameters::{Parameters, draw};
 use crate::replay::{reached, replay, replay_from};
 
@@ -137,25 +136,16 @@ fn recover_segments(config: &Config, directory: DataDirectory, parameters: Param
         reserve_bytes: Bounds::of(config).reserve_bytes,
         accept_tail: config.accept_tail,
     };
-    let mut refused = Vec::new();
-    let (loaded, recovered, replayed_from) = loop {
-        let mut loaded = load_newest(&store, parameters, u64::MAX, &refused)?;
+    let (loaded, (recovered, replayed_from)) = load_and(&store, parameters, u64::MAX, |loaded| {
         let from = loaded.state.replayed_to;
         let floor = floor_of(loaded.as_of_max, catalogue.as_deref());
         // One pass over the journal: what the scan reads is replayed at once, and thrown away if the scan refuses.
-        let replayed = replay(&mut loaded.state, |sink| {
+        let recovered = replay(&mut loaded.state, |sink| {
             let mut each = |frame: &Frame| sink.take(frame);
             SegmentJournal::recover_with(&directory, options, floor, from + 1, &mut each).map_err(OpenError::from)
-        });
-        match (replayed, loaded.generation) {
-            (Ok(recovered), _) => break (loaded, recovered, from),
-            (Err(OpenError::Replay(ReplayError::Evolve(error))), Some(generation)) => {
-                notes.push(does_not_fit(generation, &error));
-                refused.push(generation);
-            }
-            (Err(error), _) => return Err(error),
-        }
-    };
+        })?;
+        Ok::<_, OpenError>((recovered, from))
+    })?;
     let state = loaded.state;
     reached(&state, recovered.last_seq)?;
     notes.extend(loaded.notes);
@@ -173,11 +163,6 @@ fn recover_segments(config: &Config, directory: DataDirectory, parameters: Param
     check_clock(config, recorded_time)?;
     let journal = Box::new(recovered.open()?);
     Ok(Recovered { state, journal, directory: Some(directory), catalogue, recorded_time, report })
-}
-
-/// What is said of a checkpoint that is whole, but that the journal does not follow from.
-pub(crate) fn does_not_fit(generation: u64, error: &EvolveError) -> String {
-    format!("checkpoint {generation} is not used: the journal does not follow from it ({error})")
 }
 
 /// The catalogue's folder: below a data directory of the operating system only.
@@ -210,25 +195,17 @@ fn recover_sled(config: &Config, directory: DataDirectory, parameters: Parameter
     let Some(path) = &config.data_dir else { return Err(BadConfig::JournalAndDirectory.into()) };
     let store = CheckpointStore::new(&directory);
     store.delete_unpublished()?;
-    let mut loaded = load_newest(&store, parameters, u64::MAX, &[])?;
-    let floor = floor_of(loaded.as_of_max, None);
     let sled = |error| OpenError::Sled(Box::new(error));
-    let journal = SledJournal::open(path.join(SLED_DIR), directory.engine_id(), &floor).map_err(sled)?;
-    let (last_seq, mut refused, mut notes) = (journal.durable_seq(), Vec::new(), Vec::new());
-    let (replayed_from, events_replayed) = loop {
+    let (loaded, (journal, replayed_from, events_replayed)) = load_and(&store, parameters, u64::MAX, |loaded| {
+        let floor = floor_of(loaded.as_of_max, None);
+        let journal = SledJournal::open(path.join(SLED_DIR), directory.engine_id(), &floor).map_err(sled)?;
         let from = loaded.state.replayed_to;
         let mut reader = journal.source().read_from(from + 1).map_err(ReplayError::Read)?;
-        match (replay_from(&mut loaded.state, &mut *reader, last_seq), loaded.generation) {
-            (Ok(events), _) => break (from, events),
-            (Err(ReplayError::Evolve(error)), Some(generation)) => {
-                notes.push(does_not_fit(generation, &error));
-                refused.push(generation);
-                loaded = load_newest(&store, parameters, u64::MAX, &refused)?;
-            }
-            (Err(error), _) => return Err(error.into()),
-        }
-    };
-    notes.extend(loaded.notes);
+        let events = replay_from(&mut loaded.state, &mut *reader, journal.durable_seq())?;
+        drop(reader);
+        Ok::<_, OpenError>((journal, from, events))
+    })?;
+    let (last_seq, mut notes) = (journal.durable_seq(), loaded.notes);
     notes.push(SledJournal::guarantee().to_owned());
     let state = loaded.state;
     let report = RecoveryReport {

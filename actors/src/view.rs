@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use tp_core::EvolveError;
 use tp_core::digest::StateDigest;
 use tp_core::event::Event;
 use tp_core::ids::{AccountId, AuthorizationId, Seq, SlotIndex, SlotSeed};
@@ -22,9 +23,9 @@ use tp_storage::{
 
 use crate::config::JournalKind;
 use crate::error::{ErrorClass, OpenError, ReplayError, directory_class, recover_class, replay_class};
-use crate::fold::{State, load_newest};
+use crate::fold::{Loaded, Misfit, State, load_and, load_newest};
 use crate::parameters::Parameters;
-use crate::recovery::{does_not_fit, parameters_in};
+use crate::recovery::parameters_in;
 use crate::replay::{each_event, reached, replay, replay_from};
 use crate::status::LedgerTotals;
 
@@ -84,6 +85,15 @@ pub enum ViewError {
     SledJournal,
 }
 
+impl Misfit for ViewError {
+    fn misfit(&self) -> Option<&EvolveError> {
+        match self {
+            Self::Replay(ReplayError::Evolve(error)) => Some(error),
+            _ => None,
+        }
+    }
+}
+
 impl ViewError {
     /// What kind of trouble it is.
     pub fn class(&self) -> ErrorClass {
@@ -109,12 +119,6 @@ pub struct View {
     tail: TailReport,
     notes: Vec<String>,
     checkpoint: Option<u64>,
-}
-
-/// What a view needs of a directory to scan its journal.
-struct Start {
-    directory: DataDirectory,
-    floor: Floor,
 }
 
 impl fmt::Debug for View {
@@ -143,43 +147,21 @@ impl View {
             UpTo::Time(_) => 0,
         };
         let ceiling = if options.use_checkpoint { ceiling } else { 0 };
-        let (mut notes, mut refused) = (Vec::new(), Vec::new());
-        loop {
-            let (mut view, start) = Self::begin(Arc::clone(device), ceiling, &refused)?;
-            view.notes.extend(notes.iter().cloned());
-            let generation = view.checkpoint;
-            match (view.advance(&start, options.up_to), generation) {
-                (Err(ViewError::Replay(ReplayError::Evolve(error))), Some(generation)) => {
-                    notes.push(does_not_fit(generation, &error));
-                    refused.push(generation);
-                }
-                (view, _) => return view,
-            }
-        }
+        let directory = open_directory(Arc::clone(device))?;
+        let parameters = read_parameters(&directory)?;
+        let store = CheckpointStore::new(&directory);
+        let (loaded, journal) = load_and(&store, parameters, ceiling, |loaded| {
+            let floor = Floor { seq: loaded.as_of_max, shown_by: "a checkpoint".to_owned() };
+            advance(&mut loaded.state, &directory, floor, options.up_to)
+        })?;
+        Ok(Self::of(loaded, &journal))
     }
 
-    fn advance(mut self, start: &Start, up_to: UpTo) -> Result<Self, ViewError> {
-        if up_to == UpTo::End {
-            // One pass: what the scan reads is replayed at once, and thrown away if the scan refuses.
-            let from = self.state.replayed_to + 1;
-            let journal = replay(&mut self.state, |sink| {
-                let mut each = |frame: &Frame| sink.take(frame);
-                scan_read_only_with(&start.directory, start.floor.clone(), from, &mut each).map_err(ViewError::from)
-            })?;
-            reached(&self.state, journal.last_seq)?;
-            self.note(&journal);
-            return Ok(self);
-        }
-        let journal = self.scan(start)?;
-        if let UpTo::Time(_) = up_to {
-            return self.walk(&journal, up_to, &mut |_, _, _| ControlFlow::Continue(()));
-        }
-        let last_seq = if let UpTo::Seq(seq) = up_to { seq.0.min(journal.last_seq) } else { journal.last_seq };
-        let frame_end = self.replay_frames(&journal, last_seq)?;
-        if frame_end < last_seq {
-            return self.walk(&journal, UpTo::Seq(Seq(last_seq)), &mut |_, _, _| ControlFlow::Continue(()));
-        }
-        Ok(self)
+    fn of(loaded: Loaded, journal: &ReadOnlyJournal) -> Self {
+        let mut notes = loaded.notes;
+        notes.extend(journal.notes.iter().map(ToString::to_string));
+        let (state, checkpoint) = (loaded.state, loaded.generation);
+        Self { state, durable_seq: journal.last_seq, tail: journal.tail.clone(), notes, checkpoint }
     }
 
     /// Looks at every event in order, each after it was applied to the view that is handed along.
@@ -191,82 +173,17 @@ impl View {
         up_to: UpTo,
         each: &mut dyn FnMut(Seq, &Event, &View) -> ControlFlow<()>,
     ) -> Result<Self, ViewError> {
-        let (mut view, start) = Self::begin(Arc::new(DiskDevice::new(path.as_ref())), 0, &[])?;
-        let journal = view.scan(&start)?;
-        view.walk(&journal, up_to, each)
-    }
-
-    /// The state to start from, with no event above `ceiling`, and what the journal's scan needs.
-    fn begin(device: Arc<dyn Device>, ceiling: u64, refused: &[u64]) -> Result<(Self, Start), ViewError> {
-        let directory = DataDirectory::open_read_only(device)?;
+        let directory = open_directory(Arc::new(DiskDevice::new(path.as_ref())))?;
         let parameters = read_parameters(&directory)?;
-        if parameters.journal == JournalKind::Sled {
-            return Err(ViewError::SledJournal);
-        }
-        let loaded = load_newest(&CheckpointStore::new(&directory), parameters, ceiling, refused)?;
+        let loaded = load_newest(&CheckpointStore::new(&directory), parameters, 0, &[])?;
         let floor = Floor { seq: loaded.as_of_max, shown_by: "a checkpoint".to_owned() };
-        let view = Self {
-            state: loaded.state,
-            durable_seq: 0,
-            tail: TailReport::Clean,
-            notes: loaded.notes,
-            checkpoint: loaded.generation,
-        };
-        Ok((view, Start { directory, floor }))
-    }
-
-    fn scan(&mut self, start: &Start) -> Result<ReadOnlyJournal, ViewError> {
-        let journal = scan_read_only(&start.directory, start.floor.clone(), self.state.replayed_to + 1)?;
-        self.note(&journal);
-        Ok(journal)
-    }
-
-    /// Notes what the scan says of the journal.
-    fn note(&mut self, journal: &ReadOnlyJournal) {
-        self.durable_seq = journal.last_seq;
-        self.tail = journal.tail.clone();
-        self.notes.extend(journal.notes.iter().map(ToString::to_string));
-    }
-
-    /// Applies whole frames up to `last_seq`, on all cores. Returns the last number applied.
-    fn replay_frames(&mut self, journal: &ReadOnlyJournal, last_seq: u64) -> Result<u64, ViewError> {
-        let source = journal.source();
-        let mut reader = source.read_from(self.state.replayed_to + 1).map_err(ReplayError::Read)?;
-        match replay_from(&mut self.state, &mut *reader, last_seq) {
-            // The number lies inside a frame: the rest is walked.
-            Err(ReplayError::Short { .. }) if last_seq < journal.last_seq => Ok(self.state.replayed_to),
-            other => other.map(|_| last_seq).map_err(Into::into),
-        }
-    }
-
-    /// Applies event after event.
-    fn walk(
-        mut self,
-        journal: &ReadOnlyJournal,
-        up_to: UpTo,
-        each: &mut dyn FnMut(Seq, &Event, &View) -> ControlFlow<()>,
-    ) -> Result<Self, ViewError> {
-        let source = journal.source();
-        let from = self.state.replayed_to + 1;
-        let mut reader = source.read_from(from).map_err(ReplayError::Read)?;
-        let mut is_over = false;
-        while !is_over {
-            let Some(frame) = reader.next(journal.last_seq).map_err(ReplayError::Read)? else { break };
-            each_event(&frame, |seq, event| {
-                is_over |= match up_to {
-                    UpTo::End => false,
-                    UpTo::Seq(last) => seq > last.0,
-                    UpTo::Time(last) => event.time > last,
-                };
-                if is_over || seq < from {
-                    return Ok(());
-                }
-                self.state.apply(&event, seq)?;
-                is_over = each(Seq(seq), &event, &self).is_break();
-                Ok(())
-            })?;
-        }
-        Ok(self)
+        let journal = scan_read_only(&directory, floor, loaded.state.replayed_to + 1)?;
+        let mut view = Self::of(loaded, &journal);
+        walk(&journal, view.state.replayed_to + 1, up_to, |seq, event| {
+            view.state.apply(event, seq)?;
+            Ok(each(Seq(seq), event, &view))
+        })?;
+        Ok(view)
     }
 
     /// The last event that the view holds.
@@ -343,6 +260,88 @@ impl View {
     pub fn open_exchanges(&self) -> usize {
         self.state.slots.iter().map(Slot::open_exchanges).sum()
     }
+}
+
+fn open_directory(device: Arc<dyn Device>) -> Result<DataDirectory, ViewError> {
+    let directory = DataDirectory::open_read_only(device)?;
+    if read_parameters(&directory)?.journal == JournalKind::Sled {
+        return Err(ViewError::SledJournal);
+    }
+    Ok(directory)
+}
+
+/// Brings a state to where a view shall end. Returns the journal.
+fn advance(
+    state: &mut State,
+    directory: &DataDirectory,
+    floor: Floor,
+    up_to: UpTo,
+) -> Result<ReadOnlyJournal, ViewError> {
+    let from = state.replayed_to + 1;
+    let last_seq = match up_to {
+        UpTo::End => {
+            // One pass: what the scan reads is replayed at once, and thrown away if the scan refuses.
+            let journal = replay(state, |sink| {
+                let mut each = |frame: &Frame| sink.take(frame);
+                scan_read_only_with(directory, floor, from, &mut each).map_err(ViewError::from)
+            })?;
+            reached(state, journal.last_seq)?;
+            return Ok(journal);
+        }
+        UpTo::Seq(seq) => seq.0,
+        UpTo::Time(_) => 0,
+    };
+    let journal = scan_read_only(directory, floor, from)?;
+    if last_seq >= from {
+        replay_frames(state, &journal, last_seq.min(journal.last_seq))?;
+    }
+    // The number lies inside a frame, or it is a time that ends the view: event after event.
+    let from = state.replayed_to + 1;
+    walk(&journal, from, up_to, |seq, event| {
+        state.apply(event, seq)?;
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(journal)
+}
+
+/// Applies whole frames up to `last_seq`, on all cores.
+fn replay_frames(state: &mut State, journal: &ReadOnlyJournal, last_seq: u64) -> Result<(), ReplayError> {
+    let source = journal.source();
+    let mut reader = source.read_from(state.replayed_to + 1).map_err(ReplayError::Read)?;
+    match replay_from(state, &mut *reader, last_seq) {
+        Err(ReplayError::Short { .. }) if last_seq < journal.last_seq => Ok(()), // it lies inside a frame
+        other => other.map(|_| ()),
+    }
+}
+
+/// Hands over event after event, from one on.
+fn walk(
+    journal: &ReadOnlyJournal,
+    from: u64,
+    up_to: UpTo,
+    mut each: impl FnMut(u64, &Event) -> Result<ControlFlow<()>, ReplayError>,
+) -> Result<(), ReplayError> {
+    let last_seq = if let UpTo::Seq(last) = up_to { last.0.min(journal.last_seq) } else { journal.last_seq };
+    if from > last_seq {
+        return Ok(());
+    }
+    let source = journal.source();
+    let mut reader = source.read_from(from).map_err(ReplayError::Read)?;
+    let mut is_over = false;
+    while !is_over {
+        let Some(frame) = reader.next(journal.last_seq).map_err(ReplayError::Read)? else { break };
+        each_event(&frame, |seq, event| {
+            is_over |= match up_to {
+                UpTo::Time(last) => event.time > last,
+                UpTo::End | UpTo::Seq(_) => seq > last_seq,
+            };
+            if !is_over && seq >= from {
+                is_over = each(seq, &event)?.is_break();
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// The parameters of a directory.

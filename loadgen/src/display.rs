@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::report::{Report, Second, Trial, Verdict};
 use crate::schedule::Schedule;
-use crate::units::{show_count, show_duration, show_ns};
+use crate::units::{count, latency, show_duration};
 
 /// Shows a run.
 pub struct Display {
@@ -48,7 +48,7 @@ impl Display {
 
     /// The setup is done.
     pub fn prepared(&self, given: u64) {
-        self.say(&format!("{} accounts were given their opening balance", show_count(given)));
+        self.say(&format!("{} accounts were given their opening balance", count(given)));
     }
 
     /// A schedule begins.
@@ -66,14 +66,14 @@ impl Display {
     pub fn second(&self, second: &Second) {
         let Second { t_s, completed, busy, latency_ns, durable_lag_events, checkpoint_running, .. } = second;
         let checkpoint = if *checkpoint_running { ", checkpoint" } else { "" };
-        let busy = if *busy > 0 { format!(", {} busy", show_count(*busy)) } else { String::new() };
+        let busy = if *busy > 0 { format!(", {} busy", count(*busy)) } else { String::new() };
         let line = format!(
             "{}/s  p50 {}  p99 {}  p99.9 {}  max {}  lag {durable_lag_events}{busy}{checkpoint}",
-            show_count(*completed),
-            show_ns(latency_ns.p50),
-            show_ns(latency_ns.p99),
-            show_ns(latency_ns.p99_9),
-            show_ns(latency_ns.max)
+            count(*completed),
+            latency(latency_ns.p50),
+            latency(latency_ns.p99),
+            latency(latency_ns.p99_9),
+            latency(latency_ns.max)
         );
         match &self.bar {
             Some(bar) => {
@@ -87,7 +87,7 @@ impl Display {
     /// One rate of a search was tried.
     pub fn trial(&self, trial: &Trial) {
         let verdict = if trial.passed { "passed".to_owned() } else { trial.failures.join("; ") };
-        self.say(&format!("{}/s: {verdict}", show_count(trial.rate_per_s)));
+        self.say(&format!("{}/s: {verdict}", count(trial.rate_per_s)));
     }
 
     /// The end of the live part.
@@ -102,7 +102,7 @@ impl Display {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates for a reader")]
 pub fn summary(report: &Report) -> String {
     let mut lines = Vec::new();
-    let rate = |per_s: f64| show_count(per_s.round() as u64);
+    let rate = |per_s: f64| count(per_s.round() as u64);
     let l = &report.latency_ns;
     lines.push(format!(
         "rate       {}/s achieved of {}/s offered over {:.1} s{}",
@@ -113,38 +113,38 @@ pub fn summary(report: &Report) -> String {
     ));
     lines.push(format!(
         "latency    p50 {}  p90 {}  p99 {}  p99.9 {}  p99.99 {}  max {}",
-        show_ns(l.p50),
-        show_ns(l.p90),
-        show_ns(l.p99),
-        show_ns(l.p99_9),
-        show_ns(l.p99_99),
-        show_ns(l.max)
+        latency(l.p50),
+        latency(l.p90),
+        latency(l.p99),
+        latency(l.p99_9),
+        latency(l.p99_99),
+        latency(l.max)
     ));
     for (name, per) in &report.per_command {
         let l = &per.latency_ns;
-        let outcomes: Vec<_> = per.outcomes.iter().map(|(name, n)| format!("{name} {}", show_count(*n))).collect();
+        let outcomes: Vec<_> = per.outcomes.iter().map(|(name, n)| format!("{name} {}", count(*n))).collect();
         lines.push(format!(
             "  {name:<9}{:>12}  p50 {:>8}  p99 {:>8}  p99.9 {:>8}  {}",
-            show_count(per.completed),
-            show_ns(l.p50),
-            show_ns(l.p99),
-            show_ns(l.p99_9),
+            count(per.completed),
+            latency(l.p50),
+            latency(l.p99),
+            latency(l.p99_9),
             outcomes.join(", ")
         ));
     }
     lines.push(format!(
         "generator  sent late by p50 {}, p99.9 {} (included above)",
-        show_ns(report.send_delay_ns.p50),
-        show_ns(report.send_delay_ns.p99_9)
+        latency(report.send_delay_ns.p50),
+        latency(report.send_delay_ns.p99_9)
     ));
     for check in &report.money {
         lines.push(format!("money      {} {}: {}", if check.ok { "ok   " } else { "WRONG" }, check.name, check.detail));
     }
     for slo in &report.slo {
         let met = if slo.met { "met  " } else { "MISSED" };
-        lines.push(format!("objective  {met} {} (measured {})", slo.objective, show_ns(slo.measured_ns)));
+        lines.push(format!("objective  {met} {} (measured {})", slo.objective, latency(slo.measured_ns)));
     }
-    let mib = |bytes: u64| show_count(bytes >> 20);
+    let mib = |bytes: u64| count(bytes >> 20);
     lines.push(format!("memory     {} MiB resident, journal {} MiB", mib(report.rss_bytes), mib(report.journal_bytes)));
     match report.verdict {
         Verdict::Pass => lines.push("verdict    pass".to_owned()),

@@ -16,9 +16,9 @@ use crate::plan::{EmbeddedPlan, ledger};
 use crate::target::{Activity, Closing, Progress, Session, Sums, Target};
 
 /// Larger than the engine's default, since the number of exchanges under way follows from it.
-const SEGMENT_BYTES: u64 = 256 << 20;
+pub(crate) const SEGMENT_BYTES: u64 = 256 << 20;
 /// Exchanges under way at a time.
-const EXCHANGES: u32 = 16_384;
+pub(crate) const EXCHANGES: u32 = 16_384;
 
 /// An engine in this process.
 #[derive(Debug)]

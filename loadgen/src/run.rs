@@ -14,14 +14,14 @@ use tpcore::{Seq, Time};
 use crate::acks::AckRecorder;
 use crate::display::Display;
 use crate::driver::{Drive, Driven, drive};
-use crate::embedded::Embedded;
+use crate::embedded::{EXCHANGES, Embedded, SEGMENT_BYTES};
 use crate::plan::Plan;
 use crate::recorder::latency;
 use crate::report::{Machine, MoneyCheck, Report, SloResult, Trial, Verdict};
 use crate::schedule::Schedule;
 use crate::slo::Objective;
 use crate::target::{Progress, Sums, Target};
-use crate::units::{self, show_count, show_duration};
+use crate::units::{self, count, show_duration};
 use crate::workload::Workload;
 use crate::{machine, money, setup};
 
@@ -96,7 +96,7 @@ pub fn run(plan: &Plan, command: &str, stop: &AtomicBool, display: &mut Display)
     let target: Box<dyn Target> = Box::new(Embedded::open(&plan.embedded, place.path())?);
     let acks = plan.record_acks.as_deref().map(AckRecorder::create).transpose()?;
     let machine = machine::describe(place.path());
-    display.say(&format!("preparing {} accounts", show_count(plan.workload.accounts)));
+    display.say(&format!("preparing {} accounts", count(plan.workload.accounts)));
     let given = setup::prepare(&*target, &plan.workload, stop, &mut |per_mille| display.preparing(per_mille))?;
     display.prepared(given);
     let mut running = Running::new(plan, target, acks, stop)?;
@@ -237,18 +237,18 @@ fn judge(plan: &Plan, schedule: &Schedule, driven: Driven) -> Judged {
     let [sent, _, busy, undecided] = recorder.counts();
     let mut failures = Vec::new();
     for missed in slo.iter().filter(|result| !result.met) {
-        failures.push(format!("{} was missed: {}", missed.objective, units::show_ns(missed.measured_ns)));
+        failures.push(format!("{} was missed: {}", missed.objective, units::latency(missed.measured_ns)));
     }
     if recorder.timely() * 100 < sent * ACHIEVED_PER_CENT {
-        let (achieved, offered) = (show_count(recorder.timely()), show_count(sent));
+        let (achieved, offered) = (count(recorder.timely()), count(sent));
         failures
             .push(format!("less than {ACHIEVED_PER_CENT} % of what was offered was achieved: {achieved} of {offered}"));
     }
     if busy > 0 && !plan.allow_busy {
-        failures.push(format!("{} commands were answered busy", show_count(busy)));
+        failures.push(format!("{} commands were answered busy", count(busy)));
     }
     if undecided > 0 {
-        failures.push(format!("{} commands were not decided in time", show_count(undecided)));
+        failures.push(format!("{} commands were not decided in time", count(undecided)));
     }
     if sent == 0 {
         failures.push("nothing was measured".to_owned());
@@ -320,8 +320,8 @@ fn configuration(plan: &Plan, schedule: &Schedule) -> BTreeMap<String, String> {
         ("target", "embedded".to_owned()),
         ("schedule", schedule.to_string()),
         ("warm-up", show_duration(plan.warm_up)),
-        ("accounts", show_count(workload.accounts)),
-        ("payees", show_count(workload.payees)),
+        ("accounts", count(workload.accounts)),
+        ("payees", count(workload.payees)),
         ("opening balance", workload.opening_balance.to_string()),
         ("amounts", format!("1 to {}", workload.amount_max)),
         ("skew", workload.skew.to_string()),
@@ -330,13 +330,13 @@ fn configuration(plan: &Plan, schedule: &Schedule) -> BTreeMap<String, String> {
         ("late reversals", per_mille(workload.late_reversals_per_mille)),
         ("partial approvals", per_mille(workload.partials_per_mille)),
         ("hold lifetime", optional(workload.hold_lifetime, "the ledger's")),
-        ("in flight at most", show_count(plan.in_flight as u64)),
+        ("in flight at most", count(plan.in_flight as u64)),
         ("partitions", embedded.partitions.to_string()),
         ("journal", format!("{:?}", embedded.journal).to_lowercase()),
         ("checkpoint interval", optional(embedded.checkpoint_interval, "off")),
-        ("segment", "256 MiB".to_owned()),
-        ("exchanges at a time", "16,384".to_owned()),
-        ("inbox of a partition", show_count(embedded.inbox_commands as u64)),
+        ("segment", format!("{} MiB", SEGMENT_BYTES >> 20)),
+        ("exchanges at a time", count(EXCHANGES.into())),
+        ("inbox of a partition", count(embedded.inbox_commands as u64)),
         ("key window", show_duration(Duration::from_millis(embedded.key_window_ms))),
         ("data directory", if plan.data_dir.is_some() { "given" } else { "temporary" }.to_owned()),
     ];

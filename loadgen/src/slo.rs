@@ -13,8 +13,13 @@ use crate::units;
 /// Which value of a distribution.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Quantity {
-    /// The value that this share of all lies at or below, 0 to 1.
-    Quantile(f64),
+    /// The value that this share of all lies at or below.
+    Percentile {
+        /// As given, 0 to 100.
+        percent: f64,
+        /// The same, 0 to 1.
+        quantile: f64,
+    },
     /// The largest.
     Max,
 }
@@ -40,11 +45,12 @@ impl FromStr for Objective {
                 let number = left.strip_prefix('p').ok_or(form)?;
                 let is_plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
                 // Not divided by 100: 99.9 / 100 is a little more than 0.999, and would count one command more.
-                let quantile: f64 = format!("{number}e-2").parse().ok().filter(|_| is_plain).ok_or(form)?;
+                let read = |text: &str| text.parse::<f64>().ok().filter(|_| is_plain).ok_or(form);
+                let (percent, quantile) = (read(number)?, read(&format!("{number}e-2"))?);
                 if !(quantile > 0.0 && quantile < 1.0) {
                     return Err("a percentile lies between 0 and 100".to_owned());
                 }
-                Quantity::Quantile(quantile)
+                Quantity::Percentile { percent, quantile }
             }
         };
         let bound = units::duration(right.trim())?;
@@ -60,10 +66,18 @@ impl fmt::Display for Objective {
 }
 
 impl Objective {
-    /// The value in question, ns.
-    pub fn measure(&self, latencies: &Histogram<u64>) -> u64 {
+    /// Which percentile, 0 to 100; the maximum is 100.
+    pub const fn percentile(&self) -> f64 {
         match self.quantity {
-            Quantity::Quantile(quantile) => latencies.value_at_quantile(quantile),
+            Quantity::Percentile { percent, .. } => percent,
+            Quantity::Max => 100.0,
+        }
+    }
+
+    /// The value in question, ns.
+    fn measure(&self, latencies: &Histogram<u64>) -> u64 {
+        match self.quantity {
+            Quantity::Percentile { quantile, .. } => latencies.value_at_quantile(quantile),
             Quantity::Max => latencies.max(),
         }
     }

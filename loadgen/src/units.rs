@@ -1,6 +1,6 @@
-//! Numbers with units as a command line writes them: durations and rates.
+//! Numbers with units: durations and rates as a command line writes them, latencies and counts as people read them.
 //!
-//! Owns parsing and showing; refuses floats where a whole number is meant.
+//! Owns parsing and showing, on terminal and page alike; refuses floats where a whole number is meant.
 
 use std::time::Duration;
 
@@ -62,30 +62,6 @@ pub fn rate(text: &str) -> Result<u64, String> {
 /// The highest rate that can be asked for, commands a second.
 pub const RATE_MAX: u64 = 100_000_000;
 
-/// Nanoseconds for a reader: `850 ns`, `12.3 us`, `4.56 ms`, `1.20 s`.
-pub fn show_ns(ns: u64) -> String {
-    let shown = |unit: u64, name: &str| {
-        let (whole, part) = (ns / unit, ns % unit);
-        let digits = if whole >= 100 {
-            0
-        } else if whole >= 10 {
-            1
-        } else {
-            2
-        };
-        let scale = 10_u64.pow(digits);
-        let part = u64::try_from(u128::from(part) * u128::from(scale) / u128::from(unit)).unwrap_or(0);
-        let width = digits as usize;
-        if digits == 0 { format!("{whole} {name}") } else { format!("{whole}.{part:0width$} {name}") }
-    };
-    match ns {
-        0..1_000 => format!("{ns} ns"),
-        1_000..1_000_000 => shown(1_000, "us"),
-        1_000_000..1_000_000_000 => shown(1_000_000, "ms"),
-        _ => shown(1_000_000_000, "s"),
-    }
-}
-
 /// A duration for a reader, as [`duration`] reads it.
 pub fn show_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
@@ -97,17 +73,60 @@ pub fn show_duration(duration: Duration) -> String {
     format!("{nanos}ns")
 }
 
+/// Significant digits of a latency beside others.
+const DIGITS: usize = 3;
+/// Significant digits of a latency beside the limit it was judged by: 299.96 ms must not read 300 ms.
+const DIGITS_EXACT: usize = 6;
+
+/// Nanoseconds, three significant digits: `4.56 ms`.
+pub fn latency(ns: u64) -> String {
+    let (whole, fraction, unit) = split_latency(ns, DIGITS);
+    if fraction.is_empty() { format!("{whole} {unit}") } else { format!("{whole}.{fraction} {unit}") }
+}
+
+/// Nanoseconds, as exactly as needed beside a limit, without zeros at the end: `299.96 ms`.
+pub fn latency_exact(ns: u64) -> String {
+    let (whole, fraction, unit) = split_latency(ns, DIGITS_EXACT);
+    let fraction = fraction.trim_end_matches('0');
+    if fraction.is_empty() { format!("{whole} {unit}") } else { format!("{whole}.{fraction} {unit}") }
+}
+
+/// The whole part with its separators, the decimals, and the unit; rounded before the unit is chosen, so that 999,999 ns is 1 ms.
+fn split_latency(ns: u64, digits: usize) -> (String, String, &'static str) {
+    let step = ten_to(u128::from(ns).to_string().len().saturating_sub(digits));
+    let rounded = (u128::from(ns) + step / 2) / step * step;
+    let (unit, name, places): (u128, _, usize) = match rounded {
+        0..1_000 => (1, "ns", 0),
+        1_000..1_000_000 => (1_000, "µs", 3),
+        1_000_000..1_000_000_000 => (1_000_000, "ms", 6),
+        _ => (1_000_000_000, "s", 9),
+    };
+    let whole = (rounded / unit).to_string();
+    let decimals = digits.saturating_sub(whole.len()).min(places);
+    let fraction = (rounded % unit) / ten_to(places - decimals);
+    let fraction = if decimals == 0 { String::new() } else { format!("{fraction:0decimals$}") };
+    (group(&whole), fraction, name)
+}
+
+fn ten_to(exponent: usize) -> u128 {
+    (0..exponent).fold(1, |power: u128, _| power.saturating_mul(10))
+}
+
 /// A count with separators: `1,234,567`.
-pub fn show_count(count: u64) -> String {
-    let digits = count.to_string();
-    let mut shown = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            shown.push(',');
+pub fn count(n: u64) -> String {
+    group(&n.to_string())
+}
+
+/// Digits in groups of three.
+pub fn group(digits: &str) -> String {
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
         }
-        shown.push(digit);
+        out.push(digit);
     }
-    shown
+    out
 }
 
 #[cfg(test)]
@@ -139,10 +158,31 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_shown_short() {
-        let shown = [0, 999, 1_234, 12_345, 4_560_000, 123_456_789, 1_204_000_000, u64::MAX].map(show_ns);
-        let expected = ["0 ns", "999 ns", "1.23 us", "12.3 us", "4.56 ms", "123 ms", "1.20 s", "18446744073 s"];
-        assert_eq!(shown, expected);
-        assert_eq!([0, 999, 1_000, 1_234_567].map(show_count), ["0", "999", "1,000", "1,234,567"]);
+    fn latencies_have_three_digits_and_the_unit_that_fits() {
+        for (ns, text) in [
+            (0, "0 ns"),
+            (999, "999 ns"),
+            (1_000, "1.00 µs"),
+            (12_345, "12.3 µs"),
+            (999_499, "999 µs"),
+            (999_500, "1.00 ms"),
+            (4_560_000, "4.56 ms"),
+            (1_234_000_000, "1.23 s"),
+            (u64::MAX, "18,400,000,000 s"),
+        ] {
+            assert_eq!(latency(ns), text, "{ns} ns");
+        }
+    }
+
+    #[test]
+    fn a_latency_just_under_its_limit_does_not_read_as_the_limit() {
+        assert_eq!(latency_exact(299_960_000), "299.96 ms");
+        assert_eq!(latency_exact(300_000_000), "300 ms");
+        assert_eq!(latency_exact(u64::MAX), "18,446,700,000 s");
+    }
+
+    #[test]
+    fn counts_have_separators() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -404,11 +404,6 @@ impl Sent {
         let (hold, captured, first, copy) = (None, None, None, None);
         Self { kind, key: Some((owner, key)), amount, hold, captured, is_final: false, first, copy }
     }
-
-    /// Whether its effect, if it had one, counts in the books: a repeat's does not.
-    pub const fn is_repeat(&self) -> bool {
-        self.first.is_some()
-    }
 }
 
 const fn kind_of(command: &Command) -> Option<Kind> {

@@ -3,7 +3,7 @@
 //! Refuses to judge: whether it was met is in the report. Invariant: text that it cannot read is no line on a chart, never a wrong one.
 
 use super::super::SloResult;
-use crate::units::duration;
+use crate::slo::Objective;
 
 /// A limit on a percentile.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,12 +30,8 @@ pub(super) fn limits(objectives: &[SloResult]) -> Vec<Limit<'_>> {
 }
 
 fn read(objective: &SloResult) -> Option<Limit<'_>> {
-    let (percentile, limit) = objective.objective.split_once('<')?;
-    let percentile = match percentile.trim() {
-        "max" => 100.0,
-        name => name.strip_prefix('p')?.parse().ok().filter(|p| (0.0..=100.0).contains(p))?,
-    };
-    let under_ns = u64::try_from(duration(limit.trim()).ok()?.as_nanos()).ok().filter(|ns| *ns > 0)?;
+    let read: Objective = objective.objective.parse().ok()?;
+    let (percentile, under_ns) = (read.percentile(), read.bound_ns());
     Some(Limit { text: &objective.objective, percentile, under_ns, met: objective.met })
 }
 

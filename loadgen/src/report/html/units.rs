@@ -3,64 +3,11 @@
 //! Refuses to know where a figure is shown. Invariants: any value gives text without characters that markup gives a meaning
 //! (but the `<` of a share, which is written as an entity); a rate that is no number is `not known`, never `NaN`.
 
+use crate::units::group;
+pub(super) use crate::units::{count, latency, latency_exact};
+
 /// What is shown for a figure that nobody measured.
 pub(super) const NOT_KNOWN: &str = "not known";
-
-/// Significant digits of a latency beside others.
-const DIGITS: usize = 3;
-/// Significant digits of a latency beside the limit it was judged by: 299.96 ms must not read 300 ms.
-const DIGITS_EXACT: usize = 6;
-
-/// Nanoseconds, three significant digits: `4.56 ms`.
-pub(super) fn latency(ns: u64) -> String {
-    let (whole, fraction, unit) = split_latency(ns, DIGITS);
-    if fraction.is_empty() { format!("{whole} {unit}") } else { format!("{whole}.{fraction} {unit}") }
-}
-
-/// Nanoseconds, as exactly as needed beside a limit, without zeros at the end: `299.96 ms`.
-pub(super) fn latency_exact(ns: u64) -> String {
-    let (whole, fraction, unit) = split_latency(ns, DIGITS_EXACT);
-    let fraction = fraction.trim_end_matches('0');
-    if fraction.is_empty() { format!("{whole} {unit}") } else { format!("{whole}.{fraction} {unit}") }
-}
-
-/// The whole part with its separators, the decimals, and the unit; rounded before the unit is chosen, so that 999,999 ns is 1 ms.
-fn split_latency(ns: u64, digits: usize) -> (String, String, &'static str) {
-    let step = ten_to(u128::from(ns).to_string().len().saturating_sub(digits));
-    let rounded = (u128::from(ns) + step / 2) / step * step;
-    let (unit, name, places): (u128, _, usize) = match rounded {
-        0..1_000 => (1, "ns", 0),
-        1_000..1_000_000 => (1_000, "µs", 3),
-        1_000_000..1_000_000_000 => (1_000_000, "ms", 6),
-        _ => (1_000_000_000, "s", 9),
-    };
-    let whole = (rounded / unit).to_string();
-    let decimals = digits.saturating_sub(whole.len()).min(places);
-    let fraction = (rounded % unit) / ten_to(places - decimals);
-    let fraction = if decimals == 0 { String::new() } else { format!("{fraction:0decimals$}") };
-    (group(&whole), fraction, name)
-}
-
-fn ten_to(exponent: usize) -> u128 {
-    (0..exponent).fold(1, |power: u128, _| power.saturating_mul(10))
-}
-
-/// A count with separators: `1,234,567`.
-pub(super) fn count(n: u64) -> String {
-    group(&n.to_string())
-}
-
-/// Digits in groups of three.
-fn group(digits: &str) -> String {
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
 
 /// A rate a second; one decimal below 100.
 pub(super) fn rate(per_s: f64) -> String {
@@ -137,30 +84,6 @@ pub(super) fn float(n: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn latencies_have_three_digits_and_the_unit_that_fits() {
-        for (ns, text) in [
-            (0, "0 ns"),
-            (999, "999 ns"),
-            (1_000, "1.00 µs"),
-            (12_345, "12.3 µs"),
-            (999_499, "999 µs"),
-            (999_500, "1.00 ms"),
-            (4_560_000, "4.56 ms"),
-            (1_234_000_000, "1.23 s"),
-            (u64::MAX, "18,400,000,000 s"),
-        ] {
-            assert_eq!(latency(ns), text, "{ns} ns");
-        }
-    }
-
-    #[test]
-    fn a_latency_just_under_its_limit_does_not_read_as_the_limit() {
-        assert_eq!(latency_exact(299_960_000), "299.96 ms");
-        assert_eq!(latency_exact(300_000_000), "300 ms");
-        assert_eq!(latency_exact(u64::MAX), "18,446,700,000 s");
-    }
 
     #[test]
     fn counts_rates_bytes_and_axis_figures_read_well() {
