@@ -12,6 +12,8 @@
 //!
 //! Verified: the rounds are counted on both sides, and every batch comes back with each number one larger.
 
+mod common;
+
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -24,13 +26,7 @@ use tokio::sync::Notify;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .without_plots()
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_millis(1500))
-        .sample_size(20)
-        .nresamples(10_000)
-        .configure_from_args();
+    let mut criterion = common::criterion(Duration::from_millis(1500), 20);
     let system = System::new();
     let (there, back) = (Arbiter::new(), Arbiter::new());
     wakeups(&mut criterion, &there, &back);

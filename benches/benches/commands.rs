@@ -5,6 +5,8 @@
 //! needs a hold). Not included: queues, encoding, the journal, threads. The bank has 100,000 accounts in one partition and
 //! is made anew after 400,000 commands, so that memory stays bounded and is larger than the caches.
 
+mod common;
+
 use std::hint::black_box;
 use std::iter::empty;
 use std::time::{Duration, Instant};
@@ -29,13 +31,7 @@ const CHUNK: u64 = 8192;
 const COMMANDS_MAX: u64 = 400_000;
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .without_plots()
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_millis(1500))
-        .sample_size(20)
-        .nresamples(10_000)
-        .configure_from_args();
+    let mut criterion = common::criterion(Duration::from_millis(1500), 20);
     verbs(&mut criterion);
     batches(&mut criterion);
     exchange(&mut criterion);

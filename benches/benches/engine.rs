@@ -12,6 +12,8 @@
 //! Verified: every reply is approved, what was answered is durable, each transfer made the events that it must (one, or open
 //! and answer and its part of an end), and the books balance.
 
+mod common;
+
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
@@ -31,13 +33,7 @@ const PARTITIONS: usize = 2;
 const COMMANDS_MAX: u64 = 1_000_000;
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .without_plots()
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_millis(2500))
-        .sample_size(15)
-        .nresamples(10_000)
-        .configure_from_args();
+    let mut criterion = common::criterion(Duration::from_millis(2500), 15);
     authorize(&mut criterion);
     exchange(&mut criterion);
     criterion.final_summary();

@@ -5,6 +5,8 @@
 //!   from bytes as recovery does (one thread, no reading from disk, no look-ahead). Verified by the digest of the state.
 //! - `checkpoint`: one iteration is a slot of 1,000 accounts, each with an open hold and its keys: `image` to bytes, `restore` back.
 
+mod common;
+
 use std::borrow::Borrow;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -29,13 +31,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const FRAME: usize = 512;
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .without_plots()
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-        .sample_size(20)
-        .nresamples(10_000)
-        .configure_from_args();
+    let mut criterion = common::criterion(Duration::from_secs(1), 20);
     bytes(&mut criterion);
     replay(&mut criterion);
     checkpoint(&mut criterion);

@@ -11,6 +11,8 @@
 //!
 //! Verified: every append returns the group's last number, and the groups of each sample's end are read back byte for byte.
 
+mod common;
+
 use std::hint::black_box;
 use std::io;
 use std::sync::Arc;
@@ -37,13 +39,7 @@ const BYTES_MAX: u64 = 512 << 20;
 const READ_BACK: u64 = 16;
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .without_plots()
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_millis(1500))
-        .sample_size(20)
-        .nresamples(10_000)
-        .configure_from_args();
+    let mut criterion = common::criterion(Duration::from_millis(1500), 20);
     let events = events();
     checksum(&mut criterion, &events);
     appends(&mut criterion, "frame", &[("segment", nowhere)], &events);

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
+use tp_loadgen::report::{Report, Verdict};
 
 use crate::error::RunsError;
 use crate::figures::{Figure, Figures, Unit, Work};
@@ -105,26 +106,23 @@ fn brief(estimate: &Value) -> Value {
 /// When there is a report without its figures.
 pub fn load_report(output: &str) -> Result<Option<Collected>, String> {
     let Some(report) = find_report(output) else { return Ok(None) };
-    let number = |names: &[&str]| {
-        let value = names.iter().fold(&report, |value, name| &value[*name]);
-        value.as_f64().ok_or_else(|| format!("the JSON report has no number {}", names.join(".")))
-    };
+    let read: Report = serde_json::from_value(report.clone())
+        .map_err(|error| format!("the JSON report is not one of this load generator: {error}"))?;
     let mut figures = Figures::new();
     let mut add =
         |name: &str, unit, value| figures.insert(name.to_owned(), Figure { unit, work: None, values: vec![value] });
-    add("achieved", Unit::PerSecond, number(&["achieved_per_s"])?);
-    if let Ok(offered) = number(&["offered_per_s"]) {
-        add("offered", Unit::PerSecond, offered);
+    add("achieved", Unit::PerSecond, read.achieved_per_s);
+    add("offered", Unit::PerSecond, read.offered_per_s);
+    let l = read.latency_ns;
+    for (name, ns) in [("p50", l.p50), ("p99", l.p99), ("p99.9", l.p99_9), ("max", l.max)] {
+        #[allow(clippy::cast_precision_loss, reason = "a figure to compare")]
+        add(&format!("latency {name}"), Unit::Ns, ns as f64);
     }
-    for (key, name) in [("p50", "p50"), ("p99", "p99"), ("p99_9", "p99.9"), ("max", "max")] {
-        add(&format!("latency {name}"), Unit::Ns, number(&["latency_ns", key])?);
-    }
-    let verdict = match &report["verdict"] {
-        Value::Null => return Err("the JSON report has no verdict".to_owned()),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+    let verdict = match read.verdict {
+        Verdict::Pass => "pass",
+        Verdict::Fail => "fail",
     };
-    Ok(Some(Collected { figures, estimates: Value::Null, report, verdict: Some(verdict) }))
+    Ok(Some(Collected { figures, estimates: Value::Null, report, verdict: Some(verdict.to_owned()) }))
 }
 
 fn find_report(output: &str) -> Option<Value> {
@@ -140,6 +138,7 @@ fn find_report(output: &str) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tp_loadgen::report::Latency;
 
     const ESTIMATES: &str = r#"{"mean":{"confidence_interval":{"confidence_level":0.95,"lower_bound":9.0,"upper_bound":11.0},
         "point_estimate":10.00049,"standard_error":0.1},"median":{"point_estimate":9.5},"slope":null,"std_dev":{"point_estimate":1.0}}"#;
@@ -184,12 +183,17 @@ mod tests {
         assert!(nowhere.figures.is_empty() && nowhere.estimates.is_null());
     }
 
-    const REPORT: &str = r#"{"offered_per_s": 1000, "achieved_per_s": 999.5, "verdict": "pass",
-        "latency_ns": {"p50": 1000, "p99": 2000, "p99_9": 3000, "max": 4000}}"#;
+    fn report() -> String {
+        let latency_ns = Latency { p50: 1000, p99: 2000, p99_9: 3000, max: 4000, ..Latency::default() };
+        let (offered_per_s, achieved_per_s, verdict) = (1000.0, 999.5, Verdict::Pass);
+        let report = Report { offered_per_s, achieved_per_s, verdict, latency_ns, ..Report::default() };
+        serde_json::to_string_pretty(&report).expect("a report is JSON")
+    }
 
     #[test]
     fn the_load_generators_report_is_found_among_other_lines() {
-        for text in [REPORT.to_owned(), format!("warming up {{\n{{\"note\": 1}}\n{REPORT}\nthanks\n")] {
+        let report = report();
+        for text in [report.clone(), format!("warming up {{\n{{\"note\": 1}}\n{report}\nthanks\n")] {
             let collected = load_report(&text).expect("a good report").expect("there is one");
             assert_eq!(collected.verdict.as_deref(), Some("pass"));
             assert_eq!(collected.figures["achieved"].values, [999.5]);
@@ -203,11 +207,11 @@ mod tests {
         assert!(load_report("").expect("no report").is_none());
         assert!(load_report("{\"a\": 1}\n{ not json").expect("no report").is_none());
         let check = |from: &str, to: &str, what: &str| {
-            let error = load_report(&REPORT.replace(from, to)).expect_err(what);
+            let error = load_report(&report().replace(from, to)).expect_err(what);
             assert!(error.contains(what), "{error}");
         };
-        check("\"p99_9\"", "\"p99_8\"", "latency_ns.p99_9");
-        check("999.5", "\"fast\"", "achieved_per_s");
+        check("\"p99_9\"", "\"p99_8\"", "p99_9");
+        check("999.5", "\"fast\"", "invalid type");
         check("\"verdict\"", "\"judgement\"", "verdict");
     }
 }

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use crate::error::RunsError;
 use crate::figures::{Figure, Range, Unit, in_order};
+use crate::machine::line;
 use crate::run::Run;
 
 /// Below so many repetitions a range says little.
@@ -110,7 +111,7 @@ const fn dirty(run: &Run) -> &'static str {
 fn warnings(a: &Run, b: &Run) -> Vec<String> {
     let mut warnings = Vec::new();
     if a.machine != b.machine {
-        warnings.push(format!("the machines differ: {} and {}", a.machine.line(), b.machine.line()));
+        warnings.push(format!("the machines differ: {} and {}", line(&a.machine), line(&b.machine)));
     }
     if a.command != b.command {
         warnings.push(format!("the commands differ: `{}` and `{}`", a.command.join(" "), b.command.join(" ")));

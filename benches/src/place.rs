@@ -3,7 +3,7 @@
 //! Owns `TPCORE_BENCH_DIR`, temporary directories and the choice of size; refuses to know what is measured.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tempfile::TempDir;
 
@@ -38,38 +38,9 @@ pub fn directory() -> io::Result<TempDir> {
     })
 }
 
-/// The type of the file system that holds a path, by the longest mount point above it; `None`: the system does not say.
-pub fn file_system(path: &Path) -> Option<String> {
-    let path = path.canonicalize().ok()?;
-    file_system_in(&std::fs::read_to_string("/proc/self/mounts").ok()?, &path)
-}
-
-fn file_system_in(mounts: &str, path: &Path) -> Option<String> {
-    let mounted = mounts.lines().filter_map(|line| {
-        let mut fields = line.split(' ');
-        let (at, kind) = (fields.nth(1)?, fields.next()?);
-        path.starts_with(at).then(|| (at.len(), kind.to_owned()))
-    });
-    // The last of equal ones is on top.
-    mounted.max_by_key(|(length, _)| *length).map(|(_, kind)| kind)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MOUNTS: &str =
-        "/dev/a / ext4 rw 0 0\ntmpfs /tmp tmpfs rw 0 0\n/dev/b /tmp/disk xfs rw 0 0\n/dev/c / btrfs rw 0 0\n";
-
-    #[test]
-    fn the_longest_mount_point_above_a_path_names_its_file_system() {
-        let check = |path: &str, kind| assert_eq!(file_system_in(MOUNTS, Path::new(path)).as_deref(), kind, "{path}");
-        check("/tmp/a", Some("tmpfs"));
-        check("/tmp/disk/a", Some("xfs"));
-        check("/tmp/diskette", Some("tmpfs"));
-        check("/var", Some("btrfs"));
-        assert_eq!(file_system_in("nonsense\n", Path::new("/")), None);
-    }
 
     #[test]
     fn a_directory_is_removed_when_dropped() {

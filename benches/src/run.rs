@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use crate::collect::read_json;
 use crate::error::RunsError;
 use crate::figures::{Figure, Figures, Unit, Work};
-use crate::machine::Machine;
+use tp_loadgen::report::Machine;
 
 /// The version of `run.json` written.
 pub const FORMAT: u64 = 1;
@@ -80,7 +80,7 @@ impl Run {
             "commit": self.commit,
             "dirty": self.is_dirty,
             "command": self.command,
-            "machine": self.machine.to_json(),
+            "machine": self.machine,
             "runs": self.attempts.iter().map(attempt).collect::<Vec<_>>(),
             "figures": figures,
         })
@@ -109,7 +109,7 @@ impl Run {
             commit: text("commit")?,
             is_dirty: value["dirty"].as_bool().ok_or("it does not say whether it is dirty")?,
             command: list("command")?.iter().map(word).collect::<Result<_, _>>()?,
-            machine: Machine::from_json(&value["machine"]),
+            machine: serde_json::from_value(value["machine"].clone()).unwrap_or_default(),
             attempts: list("runs")?.iter().map(attempt_from_json).collect(),
             figures: figures.iter().map(figure).collect::<Result<_, String>>()?,
         })

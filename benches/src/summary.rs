@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::figures::{Figure, Unit, Work, in_order};
+use crate::machine::line;
 use crate::run::Run;
 
 /// The record as Markdown: what, where, how each repetition went, and a table of the figures.
@@ -14,7 +15,7 @@ pub fn summary(run: &Run) -> String {
         format!("# {}, {}\n", run.topic, run.date),
         format!("- command: `{}`", run.command.join(" ")),
         format!("- commit: `{commit}`{dirty}"),
-        format!("- machine: {}", run.machine.line()),
+        format!("- machine: {}", line(&run.machine)),
     ];
     for line in lines {
         push(&mut out, &line);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub mod html;
 
 /// One run.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     /// The tool and its version.
     pub tool: String,
@@ -68,17 +68,19 @@ pub struct Report {
 }
 
 /// Whether a run met everything asked of it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// It did.
     Pass,
     /// It did not.
+    #[default]
     Fail,
 }
 
 /// The machine, as far as it tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Machine {
     /// Processor.
     pub cpu: String,
@@ -87,6 +89,7 @@ pub struct Machine {
     /// Memory, bytes; 0: not known.
     pub memory_bytes: u64,
     /// Operating system and its version.
+    #[serde(alias = "kernel")]
     pub os: String,
     /// File system of the data directory.
     pub file_system: String,
