@@ -3,11 +3,10 @@
 //! IDM-1: one outcome per (account, key). A record past its window is invisible to decide whether it is still in memory or
 //! not, so that eviction changes nothing; it stays visible while its hold or exchange is open.
 
-use std::collections::VecDeque;
-
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::amount::{Amount, Ledger};
+use crate::chunks::Fifo;
 use crate::command::Verb;
 use crate::ids::{AccountId, Seq, Version};
 use crate::key::{Fingerprint, Key, KeyKind};
@@ -109,12 +108,12 @@ pub(crate) struct KeyMemory {
     index: Index,
     /// One for each kind of key, since their windows differ. Positions in the order of receipt; those kept alive by a hold go round again. An entry whose time is not its record's
     /// is left over from a record overwritten or renewed since.
-    queues: [VecDeque<(u32, Time)>; 2],
+    queues: [Fifo<(u32, Time), 64>; 2],
 }
 
 impl KeyMemory {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { records: Slab::default(), index: Index::new(seed), queues: [VecDeque::new(), VecDeque::new()] }
+        Self { records: Slab::default(), index: Index::new(seed), queues: [Fifo::default(), Fifo::default()] }
     }
     /// Makes room for so many more.
     pub(crate) fn reserve(&mut self, more: usize) {
@@ -184,9 +183,9 @@ impl KeyMemory {
                     self.records.get(position).filter(|r| r.received == received && r.key.kind as usize == kind);
                 match record.map(&verdict) {
                     Some(Age::Past) => at += 1,
-                    Some(Age::Kept) if at == 0 => queue.rotate_left(1),
+                    Some(Age::Kept) if at == 0 => queue.rotate(),
                     Some(Age::Young | Age::Kept) => break,
-                    None => drop(queue.remove(at)),
+                    None => queue.remove(at),
                 }
             }
             past += at;
@@ -226,7 +225,7 @@ impl KeyMemory {
         };
         match verdict(record) {
             Age::Young => return false,
-            Age::Kept => queue.rotate_left(1),
+            Age::Kept => queue.rotate(),
             Age::Past => {
                 queue.pop_front();
                 let (id, salt) = record.hash_parts();

@@ -13,6 +13,7 @@
 mod account;
 pub mod amount;
 pub mod authorization;
+mod chunks;
 pub mod codec;
 pub mod command;
 mod decide;
@@ -25,6 +26,7 @@ pub mod image;
 pub mod invariants;
 pub mod key;
 mod keys;
+mod look;
 pub mod metadata;
 pub mod outcome;
 pub mod partition;
@@ -37,4 +39,5 @@ pub mod time;
 pub mod turn;
 mod wheel;
 
-pub use evolve::{EvolveError, Looked};
+pub use evolve::EvolveError;
+pub use look::Looked;

@@ -35,6 +35,8 @@ use crate::wheel::Wheel;
 pub const WAITING_MAX: usize = 8;
 /// At most so many openers are asked in one idle call what may be forgotten.
 pub const ASKS_MAX: usize = 16;
+/// So many commands are looked up together. More would push each other out of the nearest cache.
+const LOOK_AHEAD: usize = 32;
 /// So many other slots are looked at in each turn for what may be forgotten.
 const FORGET_SLOTS: usize = 8;
 
@@ -59,6 +61,8 @@ pub struct Partition {
     waiting: BTreeMap<ExchangeId, Vec<Submission>>,
     /// Their exchange has ended.
     ready: VecDeque<Submission>,
+    /// Taken in this turn and not decided yet; empty between turns.
+    ahead: Vec<Submission>,
     /// Submitters whose reply comes with the end of an exchange.
     owed: BTreeMap<ExchangeId, (u64, u64)>,
     last_seq: Seq,
@@ -87,6 +91,7 @@ impl Partition {
             wheel: Wheel::new(),
             waiting: BTreeMap::new(),
             ready: VecDeque::new(),
+            ahead: Vec::with_capacity(LOOK_AHEAD),
             owed: BTreeMap::new(),
             last_seq: Seq::ZERO,
             last_event: Time(0),
@@ -139,9 +144,7 @@ impl Partition {
                 let Some(submission) = self.ready.pop_front() else { break };
                 self.command(turn, submission, out)?;
             }
-            for submission in commands {
-                self.command(turn, submission, out)?;
-            }
+            self.commands(turn, commands, out)?;
         }
         self.forget();
         Ok(())
@@ -290,6 +293,37 @@ impl Partition {
     }
 
     // --- commands ---
+
+    /// In order, a few at a time: what they will touch is looked up before the first of them is decided.
+    fn commands(
+        &mut self,
+        turn: Turn,
+        commands: &mut dyn Iterator<Item = Submission>,
+        out: &mut Output,
+    ) -> Result<(), EvolveError> {
+        let mut ahead = core::mem::take(&mut self.ahead);
+        loop {
+            ahead.extend((&mut *commands).take(LOOK_AHEAD));
+            if ahead.is_empty() {
+                self.ahead = ahead;
+                return Ok(());
+            }
+            self.look_at(&ahead);
+            for submission in ahead.drain(..) {
+                self.command(turn, submission, out)?;
+            }
+        }
+    }
+
+    fn look_at(&self, submissions: &[Submission]) {
+        let mut looked = [None; LOOK_AHEAD];
+        for (place, submission) in looked.iter_mut().zip(submissions) {
+            let slot = submission.command.slot(&self.seed).and_then(|index| self.slot(index));
+            *place = slot.map(|slot| (slot, slot.look_for(&submission.command)));
+        }
+        let seen = looked.iter().flatten().fold(0, |seen, (slot, looked)| seen ^ slot.warm(*looked));
+        core::hint::black_box(seen);
+    }
 
     fn command(&mut self, turn: Turn, submission: Submission, out: &mut Output) -> Result<(), EvolveError> {
         let Submission { ticket, deadline_ms, ref command } = submission;

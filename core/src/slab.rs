@@ -1,6 +1,6 @@
 //! A slab: values in chunks that never move, found by a 32-bit position, and an index from a 128-bit id to a position.
 //!
-//! Chunks keep the cost of growth at one chunk, where a doubling vector would waste up to half. Positions are private to one
+//! Positions are private to one
 //! process: they never reach an event, an image or a digest. Nothing iterates over the index, so its order shows nowhere.
 
 use core::hash::{BuildHasher as _, Hasher as _};
@@ -8,19 +8,22 @@ use core::hash::{BuildHasher as _, Hasher as _};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
+use crate::chunks::Chunks;
+
+/// Values in a chunk: their cost of growth, and what a slot with few of them wastes at most.
 const CHUNK: usize = 64;
 
 /// Values at stable positions.
 #[derive(Clone, Debug)]
 pub(crate) struct Slab<T> {
-    chunks: Vec<Vec<Option<T>>>,
+    values: Chunks<Option<T>, CHUNK>,
     free: Vec<u32>,
     len: usize,
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self { chunks: Vec::new(), free: Vec::new(), len: 0 }
+        Self { values: Chunks::default(), free: Vec::new(), len: 0 }
     }
 }
 
@@ -29,36 +32,27 @@ impl<T> Slab<T> {
         self.len
     }
     pub(crate) fn get(&self, position: u32) -> Option<&T> {
-        let position = position as usize;
-        self.chunks.get(position / CHUNK)?.get(position % CHUNK)?.as_ref()
+        self.values.get(position)?.as_ref()
     }
     pub(crate) fn get_mut(&mut self, position: u32) -> Option<&mut T> {
-        let position = position as usize;
-        self.chunks.get_mut(position / CHUNK)?.get_mut(position % CHUNK)?.as_mut()
+        self.values.get_mut(position)?.as_mut()
     }
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         self.len += 1;
-        if let Some(position) = self.free.pop() {
-            let at = position as usize;
-            self.chunks[at / CHUNK][at % CHUNK] = Some(value);
-            return position;
+        let Some(position) = self.free.pop() else { return self.values.push(Some(value)) };
+        if let Some(place) = self.values.get_mut(position) {
+            *place = Some(value);
         }
-        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
-        }
-        let chunk = self.chunks.len() - 1;
-        self.chunks[chunk].push(Some(value));
-        u32::try_from(chunk * CHUNK + self.chunks[chunk].len() - 1).expect("budgets end far below 2^32 records a slot")
+        position
     }
     pub(crate) fn remove(&mut self, position: u32) -> Option<T> {
-        let at = position as usize;
-        let value = self.chunks.get_mut(at / CHUNK)?.get_mut(at % CHUNK)?.take()?;
+        let value = self.values.get_mut(position)?.take()?;
         self.free.push(position);
         self.len -= 1;
         Some(value)
     }
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.chunks.iter().flatten().flatten()
+        self.values.iter().flatten()
     }
 }
 

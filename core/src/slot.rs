@@ -6,6 +6,7 @@
 use crate::account::Account;
 use crate::amount::{Amount, Ledger};
 use crate::authorization::{Authorization, Capture, NOWHERE};
+use crate::chunks::Fifo;
 use crate::command::Status;
 use crate::exchange::{Answers, OpenExchanges};
 use crate::ids::{AccountId, AuthorizationId, Seq, SlotIndex, SlotSeed, TransferId};
@@ -46,7 +47,7 @@ pub struct Slot {
     /// How many holds are open.
     pub(crate) holds_open: usize,
     /// Closed authorizations in the order of closing.
-    closed: std::collections::VecDeque<(Time, u32)>,
+    closed: Fifo<(Time, u32), 64>,
     /// Touched by events whose numbers are not drawn yet.
     pub(crate) unstamped_accounts: Vec<u32>,
     pub(crate) unstamped_keys: Vec<u32>,
@@ -75,7 +76,7 @@ impl Slot {
             opaque_since: None,
             orphan_keys: 0,
             holds_open: 0,
-            closed: std::collections::VecDeque::new(),
+            closed: Fifo::default(),
             unstamped_accounts: Vec::new(),
             unstamped_keys: Vec::new(),
         }
@@ -102,8 +103,15 @@ impl Slot {
     pub(crate) fn guess_account(&self, id: AccountId) -> Option<u32> {
         self.account_index.guess(id.0, 0)
     }
-    pub(crate) fn peek_account(&self, position: u32) -> Option<&Account> {
-        self.accounts.get(position)
+    /// Looks at every cache line of the account.
+    pub(crate) fn touch_account(&self, position: u32) -> u128 {
+        self.accounts
+            .get(position)
+            .map_or(0, |a| a.id.0 ^ a.held ^ u128::from(a.version.0) ^ u128::from(a.status as u8))
+    }
+    /// Looks at every cache line of the authorization.
+    pub(crate) fn touch_authorization(&self, position: u32) -> u128 {
+        self.authorizations.get(position).map_or(0, |a| a.id.0 ^ a.payee ^ a.captured ^ u128::from(a.tolerance_bp))
     }
     /// Where the authorization probably is, without a look at it.
     pub(crate) fn guess_authorization(&self, id: u128) -> Option<u32> {
@@ -330,7 +338,8 @@ impl Slot {
         let is_past = |(_, position): &&(Time, u32)| {
             self.authorizations.get(*position).is_none_or(|a| !self.is_authorization_visible(a, now))
         };
-        (past_keys, self.closed.iter().take(most).take_while(is_past).count())
+        let oldest = (0..most).map_while(|at| self.closed.get(at));
+        (past_keys, oldest.take_while(is_past).count())
     }
 
     // --- numbers ---

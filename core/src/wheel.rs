@@ -13,6 +13,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::chunks::Chunks;
 use crate::ids::AuthorizationId;
 use crate::time::Time;
 
@@ -24,16 +25,27 @@ type Entry = (u64, u128);
 /// The end of a list.
 const END: u32 = u32::MAX;
 
-/// An entry in the list of its bucket, or of the free ones.
+/// An entry in the list of its bucket, or of the free ones. The id lies in two halves: whole, it would be aligned to 16 bytes.
 struct Node {
-    entry: Entry,
+    at: u64,
+    id: [u64; 2],
     next: u32,
+}
+
+impl Node {
+    #[allow(clippy::cast_possible_truncation, reason = "the halves of an id")]
+    const fn new((at, id): Entry, next: u32) -> Self {
+        Self { at, id: [id as u64, (id >> 64) as u64], next }
+    }
+    fn entry(&self) -> Entry {
+        (self.at, u128::from(self.id[1]) << 64 | u128::from(self.id[0]))
+    }
 }
 
 /// Entries by time, from the earliest. Buckets are lists in one arena, so that nothing is allocated once it has its size.
 pub(crate) struct Wheel {
     now: u64,
-    nodes: Vec<Node>,
+    nodes: Chunks<Node, 1024>,
     free: u32,
     /// The first node of each bucket; the last list is what lies beyond the last level, more than 49 days ahead.
     heads: Vec<u32>,
@@ -48,7 +60,7 @@ impl Wheel {
     pub(crate) fn new() -> Self {
         Self {
             now: 0,
-            nodes: Vec::new(),
+            nodes: Chunks::default(),
             free: END,
             heads: vec![END; FAR + 1],
             due: BinaryHeap::new(),
@@ -68,23 +80,21 @@ impl Wheel {
         // The level of the highest byte in which the time differs from now: within it, the entry lies ahead on this page.
         let level = (63 - (entry.0 ^ self.now).leading_zeros() as usize) / 8;
         let list = if level >= LEVELS { FAR } else { level * BUCKETS + (entry.0 >> (8 * level)) as usize % BUCKETS };
-        let node = Node { entry, next: self.heads[list] };
-        if self.free == END {
-            self.nodes.push(node);
-            self.heads[list] = u32::try_from(self.nodes.len() - 1).expect("budgets end far below 2^32 holds");
-        } else {
-            let at = self.free as usize;
-            self.heads[list] = self.free;
-            self.free = core::mem::replace(&mut self.nodes[at], node).next;
-        }
+        let node = Node::new(entry, self.heads[list]);
+        self.heads[list] = match self.nodes.get_mut(self.free) {
+            None => self.nodes.push(node), // `END` is no position
+            Some(place) => {
+                let next_free = core::mem::replace(place, node).next;
+                core::mem::replace(&mut self.free, next_free)
+            }
+        };
     }
 
     /// Empties a list into `moving`.
     fn take(&mut self, list: usize, moving: &mut Vec<Entry>) {
         let mut at = core::mem::replace(&mut self.heads[list], END);
-        while at != END {
-            let node = &mut self.nodes[at as usize];
-            moving.push(node.entry);
+        while let Some(node) = self.nodes.get_mut(at) {
+            moving.push(node.entry());
             let next = core::mem::replace(&mut node.next, self.free);
             self.free = at;
             at = next;
@@ -148,9 +158,9 @@ impl Wheel {
         }
         let mut at = self.heads[FAR];
         let far = core::iter::from_fn(|| {
-            let node = self.nodes.get(at as usize)?;
+            let node = self.nodes.get(at)?;
             at = node.next;
-            Some(Time(node.entry.0))
+            Some(Time(node.at))
         });
         far.min()
     }

@@ -52,14 +52,6 @@ struct Mark {
     previous: Seq,
 }
 
-/// Where a leg's things probably are. Private to the slot that gave it, until its next change.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Looked {
-    account: Option<u32>,
-    authorization: Option<u32>,
-    key: Option<u32>,
-}
-
 /// When and where in the journal.
 #[derive(Clone, Copy)]
 struct Moment {
@@ -80,32 +72,6 @@ impl Slot {
             self.forget(event.time, FORGET_STEPS);
         }
         Ok(())
-    }
-
-    /// Looks up what a leg will touch, in the indexes only. Done for many legs before [`Slot::warm`], the waits for memory of
-    /// all overlap. Changes nothing.
-    pub fn look(&self, event: &Event, account: Option<AccountId>) -> Looked {
-        let head = event.body.head();
-        let made = match &event.body {
-            Body::Authorized(e) => e.authorization.0,
-            Body::Incremented(e) => e.authorization.0,
-            Body::Released(e) => e.authorization.0,
-            Body::Moved(e) => e.movement.authorization,
-            Body::Opened(e) => e.movement.authorization,
-            Body::Expired(e) => e.authorization.0,
-            _ => 0,
-        };
-        Looked {
-            account: account.and_then(|id| self.guess_account(id)),
-            authorization: if made == 0 { None } else { self.guess_authorization(made) },
-            key: head.and_then(|head| self.keys.guess(head.account, head.full_key())),
-        }
-    }
-
-    /// Looks at what was found, and gives something that depends on it.
-    pub fn warm(&self, looked: Looked) -> u64 {
-        let account = looked.account.and_then(|p| self.peek_account(p)).map_or(0, |account| account.version.0);
-        account ^ u64::from(looked.authorization.unwrap_or(0) ^ looked.key.unwrap_or(0))
     }
 
     /// Applies one end of a running turn, whose event is still being put together.

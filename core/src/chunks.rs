@@ -1,0 +1,145 @@
+//! Sequences that grow by a chunk at a time and never move what they hold.
+//!
+//! A doubling vector copies all it has at once: with millions of entries that stops a partition for a tenth of a second, and
+//! tables of equal size all double in the same moment. Here an insertion costs at most one chunk, whatever is there already.
+//! Owns chunking; refuses to know what the values are.
+
+use std::collections::VecDeque;
+
+/// Values by position, added at the end only.
+#[derive(Clone, Debug)]
+pub(crate) struct Chunks<T, const N: usize> {
+    chunks: Vec<Vec<T>>,
+}
+
+impl<T, const N: usize> Default for Chunks<T, N> {
+    fn default() -> Self {
+        Self { chunks: Vec::new() }
+    }
+}
+
+impl<T, const N: usize> Chunks<T, N> {
+    pub(crate) fn get(&self, position: u32) -> Option<&T> {
+        let position = position as usize;
+        self.chunks.get(position / N)?.get(position % N)
+    }
+    pub(crate) fn get_mut(&mut self, position: u32) -> Option<&mut T> {
+        let position = position as usize;
+        self.chunks.get_mut(position / N)?.get_mut(position % N)
+    }
+    /// Adds a value; its position never changes.
+    pub(crate) fn push(&mut self, value: T) -> u32 {
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == N) {
+            self.chunks.push(Vec::with_capacity(N));
+        }
+        let chunk = self.chunks.len() - 1;
+        self.chunks[chunk].push(value);
+        u32::try_from(chunk * N + self.chunks[chunk].len() - 1).expect("budgets end far below 2^32 records a slot")
+    }
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.chunks.iter().flatten()
+    }
+}
+
+/// A queue: first in, first out.
+#[derive(Clone, Debug)]
+pub(crate) struct Fifo<T, const N: usize> {
+    chunks: VecDeque<Vec<T>>,
+    /// How many of the first chunk have left.
+    left: usize,
+}
+
+impl<T, const N: usize> Default for Fifo<T, N> {
+    fn default() -> Self {
+        Self { chunks: VecDeque::new(), left: 0 }
+    }
+}
+
+impl<T: Copy, const N: usize> Fifo<T, N> {
+    pub(crate) fn push_back(&mut self, value: T) {
+        if self.chunks.back().is_none_or(|chunk| chunk.len() == N) {
+            self.chunks.push_back(Vec::with_capacity(N));
+        }
+        if let Some(chunk) = self.chunks.back_mut() {
+            chunk.push(value);
+        }
+    }
+    /// The one that leaves after `at` others.
+    pub(crate) fn get(&self, at: usize) -> Option<&T> {
+        let at = at + self.left;
+        self.chunks.get(at / N)?.get(at % N)
+    }
+    pub(crate) fn front(&self) -> Option<&T> {
+        self.get(0)
+    }
+    pub(crate) fn pop_front(&mut self) -> Option<T> {
+        let value = *self.front()?;
+        self.left += 1;
+        if self.left == N {
+            self.chunks.pop_front();
+            self.left = 0;
+        }
+        Some(value)
+    }
+    /// The first goes to the end.
+    pub(crate) fn rotate(&mut self) {
+        if let Some(value) = self.pop_front() {
+            self.push_back(value);
+        }
+    }
+    /// Takes the one out that would leave after `at` others. Meant for a few of the first.
+    pub(crate) fn remove(&mut self, at: usize) {
+        for at in (0..at).rev() {
+            let Some(value) = self.get(at).copied() else { return };
+            let next = at + 1 + self.left;
+            if let Some(place) = self.chunks.get_mut(next / N).and_then(|chunk| chunk.get_mut(next % N)) {
+                *place = value;
+            }
+        }
+        self.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn positions_count_up_and_stay() {
+        let mut chunks = Chunks::<u32, 4>::default();
+        assert!((0..100).all(|n| chunks.push(n) == n));
+        *chunks.get_mut(7).expect("there") = 700;
+        assert_eq!(
+            (chunks.get(6), chunks.get(7), chunks.get(99), chunks.get(100)),
+            (Some(&6), Some(&700), Some(&99), None)
+        );
+        assert_eq!(chunks.iter().count(), 100);
+    }
+
+    proptest! {
+        #[test]
+        fn a_fifo_does_what_a_deque_does(steps in prop::collection::vec((0u8..5, 0usize..6), 0..300)) {
+            let (mut fifo, mut deque) = (Fifo::<usize, 4>::default(), VecDeque::new());
+            for (n, (step, at)) in steps.into_iter().enumerate() {
+                match step {
+                    0 | 1 => {
+                        fifo.push_back(n);
+                        deque.push_back(n);
+                    }
+                    2 => prop_assert_eq!(fifo.pop_front(), deque.pop_front()),
+                    3 if !deque.is_empty() => {
+                        fifo.rotate();
+                        deque.rotate_left(1);
+                    }
+                    4 if at < deque.len() => {
+                        fifo.remove(at);
+                        deque.remove(at);
+                    }
+                    _ => {}
+                }
+                prop_assert!((0..8).all(|at| fifo.get(at) == deque.get(at)));
+            }
+        }
+    }
+}
