@@ -72,11 +72,6 @@ impl AlignedBytes {
         Self { blocks, start, len }
     }
 
-    /// Keeps the first `len` bytes.
-    pub(crate) fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-    }
-
     /// The bytes, to write.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut bytes_of_mut(&mut self.blocks)[self.start..self.start + self.len]

@@ -11,8 +11,8 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::block::AlignedBytes;
-use crate::checkpoint_format::{self as format, CheckpointHeader, FOOTER_BYTES, Footer};
+use crate::block::{AlignedBytes, BLOCK_BYTES, Block, bytes_of, bytes_of_mut};
+use crate::checkpoint_format::{self as format, CheckpointHeader, FOOTER_BYTES, Footer, HEADER_BYTES};
 use crate::checkpoint_load::{Loader, SUMMARY_BYTES};
 use crate::device::{Device, DeviceFile, OpenMode};
 use crate::directory::{DataDirectory, remove_if_there};
@@ -31,8 +31,8 @@ pub const EXTRA_BYTES_MAX: usize = SUMMARY_BYTES - FOOTER_BYTES;
 /// Bytes written before they are synced: a disk that has to take a whole checkpoint at once makes the journal wait.
 const SYNC_BYTES: u64 = 8 << 20;
 
-/// Bytes gathered before a write.
-const WRITE_BYTES: usize = 256 * 1024;
+/// Blocks gathered before a write: 1 MiB.
+const WRITE_BLOCKS: usize = 256;
 
 /// Why a checkpoint could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -220,14 +220,17 @@ impl CheckpointStore {
         let generation = taken.max().unwrap_or(0) + 1;
         let path = path(generation, SUFFIX_UNPUBLISHED);
         let file = self.device().open(&path, OpenMode::CreateNew).map_err(io_error(self.device(), &path, 0))?;
+        file.pass_cache();
         let header = CheckpointHeader { engine_id: self.dir.engine_id(), generation, epoch };
-        let buffer = format::encode_header(&header).0.to_vec();
+        let mut buffer = vec![Block::ZERO; WRITE_BLOCKS];
+        buffer[0] = format::encode_header(&header);
         Ok(CheckpointWriter {
             store: self.clone(),
             file,
             path,
             header,
             buffer,
+            filled: HEADER_BYTES,
             written: 0,
             synced: 0,
             pages: 0,
@@ -281,7 +284,10 @@ pub struct CheckpointWriter {
     file: Arc<dyn DeviceFile>,
     path: String,
     header: CheckpointHeader,
-    buffer: Vec<u8>,
+    /// What is not written yet: whole blocks, so that they may pass the page cache.
+    buffer: Vec<Block>,
+    /// Bytes of it.
+    filled: usize,
     written: u64,
     synced: u64,
     pages: u32,
@@ -290,7 +296,7 @@ pub struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
-    /// Adds a page: slot `slot` with all events up to `as_of`. Writes at most the page and 256 KiB more, so that the
+    /// Adds a page: slot `slot` with all events up to `as_of`. Writes at most the page and 1 MiB more, so that the
     /// caller can throttle between pages.
     ///
     /// # Errors
@@ -306,17 +312,26 @@ impl CheckpointWriter {
         Ok(())
     }
 
-    fn add(&mut self, bytes: &[u8]) -> Result<(), CheckpointError> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= WRITE_BYTES { self.write() } else { Ok(()) }
+    fn add(&mut self, mut bytes: &[u8]) -> Result<(), CheckpointError> {
+        while !bytes.is_empty() {
+            let free = &mut bytes_of_mut(&mut self.buffer)[self.filled..];
+            let step = free.len().min(bytes.len());
+            free[..step].copy_from_slice(&bytes[..step]);
+            self.filled += step;
+            bytes = &bytes[step..];
+            if self.filled == self.buffer.len() * BLOCK_BYTES {
+                self.write()?;
+            }
+        }
+        Ok(())
     }
 
     fn write(&mut self) -> Result<(), CheckpointError> {
         let device = self.store.device();
-        let written = self.file.write_all_at(&self.buffer, self.written);
+        let written = self.file.write_all_at(&bytes_of(&self.buffer)[..self.filled], self.written);
         written.map_err(io_error(device, &self.path, self.written))?;
-        self.written += self.buffer.len() as u64;
-        self.buffer.clear();
+        self.written += self.filled as u64;
+        self.filled = 0;
         if self.written - self.synced >= SYNC_BYTES {
             self.file.sync_data().map_err(io_error(device, &self.path, self.written))?;
             self.synced = self.written;
@@ -326,7 +341,7 @@ impl CheckpointWriter {
 
     /// Bytes given so far.
     pub fn bytes(&self) -> u64 {
-        self.written + self.buffer.len() as u64
+        self.written + self.filled as u64
     }
 
     /// Removes what was written: the checkpoint is given up.

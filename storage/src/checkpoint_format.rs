@@ -153,8 +153,18 @@ pub(crate) fn decode_header(block: &Block) -> HeaderRead {
 
 /// Of a page or footer: everything behind the checksum field, the bytes that follow it and their padding.
 pub(crate) fn part_checksum(header: &[u8], bytes: &[u8]) -> u32 {
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&header[8..]), bytes);
-    crc32c::crc32c_append(checksum, padding(bytes.len()))
+    let checksum = part_checksum_add(part_checksum_begin(header), bytes);
+    part_checksum_add(checksum, padding(bytes.len()))
+}
+
+/// A part's checksum before the bytes that follow its header.
+pub(crate) fn part_checksum_begin(header: &[u8]) -> u32 {
+    crc32c::crc32c(&header[8..])
+}
+
+/// The checksum after more of them, padding included.
+pub(crate) fn part_checksum_add(checksum: u32, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(checksum, bytes)
 }
 
 pub(crate) fn encode_page(slot: u16, index: u32, as_of: u64, bytes: &[u8]) -> ([u8; PAGE_HEADER_BYTES], u32) {

@@ -1,9 +1,11 @@
 //! Reading a checkpoint file back: every byte checked, nothing handed out that does not hold.
 //!
-//! Owns the walk through header, pages and footer; refuses to know names and generations kept. It reads from the medium:
-//! the file's pages are dropped from the page cache first.
+//! Owns the walk through header, pages and footer; refuses to know names and generations kept. It reads from the medium: the
+//! file's pages are dropped from the page cache first, and it is read past the cache where the device can, a window at a time.
 
-use crate::block::{AlignedBytes, Block};
+use std::io;
+
+use crate::block::{AlignedBytes, BLOCK, Block, bytes_of, bytes_of_mut};
 use crate::checkpoint::{Checkpoint, CheckpointError, CheckpointStore, CheckpointSummary, Page, io_error};
 use crate::checkpoint_format::{
     self as format, CheckpointHeader, FOOTER_BYTES, Footer, HEADER_BYTES, HeaderRead, PAGE_HEADER_BYTES, PageHeader,
@@ -18,6 +20,29 @@ const FALL_BACK: &str = "the checkpoint before it, or the whole journal, serves 
 /// The end of a file, in which [`Loader::summary`] looks for the footer.
 pub(crate) const SUMMARY_BYTES: usize = 4096;
 
+/// Blocks read at once: 1 MiB.
+const WINDOW_BLOCKS: usize = 256;
+
+/// The part of the file that is in memory: whole blocks from `start`, of which `bytes` are the file's.
+struct Window {
+    blocks: Vec<Block>,
+    start: u64,
+    bytes: usize,
+}
+
+impl Window {
+    /// The file's bytes from `offset` on, as far as they are in memory after one read at most; empty at its end.
+    fn from(&mut self, file: &dyn DeviceFile, offset: u64) -> io::Result<&[u8]> {
+        if offset < self.start || offset >= self.start + self.bytes as u64 {
+            self.start = offset / BLOCK * BLOCK;
+            self.bytes = 0; // nothing, should the read fail
+            self.bytes = file.read_at(bytes_of_mut(&mut self.blocks), self.start)?;
+        }
+        let skip = usize::try_from(offset - self.start).map_err(io::Error::other)?;
+        Ok(bytes_of(&self.blocks)[..self.bytes].get(skip..).unwrap_or_default())
+    }
+}
+
 /// Reads a checkpoint file from the medium.
 pub(crate) struct Loader<'a> {
     store: &'a CheckpointStore,
@@ -25,6 +50,7 @@ pub(crate) struct Loader<'a> {
     file: &'a dyn DeviceFile,
     size: u64,
     at: u64,
+    window: Window,
 }
 
 impl<'a> Loader<'a> {
@@ -34,8 +60,10 @@ impl<'a> Loader<'a> {
         file: &'a dyn DeviceFile,
     ) -> Result<Self, CheckpointError> {
         file.forget_cache().map_err(io_error(store.device(), path, 0))?;
+        file.pass_cache();
+        let window = Window { blocks: vec![Block::ZERO; WINDOW_BLOCKS], start: 0, bytes: 0 };
         let size = file.size().map_err(io_error(store.device(), path, 0))?;
-        Ok(Self { store, path, file, size, at: 0 })
+        Ok(Self { store, path, file, size, at: 0, window })
     }
 
     fn corrupt(&self, what: &str) -> CheckpointError {
@@ -43,28 +71,57 @@ impl<'a> Loader<'a> {
         CheckpointError::Corrupt(Box::new(Problem::new(file, self.at, what, FALL_BACK)))
     }
 
-    /// Reads up to `buffer.len()` bytes at the position, which stays.
-    fn peek(&self, buffer: &mut [u8]) -> Result<usize, CheckpointError> {
-        self.file.read_at(buffer, self.at).map_err(io_error(self.store.device(), self.path, self.at))
+    /// Hands over `bytes` bytes of the file from `offset` on, in pieces, or fewer at its end; says how many.
+    fn pieces(&mut self, offset: u64, bytes: usize, mut each: impl FnMut(&[u8])) -> Result<usize, CheckpointError> {
+        let mut done = 0;
+        while done < bytes {
+            let at = offset + done as u64;
+            let piece = self.window.from(self.file, at).map_err(io_error(self.store.device(), self.path, at))?;
+            if piece.is_empty() {
+                break;
+            }
+            let piece = &piece[..piece.len().min(bytes - done)];
+            each(piece);
+            done += piece.len();
+        }
+        Ok(done)
     }
 
-    /// The bytes behind a page header or footer of `header_bytes`, and their padding; checks the part's checksum.
-    fn body(&mut self, header: &[u8], bytes: u64, checksum: u32) -> Result<AlignedBytes, CheckpointError> {
-        let left = self.size.saturating_sub(self.at + header.len() as u64);
+    /// Reads up to `buffer.len()` bytes at the position, which stays.
+    fn peek(&mut self, buffer: &mut [u8]) -> Result<usize, CheckpointError> {
+        let mut filled = 0;
+        self.pieces(self.at, buffer.len(), |piece| {
+            buffer[filled..filled + piece.len()].copy_from_slice(piece);
+            filled += piece.len();
+        })
+    }
+
+    /// Passes the bytes behind a page header or footer of `header_bytes` on to `keep`, checks the part's checksum, then goes on
+    /// behind them and their padding.
+    fn body(
+        &mut self,
+        header: &[u8],
+        bytes: u64,
+        checksum: u32,
+        mut keep: impl FnMut(&[u8]),
+    ) -> Result<(), CheckpointError> {
+        let start = self.at + header.len() as u64;
+        let left = self.size.saturating_sub(start);
         let Some(length) = usize::try_from(bytes).ok().filter(|_| bytes <= left) else {
             return Err(self.corrupt("the file is shorter than it says"));
         };
-        let mut body = AlignedBytes::zeroed(format::padded(length));
-        let start = self.at + header.len() as u64;
-        let read = self.file.read_at(body.as_mut_slice(), start);
-        let read = read.map_err(io_error(self.store.device(), self.path, start))?;
-        let whole = read == body.len() && body[length..].iter().all(|byte| *byte == 0);
-        if !whole || format::part_checksum(header, &body[..length]) != checksum {
+        let padded = format::padded(length);
+        let (mut sum, mut kept) = (format::part_checksum_begin(header), 0);
+        let read = self.pieces(start, padded, |piece| {
+            sum = format::part_checksum_add(sum, piece);
+            keep(&piece[..piece.len().min(length - kept)]);
+            kept += piece.len().min(length - kept);
+        })?;
+        if read != padded || sum != checksum {
             return Err(self.corrupt("a checksum does not hold"));
         }
-        self.at = start + body.len() as u64;
-        body.truncate(length);
-        Ok(body)
+        self.at = start + padded as u64;
+        Ok(())
     }
 
     fn header(&mut self, generation: u64) -> Result<CheckpointHeader, CheckpointError> {
@@ -87,11 +144,11 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Reads and checks everything; hands out the pages.
+    /// Reads and checks everything. The bytes of a page are handed to `keep` in pieces, and then the page to `take`.
     fn walk(
         &mut self,
         generation: u64,
-        mut take: impl FnMut(PageHeader, AlignedBytes),
+        sink: &mut dyn PageSink,
     ) -> Result<(CheckpointHeader, Footer, Vec<u8>), CheckpointError> {
         let header = self.header(generation)?;
         let (mut pages, mut chain, mut as_of_max) = (0, 0, 0);
@@ -100,19 +157,20 @@ impl<'a> Loader<'a> {
             let read = self.peek(&mut part)?;
             match format::decode_part(&part[..read]) {
                 PartRead::Page(page) if page.index == pages => {
-                    let bytes = self.body(&part[..PAGE_HEADER_BYTES], page.bytes, page.checksum)?;
+                    self.body(&part[..PAGE_HEADER_BYTES], page.bytes, page.checksum, |piece| sink.keep(page, piece))?;
                     pages += 1;
                     chain = format::chain(chain, page.checksum);
                     as_of_max = as_of_max.max(page.as_of);
-                    take(page, bytes);
+                    sink.take(page);
                 }
                 PartRead::Footer(footer) => {
-                    let extra = self.body(&part, footer.extra_bytes, footer.checksum)?;
+                    let mut extra = Vec::new();
+                    self.body(&part, footer.extra_bytes, footer.checksum, |piece| extra.extend_from_slice(piece))?;
                     let agree = (footer.pages, footer.chain, footer.as_of_max) == (pages, chain, as_of_max)
                         && footer.file_bytes == self.at
                         && self.size == self.at;
                     let footer = agree.then_some(footer).ok_or_else(|| self.corrupt("the footer does not fit"))?;
-                    return Ok((header, footer, extra.to_vec()));
+                    return Ok((header, footer, extra));
                 }
                 PartRead::Page(_) | PartRead::Bad => return Err(self.corrupt("this is neither a page nor the end")),
             }
@@ -121,26 +179,18 @@ impl<'a> Loader<'a> {
 
     /// Reads and checks everything; `pace` is told how many bytes were read.
     pub(crate) fn check(mut self, generation: u64, pace: &mut dyn FnMut(u64)) -> Result<(), CheckpointError> {
-        let mut read = HEADER_BYTES as u64;
-        let each = |_: PageHeader, bytes: AlignedBytes| {
-            read += (PAGE_HEADER_BYTES + format::padded(bytes.len())) as u64;
-            pace(read);
-        };
-        self.walk(generation, each).map(|_| ())
+        self.walk(generation, &mut Checked { read: HEADER_BYTES as u64, pace }).map(|_| ())
     }
 
-    pub(crate) fn load(mut self, generation: u64, mut each: impl FnMut(Page)) -> Result<Checkpoint, CheckpointError> {
-        let mut as_of_min = None;
-        let (header, footer, extra) = self.walk(generation, |page, bytes| {
-            as_of_min = Some(as_of_min.map_or(page.as_of, |min: u64| min.min(page.as_of)));
-            each(Page { slot: page.slot, as_of: page.as_of, bytes });
-        })?;
+    pub(crate) fn load(mut self, generation: u64, each: impl FnMut(Page)) -> Result<Checkpoint, CheckpointError> {
+        let mut kept = Kept { bytes: AlignedBytes::zeroed(0), filled: 0, as_of_min: None, each };
+        let (header, footer, extra) = self.walk(generation, &mut kept)?;
         Ok(Checkpoint {
             generation,
             epoch: header.epoch,
             time: footer.time,
             as_of_max: footer.as_of_max,
-            as_of_min: as_of_min.unwrap_or(0),
+            as_of_min: kept.as_of_min.unwrap_or(0),
             extra,
             pages: Vec::new(),
         })
@@ -167,5 +217,52 @@ impl<'a> Loader<'a> {
             }
         }
         Err(self.corrupt("it has no end"))
+    }
+}
+
+/// What becomes of pages that are read.
+trait PageSink {
+    /// The next bytes of the page; its checksum is not known to hold yet.
+    fn keep(&mut self, page: PageHeader, piece: &[u8]);
+    /// The page is complete and its checksum holds.
+    fn take(&mut self, page: PageHeader);
+}
+
+/// Nothing is kept.
+struct Checked<'a> {
+    read: u64,
+    pace: &'a mut dyn FnMut(u64),
+}
+
+impl PageSink for Checked<'_> {
+    fn keep(&mut self, _: PageHeader, piece: &[u8]) {
+        self.read += piece.len() as u64;
+        (self.pace)(self.read);
+    }
+    fn take(&mut self, _: PageHeader) {}
+}
+
+/// Pages are put together and handed on.
+struct Kept<F> {
+    bytes: AlignedBytes,
+    filled: usize,
+    as_of_min: Option<u64>,
+    each: F,
+}
+
+impl<F: FnMut(Page)> PageSink for Kept<F> {
+    fn keep(&mut self, page: PageHeader, piece: &[u8]) {
+        if self.filled == 0 {
+            // The page's length was found to fit into the file.
+            self.bytes = AlignedBytes::zeroed(usize::try_from(page.bytes).unwrap_or(usize::MAX));
+        }
+        self.bytes.as_mut_slice()[self.filled..self.filled + piece.len()].copy_from_slice(piece);
+        self.filled += piece.len();
+    }
+    fn take(&mut self, page: PageHeader) {
+        let bytes = std::mem::replace(&mut self.bytes, AlignedBytes::zeroed(0));
+        self.filled = 0;
+        self.as_of_min = Some(self.as_of_min.map_or(page.as_of, |min| min.min(page.as_of)));
+        (self.each)(Page { slot: page.slot, as_of: page.as_of, bytes });
     }
 }

@@ -128,6 +128,11 @@ pub trait DeviceFile: Send + Sync {
         Ok(())
     }
 
+    /// Asks that from now on reads and writes go past the page cache where memory, offset and length are multiples of 4 KiB. For
+    /// large transfers that nobody reads again soon: through the cache each byte is copied, and takes a page that the system must
+    /// find, clear and write back, which on two cores is felt by everybody else. A hint: what the contract says holds either way.
+    fn pass_cache(&self) {}
+
     /// Drops the file's clean pages from the page cache, so that the next read comes from the medium.
     ///
     /// # Errors
