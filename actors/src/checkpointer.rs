@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use tp_core::ids::{Seq, SlotIndex};
+use tp_core::image::{Imager, SlotCopy};
 use tp_core::time::Time;
 use tp_storage::{CheckpointError, CheckpointStore, CheckpointWriter};
 
@@ -151,16 +152,22 @@ impl Crank {
         Ok(CheckpointDone { generation, as_of: Seq(extra.durable_seq), as_of_max, bytes })
     }
 
-    /// Slot by slot, each as it stands between two turns, at the policy's pace.
+    /// Slot by slot, each as it stands between two turns, at the policy's pace. The partition only copies records, into memory
+    /// that goes back and forth; sorting and encoding, which take much longer, are done here.
     fn write_pages(&self, writer: &mut CheckpointWriter, at: Time) -> Result<(), CheckpointFailed> {
         let mut pace = self.pace();
+        let (mut copy, mut imager) = (SlotCopy::default(), Imager::default());
         for slot in SlotIndex::all() {
             let partition = self.shared.partition_of(slot);
-            // The partition only copies; sorting and encoding, which take much longer, are done here.
-            let copy = ask(&self.shared, partition, move |partition, _| partition.slot(slot).cloned());
-            let (as_of, copy) = answer(&self.shared, partition, &copy).ok_or(CheckpointFailed::Stopped)?;
-            let image = copy.ok_or(CheckpointFailed::Stopped)?.image(at);
-            writer.page(slot.get(), as_of.0, &image).map_err(failed)?;
+            let mut given = std::mem::take(&mut copy);
+            let copied = ask(&self.shared, partition, move |partition, _| {
+                let slot = partition.slot(slot)?;
+                slot.copy_to(at, &mut given);
+                Some(given)
+            });
+            let (as_of, copied) = answer(&self.shared, partition, &copied).ok_or(CheckpointFailed::Stopped)?;
+            copy = copied.ok_or(CheckpointFailed::Stopped)?;
+            writer.page(slot.get(), as_of.0, imager.image(&copy)).map_err(failed)?;
             pace(writer.bytes());
         }
         Ok(())

@@ -6,6 +6,9 @@
 //! ```
 //! Everything is sorted by id; positions in memory, and what is past its window, are absent. An image is read only through
 //! validated access and then checked for what the rest of the slot takes for granted.
+//!
+//! Made in two steps, since a partition stands still for the first only: [`Slot::copy_to`] copies records into memory that is
+//! used again for the next slot, [`Imager`] sorts and encodes them wherever there is time.
 
 use rkyv::rancor::Failure;
 use rkyv::util::AlignedVec;
@@ -39,7 +42,7 @@ pub enum ImageError {
     Invalid(&'static str),
 }
 
-#[derive(Archive, Serialize, Deserialize)]
+#[derive(Archive, Serialize, Deserialize, Default)]
 struct SlotImage {
     id_counter: u64,
     exchange_next: u64,
@@ -102,74 +105,105 @@ struct CaptureImage {
     is_on_suspense: bool,
 }
 
-impl Slot {
-    /// The slot as bytes: for a checkpoint, with all that is in memory at that moment and not past its window at `at`, the
-    /// largest event time up to it.
-    pub fn image(&self, at: Time) -> Vec<u8> {
-        let mut bytes: AlignedVec = AlignedVec::new();
+/// All of one slot that its image shows, unsorted. Keeps its memory from slot to slot.
+#[derive(Default)]
+pub struct SlotCopy {
+    id_counter: u64,
+    exchange_next: u64,
+    opaque_since: Option<Time>,
+    index: u16,
+    accounts: Vec<Account>,
+    authorizations: Vec<Authorization>,
+    /// Of the authorizations, in their order.
+    captures: Vec<Capture>,
+    keys: Vec<KeyRecord>,
+    exchanges: Vec<(u64, Exchange)>,
+    answers: Vec<(SlotIndex, GivenAnswer)>,
+    in_transit: Vec<(Ledger, i128)>,
+}
+
+/// Makes images of copies. Keeps its memory from one to the next.
+#[derive(Default)]
+pub struct Imager {
+    image: SlotImage,
+    /// Positions in the copy, in the order of the image, with where an authorization's captures begin.
+    order: Vec<(u32, u32)>,
+    bytes: AlignedVec,
+}
+
+impl Imager {
+    /// The image of a copied slot.
+    pub fn image(&mut self, copy: &SlotCopy) -> &[u8] {
+        self.arrange(copy);
+        let mut bytes = core::mem::take(&mut self.bytes);
+        bytes.clear();
         bytes.extend_from_slice(&IMAGE_VERSION.to_le_bytes());
         bytes.resize(HEADER_BYTES, 0);
-        rkyv::api::high::to_bytes_in::<_, Failure>(&self.snapshot(at), bytes)
-            .expect("a growing writer and a growing arena: no type of the image shares pointers")
-            .to_vec()
+        self.bytes = rkyv::api::high::to_bytes_in::<_, Failure>(&self.image, bytes)
+            .expect("a growing writer and a growing arena: no type of the image shares pointers");
+        &self.bytes
+    }
+
+    fn arrange(&mut self, copy: &SlotCopy) {
+        let Self { image, order, .. } = self;
+        (image.id_counter, image.exchange_next) = (copy.id_counter, copy.exchange_next);
+        (image.opaque_since, image.index) = (copy.opaque_since, copy.index);
+        sort_positions(order, copy.accounts.iter().map(|_| 0), |at| copy.accounts[at].id);
+        refill(&mut image.accounts, order.iter().map(|&(at, _)| account_image(&copy.accounts[at as usize])));
+        sort_positions(order, copy.authorizations.iter().map(|a| a.captures), |at| copy.authorizations[at].id);
+        let authorizations = order.iter().map(|&(at, captures_from)| {
+            let a = &copy.authorizations[at as usize];
+            let captures = &copy.captures[captures_from as usize..][..a.captures as usize];
+            authorization_image(a, captures)
+        });
+        refill(&mut image.authorizations, authorizations);
+        sort_positions(order, copy.keys.iter().map(|_| 0), |at| (copy.keys[at].account, copy.keys[at].key));
+        refill(&mut image.keys, order.iter().map(|&(at, _)| copy.keys[at as usize].clone()));
+        refill(&mut image.exchanges, copy.exchanges.iter().cloned());
+        refill(&mut image.answers, copy.answers.iter().copied());
+        refill(&mut image.in_transit, copy.in_transit.iter().copied());
+    }
+}
+
+/// Positions, sorted by a key: they are moved, not the records, which are 200 bytes each. With each goes the sum of what those
+/// before it in the copy say.
+fn sort_positions<K: Ord>(order: &mut Vec<(u32, u32)>, parts: impl Iterator<Item = u32>, key: impl Fn(usize) -> K) {
+    let running = parts.scan(0, |sum, part| Some(core::mem::replace(sum, *sum + part)));
+    refill(order, (0..).zip(running));
+    order.sort_unstable_by_key(|&(at, _)| key(at as usize));
+}
+
+fn refill<T>(to: &mut Vec<T>, from: impl Iterator<Item = T>) {
+    to.clear();
+    to.extend(from);
+}
+
+impl Slot {
+    /// Copies what an image shows: all that is in memory at that moment and not past its window at `at`, the largest event time
+    /// up to it.
+    pub fn copy_to(&self, at: Time, copy: &mut SlotCopy) {
+        (copy.id_counter, copy.exchange_next) = (self.id_counter, self.exchanges.next());
+        (copy.opaque_since, copy.index) = (self.opaque_since, self.index.get());
+        refill(&mut copy.accounts, self.iter_accounts().cloned());
+        let visible = self.iter_authorizations().filter(|a| self.is_authorization_visible(a, at));
+        refill(&mut copy.authorizations, visible.cloned());
+        refill(&mut copy.captures, copy.authorizations.iter().flat_map(|a| self.captures_of(a)).cloned());
+        refill(&mut copy.keys, self.keys.iter().filter(|r| self.is_key_visible(r, at)).cloned());
+        refill(&mut copy.exchanges, self.exchanges.iter().map(|(number, exchange)| (number, exchange.clone())));
+        refill(&mut copy.answers, self.answers.iter().map(|(opener, answer)| (opener, *answer)));
+        refill(&mut copy.in_transit, self.in_transit.iter().copied());
+    }
+
+    /// The slot as bytes, with what is not past its window at `at`.
+    pub fn image(&self, at: Time) -> Vec<u8> {
+        let mut copy = SlotCopy::default();
+        self.copy_to(at, &mut copy);
+        Imager::default().image(&copy).to_vec()
     }
 
     /// BLAKE3 of the image: equal states give equal digests, whatever was evicted already.
     pub fn digest(&self, at: Time) -> [u8; 32] {
         *blake3::hash(&self.image(at)).as_bytes()
-    }
-
-    fn snapshot(&self, at: Time) -> SlotImage {
-        let mut accounts: Vec<_> = self.iter_accounts().map(account_image).collect();
-        accounts.sort_unstable_by_key(|a| a.id);
-        let visible = self.iter_authorizations().filter(|a| self.is_authorization_visible(a, at));
-        // References are sorted, not the records: those are 200 bytes each.
-        let mut authorizations: Vec<_> = visible.collect();
-        authorizations.sort_unstable_by_key(|a| a.id);
-        let mut keys: Vec<_> = self.keys.iter().filter(|r| self.is_key_visible(r, at)).collect();
-        keys.sort_unstable_by_key(|r| (r.account, r.key));
-        SlotImage {
-            id_counter: self.id_counter,
-            exchange_next: self.exchanges.next(),
-            opaque_since: self.opaque_since,
-            index: self.index.get(),
-            accounts,
-            authorizations: authorizations.into_iter().map(|a| self.authorization_image(a)).collect(),
-            keys: keys.into_iter().cloned().collect(),
-            exchanges: self.exchanges.iter().map(|(number, exchange)| (number, exchange.clone())).collect(),
-            answers: self.answers.iter().map(|(opener, answer)| (opener, *answer)).collect(),
-            in_transit: self.in_transit.clone(),
-        }
-    }
-
-    fn authorization_image(&self, a: &Authorization) -> AuthorizationImage {
-        let capture = |c: &Capture| CaptureImage {
-            id: c.id,
-            payee: c.payee,
-            amount: c.amount,
-            from_hold: c.from_hold,
-            refunded: c.refunded,
-            at: c.at,
-            is_final: c.is_final,
-            is_on_suspense: c.is_on_suspense,
-        };
-        AuthorizationImage {
-            id: a.id,
-            payer: a.payer,
-            account: a.account,
-            payee: a.payee,
-            authorized: a.authorized,
-            released: a.released,
-            hold: a.hold,
-            captured: a.captured,
-            expires: a.expires,
-            named_at: a.named_at,
-            exchange: a.exchange,
-            bucket: a.bucket,
-            tolerance_bp: a.tolerance_bp,
-            state: a.state,
-            captures: self.captures_of(a).map(capture).collect(),
-        }
     }
 
     /// The slot that an image shows.
@@ -194,6 +228,36 @@ impl Slot {
         let image: SlotImage =
             rkyv::deserialize::<_, Failure>(archived).map_err(|_| ImageError::Invalid("not an archive"))?;
         restore(image, seed, windows)
+    }
+}
+
+fn authorization_image(a: &Authorization, captures: &[Capture]) -> AuthorizationImage {
+    let capture = |c: &Capture| CaptureImage {
+        id: c.id,
+        payee: c.payee,
+        amount: c.amount,
+        from_hold: c.from_hold,
+        refunded: c.refunded,
+        at: c.at,
+        is_final: c.is_final,
+        is_on_suspense: c.is_on_suspense,
+    };
+    AuthorizationImage {
+        id: a.id,
+        payer: a.payer,
+        account: a.account,
+        payee: a.payee,
+        authorized: a.authorized,
+        released: a.released,
+        hold: a.hold,
+        captured: a.captured,
+        expires: a.expires,
+        named_at: a.named_at,
+        exchange: a.exchange,
+        bucket: a.bucket,
+        tolerance_bp: a.tolerance_bp,
+        state: a.state,
+        captures: captures.iter().map(capture).collect(),
     }
 }
 

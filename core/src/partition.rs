@@ -25,7 +25,7 @@ use crate::key::Key;
 use crate::outcome::Outcome;
 use crate::reply::Reply;
 use crate::rules::Rules;
-use crate::slot::{FORGET_STEPS, Slot};
+use crate::slot::{FORGET_STEPS, Need, Slot};
 pub use crate::stats::PartitionStats;
 use crate::time::Time;
 use crate::turn::{Admission, Answer, AnswerMessage, Message, OpenMessage, Output, Submission, Turn};
@@ -487,18 +487,18 @@ impl Partition {
     /// that what is past its window leaves quiet slots too.
     fn forget(&mut self) {
         for n in 0..self.touched.len() {
-            self.forget_in(self.touched[n].index());
+            self.forget_in(self.touched[n].index(), Need::Tidiness);
         }
         for _ in 0..FORGET_SLOTS {
             self.forget_from = (self.forget_from + 1) % self.slots.len();
-            self.forget_in(self.forget_from);
+            self.forget_in(self.forget_from, Need::Tidiness);
         }
     }
 
-    fn forget_in(&mut self, index: usize) {
+    fn forget_in(&mut self, index: usize, need: Need) {
         let Some(slot) = self.slots[index].as_deref_mut() else { return };
         let before = PartitionStats::of(slot);
-        slot.forget(self.last_event, FORGET_STEPS);
+        slot.forget(self.last_event, FORGET_STEPS, need);
         self.stats.shift(&before, &PartitionStats::of(slot));
     }
 
@@ -514,7 +514,7 @@ impl Partition {
             return;
         }
         for index in 0..self.slots.len() {
-            self.forget_in(index);
+            self.forget_in(index, Need::Memory);
         }
         for slot in self.slots.iter_mut().flatten() {
             let (keys, authorizations) = slot.count_past(now, FORGET_STEPS);

@@ -38,11 +38,25 @@ impl Windows {
 
     /// The end of a key's window when it was received at `received`; [`Time::MAX`]: never.
     pub fn key_end(&self, kind: KeyKind, received: Time, own: Option<Time>) -> Time {
-        let window = match kind {
+        self.key_ms(kind).map_or(Time::MAX, |ms| received.max(own.unwrap_or(received)).plus_ms(ms))
+    }
+
+    const fn key_ms(&self, kind: KeyKind) -> Option<u64> {
+        match kind {
             KeyKind::UuidV7 => self.key_uuid_v7_ms,
             KeyKind::Opaque => self.key_opaque_ms,
-        };
-        window.map_or(Time::MAX, |ms| received.max(own.unwrap_or(received)).plus_ms(ms))
+        }
+    }
+
+    /// How many windows have passed at `at` since the receipt of a key.
+    pub(crate) fn key_rounds(&self, kind: KeyKind, received: Time, at: Time) -> u32 {
+        let passed_ms = at.0.saturating_sub(received.0);
+        self.key_ms(kind).map_or(0, |ms| u32::try_from(passed_ms / ms.max(1)).unwrap_or(u32::MAX))
+    }
+
+    /// When so many windows and one more have passed since the receipt of a key.
+    pub(crate) fn key_round_end(&self, kind: KeyKind, received: Time, rounds: u32) -> Time {
+        self.key_ms(kind).map_or(Time::MAX, |ms| received.plus_ms(ms.saturating_mul(u64::from(rounds) + 1)))
     }
 }
 

@@ -23,6 +23,15 @@ pub const ORPHAN_KEYS_MAX: usize = 1024;
 /// So many old records of each kind are looked at for each slot that something was added to.
 pub(crate) const FORGET_STEPS: usize = 4;
 
+/// Why something is forgotten.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Need {
+    /// It is old.
+    Tidiness,
+    /// A budget is nearly used up.
+    Memory,
+}
+
 /// One slot's state.
 #[derive(Clone, Debug)]
 pub struct Slot {
@@ -246,7 +255,11 @@ impl Slot {
         // A hold never opens again, so a key that became invisible stays so, evicted or not (J4).
         let hold_lives =
             r.authorization != 0 && self.find_authorization(r.authorization).is_some_and(Authorization::is_open);
-        if r.exchange != 0 || hold_lives { Age::Kept } else { Age::Past }
+        if r.exchange != 0 || hold_lives {
+            Age::Kept { rounds: self.windows.key_rounds(r.key.kind, r.received, at) }
+        } else {
+            Age::Past
+        }
     }
     pub(crate) fn is_key_visible(&self, r: &KeyRecord, at: Time) -> bool {
         self.key_age(r, at) != Age::Past
@@ -287,9 +300,11 @@ impl Slot {
         self.keys.insert(record);
     }
     /// Forgets a few of the oldest keys and authorizations that are past their windows at `at`, the time of the partition's
-    /// last event or before: `most` of each kind are looked at. What is past its window is invisible either way.
-    pub(crate) fn forget(&mut self, at: Time, most: usize) {
-        if self.keys.has_old_head(|kind, received| at >= self.windows.key_end(kind, received, None)) {
+    /// last event or before: `most` of each kind are looked at. What is past its window is invisible either way. A key that its
+    /// hold kept may stay for one window more, unless there is need.
+    pub(crate) fn forget(&mut self, at: Time, most: usize, need: Need) {
+        let is_due = |kind, received, rounds| at >= self.windows.key_round_end(kind, received, rounds);
+        if need == Need::Memory || self.keys.has_due_head(is_due) {
             self.forget_keys(at, most);
         }
         for _ in 0..most {
