@@ -144,7 +144,7 @@ impl Crank {
             return Err(CheckpointFailed::Stopped);
         }
         let bytes = finished.bytes();
-        let generation = finished.publish().map_err(|error| {
+        let generation = finished.publish_paced(&mut self.pace()).map_err(|error| {
             let _ = self.store.delete_unpublished(); // if this fails too, the next start does it
             failed(error)
         })?;

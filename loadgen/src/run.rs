@@ -55,6 +55,16 @@ impl Place {
         }
     }
 
+    /// Removes it when it is temporary, and waits until the file system is through with that: discarding gigabytes in the
+    /// background makes the next run's syncs wait for hundreds of milliseconds.
+    fn remove(self) -> Result<()> {
+        let Self::Temporary(directory) = self else { return Ok(()) };
+        let path = directory.path().to_owned();
+        let parent = path.parent().map(std::fs::File::open).transpose()?;
+        directory.close().with_context(|| format!("cannot remove {}", path.display()))?;
+        parent.map_or(Ok(()), |parent| Ok(rustix::fs::syncfs(parent)?))
+    }
+
     fn path(&self) -> &Path {
         match self {
             Self::Given(path) => path,
@@ -108,6 +118,7 @@ pub fn run(plan: &Plan, command: &str, stop: &AtomicBool, display: &mut Display)
     let journal_rss = (running.target.progress().journal_bytes, machine::resident_bytes());
     display.say("checking the money");
     let money = running.finish()?;
+    place.remove()?;
     Ok(report(plan, command, machine, judged, trials, money, journal_rss))
 }
 

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //!  begin ─► page, page, .. ─► finish: footer, sync, read back past the cache ─► publish: rename, sync directory,
-//!    <generation>.unpublished                                                   delete all but two generations
+//!    <generation>.unpublished                                                   delete all but two generations,
+//!                                                                               under their old name and by and by
 //! ```
 
 use std::io;
@@ -30,6 +31,9 @@ pub const EXTRA_BYTES_MAX: usize = SUMMARY_BYTES - FOOTER_BYTES;
 
 /// Bytes written before they are synced: a disk that has to take a whole checkpoint at once makes the journal wait.
 const SYNC_BYTES: u64 = 8 << 20;
+
+/// Bytes of an old generation given back at a time.
+const RETIRE_BYTES: u64 = 64 << 20;
 
 /// Blocks gathered before a write: 1 MiB.
 const WRITE_BLOCKS: usize = 256;
@@ -204,6 +208,23 @@ impl CheckpointStore {
             self.device().remove(&path).map_err(io_error(self.device(), &path, 0))?;
         }
         if unpublished.is_empty() { Ok(()) } else { self.sync_names() }
+    }
+
+    /// Deletes a generation: its name first, so that nobody takes it for a damaged checkpoint, then its bytes by and by.
+    fn retire(&self, generation: u64, pace: &mut dyn FnMut(u64)) -> Result<(), CheckpointError> {
+        let device = self.device();
+        let (from, to) = (path(generation, SUFFIX), path(generation, SUFFIX_UNPUBLISHED));
+        device.rename(&from, &to).map_err(io_error(device, &to, 0))?;
+        self.sync_names()?;
+        let file = device.open(&to, OpenMode::ReadWrite).map_err(io_error(device, &to, 0))?;
+        let bytes = file.size().map_err(io_error(device, &to, 0))?;
+        let mut left = bytes;
+        while left > RETIRE_BYTES {
+            left -= RETIRE_BYTES;
+            file.shrink(left).and_then(|()| file.sync_data()).map_err(io_error(device, &to, left))?;
+            pace(bytes - left);
+        }
+        remove_if_there(device, &to).map_err(io_error(device, &to, 0))
     }
 
     fn sync_names(&self) -> Result<(), CheckpointError> {
@@ -437,6 +458,14 @@ impl FinishedCheckpoint {
     /// # Errors
     /// [`CheckpointError`].
     pub fn publish(self) -> Result<u64, CheckpointError> {
+        self.publish_paced(&mut |_| {})
+    }
+
+    /// As [`FinishedCheckpoint::publish`]; `pace` is told while deleting how many bytes were given back, and may sleep.
+    ///
+    /// # Errors
+    /// As [`FinishedCheckpoint::publish`].
+    pub fn publish_paced(self, pace: &mut dyn FnMut(u64)) -> Result<u64, CheckpointError> {
         let device = self.store.device();
         let (from, to) = (path(self.generation, SUFFIX_UNPUBLISHED), path(self.generation, SUFFIX));
         device.rename(&from, &to).map_err(io_error(device, &to, 0))?;
@@ -444,8 +473,7 @@ impl FinishedCheckpoint {
         let generations = self.store.generations()?;
         let old = generations.len().saturating_sub(GENERATIONS);
         for generation in &generations[..old] {
-            let path = path(*generation, SUFFIX);
-            remove_if_there(device, &path).map_err(io_error(device, &path, 0))?;
+            self.store.retire(*generation, pace)?;
         }
         if old > 0 {
             self.store.sync_names()?;

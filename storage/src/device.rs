@@ -128,6 +128,16 @@ pub trait DeviceFile: Send + Sync {
         Ok(())
     }
 
+    /// Cuts the file to `len` bytes: what lies beyond is no longer needed. A hint, for large files that will be removed: removing
+    /// gigabytes at once makes the file system busy, and everybody's syncs wait.
+    ///
+    /// # Errors
+    /// What the system reports; the file may then be as long as before.
+    fn shrink(&self, len: u64) -> io::Result<()> {
+        let _ = len;
+        Ok(())
+    }
+
     /// Asks that from now on reads and writes go past the page cache where memory, offset and length are multiples of 4 KiB. For
     /// large transfers that nobody reads again soon: through the cache each byte is copied, and takes a page that the system must
     /// find, clear and write back, which on two cores is felt by everybody else. A hint: what the contract says holds either way.

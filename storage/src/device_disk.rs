@@ -206,6 +206,10 @@ impl DeviceFile for DiskFile {
         }
     }
 
+    fn shrink(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
     fn pass_cache(&self) {
         self.direct.get_or_init(|| self.open_direct());
     }

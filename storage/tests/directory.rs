@@ -191,3 +191,28 @@ fn a_checkpoint_that_reads_back_wrong_gets_no_name() {
     assert!(matches!(store.begin(1).unwrap().finish(1, b"").err(), Some(CheckpointError::Io { .. })));
     assert!(store.generations().unwrap().is_empty());
 }
+
+/// Removing gigabytes in one call made the journal's syncs wait for hundreds of milliseconds.
+#[test]
+fn a_large_old_generation_is_given_back_by_and_by_and_what_stays_is_whole() {
+    let place = tempfile::tempdir().unwrap();
+    let store = CheckpointStore::new(&open(place.path()).unwrap());
+    let mut given_back = Vec::new();
+    for generation in 1..=3_u8 {
+        let mut writer = store.begin(1).unwrap();
+        let page = vec![generation; (150 << 20) + 7]; // no whole number of blocks
+        writer.page(5, 10, &page).unwrap();
+        let finished = writer.finish(1, b"extra").unwrap();
+        given_back.clear();
+        finished.publish_paced(&mut |bytes| given_back.push(bytes)).unwrap();
+    }
+    assert_eq!(given_back, [64 << 20, 128 << 20], "of the first generation, the rest with its name");
+    assert_eq!(store.generations().unwrap(), [2, 3]);
+    assert_eq!(std::fs::read_dir(place.path().join("checkpoints")).unwrap().count(), 2);
+    for generation in store.generations().unwrap() {
+        let loaded = store.load(generation).unwrap();
+        let [page] = &loaded.pages[..] else { panic!("one page was written") };
+        assert_eq!((page.bytes.len(), loaded.extra.as_slice()), ((150 << 20) + 7, &b"extra"[..]));
+        assert!(page.bytes.iter().all(|byte| u64::from(*byte) == generation));
+    }
+}
