@@ -47,18 +47,24 @@ pub(crate) struct Fifo<T, const N: usize> {
     chunks: VecDeque<Vec<T>>,
     /// How many of the first chunk have left.
     left: usize,
+    /// Empty chunks: a queue of a steady length allocates nothing.
+    spare: Vec<Vec<T>>,
 }
+
+/// Empty chunks kept: the length of a queue in a steady state wavers by no more.
+const SPARE_MAX: usize = 2;
 
 impl<T, const N: usize> Default for Fifo<T, N> {
     fn default() -> Self {
-        Self { chunks: VecDeque::new(), left: 0 }
+        Self { chunks: VecDeque::new(), left: 0, spare: Vec::new() }
     }
 }
 
 impl<T: Copy, const N: usize> Fifo<T, N> {
     pub(crate) fn push_back(&mut self, value: T) {
         if self.chunks.back().is_none_or(|chunk| chunk.len() == N) {
-            self.chunks.push_back(Vec::with_capacity(N));
+            let chunk = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(N));
+            self.chunks.push_back(chunk);
         }
         if let Some(chunk) = self.chunks.back_mut() {
             chunk.push(value);
@@ -76,8 +82,11 @@ impl<T: Copy, const N: usize> Fifo<T, N> {
         let value = *self.front()?;
         self.left += 1;
         if self.left == N {
-            self.chunks.pop_front();
             self.left = 0;
+            if let Some(mut chunk) = self.chunks.pop_front().filter(|_| self.spare.len() < SPARE_MAX) {
+                chunk.clear();
+                self.spare.push(chunk);
+            }
         }
         Some(value)
     }
