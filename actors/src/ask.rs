@@ -12,17 +12,17 @@ use tp_core::partition::Partition;
 use crate::shared::Shared;
 
 /// A question: it looks at the partition. Everything the partition holds has a number up to the given one, and everything
-/// up to that number that belongs to it is in it.
-pub(crate) type Ask = Box<dyn FnOnce(&Partition, Seq) + Send>;
+/// up to that number that belongs to it is in it. (Only a copy changes something: what the partition keeps for it.)
+pub(crate) type Ask = Box<dyn FnOnce(&mut Partition, Seq) + Send>;
 
 /// Asks one partition; the receiver gets the answer, or is disconnected when the partition ends first.
 pub(crate) fn ask<T: Send + 'static>(
     shared: &Shared,
     partition: usize,
-    look: impl FnOnce(&Partition, Seq) -> T + Send + 'static,
+    look: impl FnOnce(&mut Partition, Seq) -> T + Send + 'static,
 ) -> Receiver<(Seq, T)> {
     let (sender, receiver): (Sender<(Seq, T)>, _) = bounded(1);
-    let question = Box::new(move |partition: &Partition, as_of: Seq| {
+    let question = Box::new(move |partition: &mut Partition, as_of: Seq| {
         let _ = sender.send((as_of, look(partition, as_of))); // the asker may have gone
     });
     let lane = &shared.lanes[partition];

@@ -1,10 +1,10 @@
 //! The checkpointer's thread: images of all slots, one at a time between turns, into a file of its own.
 //!
-//! Owns when a checkpoint is taken and its pace; refuses to stop a partition for longer than one slot takes. A checkpoint
+//! Owns when a checkpoint is taken and its pace; refuses to stop a partition for longer than a part takes. A checkpoint
 //! gets its name only once everything it shows is durable in this epoch (P15).
 //!
 //! ```text
-//!  begin -> ask slot 0 .. 1,023 (between turns) -> pages, throttled -> finish -> wait for max(as_of) durable -> publish
+//!  begin -> slot 0 .. 1,023, part by part (between turns) -> pages, throttled -> finish -> max(as_of) durable -> publish
 //! ```
 
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use tp_core::copying::{PartBytes, SlotPart};
 use tp_core::ids::{Seq, SlotIndex};
-use tp_core::image::{Imager, SlotCopy};
-use tp_core::time::Time;
+use tp_core::partition::Partition;
 use tp_storage::{CheckpointError, CheckpointStore, CheckpointWriter};
 
 use crate::ask::{answer, ask};
@@ -23,6 +23,9 @@ use crate::error::CheckpointFailed;
 use crate::fold::CheckpointExtra;
 use crate::shared::Shared;
 use crate::writer_thread::WriterOrder;
+
+/// Records that a partition copies between two turns: about a megabyte, a fraction of a millisecond.
+const PART_RECORDS: usize = 4_096;
 
 /// Between two looks at whether one is due.
 const POLL: Duration = Duration::from_millis(100);
@@ -127,7 +130,7 @@ impl Crank {
         let durable = self.shared.durable.point();
         let extra = CheckpointExtra { durable_seq: durable.seq, time_max: durable.time_max };
         let mut writer = self.store.begin(self.epoch).map_err(failed)?;
-        if let Err(error) = self.write_pages(&mut writer, Time(durable.time_max)) {
+        if let Err(error) = self.write_pages(&mut writer) {
             let _ = writer.discard(); // what is left of it is deleted at the next start
             return Err(error);
         }
@@ -152,25 +155,40 @@ impl Crank {
         Ok(CheckpointDone { generation, as_of: Seq(extra.durable_seq), as_of_max, bytes })
     }
 
-    /// Slot by slot, each as it stands between two turns, at the policy's pace. The partition only copies records, into memory
-    /// that goes back and forth; sorting and encoding, which take much longer, are done here.
-    fn write_pages(&self, writer: &mut CheckpointWriter, at: Time) -> Result<(), CheckpointFailed> {
+    /// Slot by slot, each as it stands between two turns, in parts that are taken between turns too, at the policy's pace. The
+    /// partition only copies records, into memory that goes back and forth.
+    fn write_pages(&self, writer: &mut CheckpointWriter) -> Result<(), CheckpointFailed> {
         let mut pace = self.pace();
-        let (mut copy, mut imager) = (SlotCopy::default(), Imager::default());
+        let (mut part, mut bytes) = (SlotPart::default(), PartBytes::new());
         for slot in SlotIndex::all() {
-            let partition = self.shared.partition_of(slot);
-            let mut given = std::mem::take(&mut copy);
-            let copied = ask(&self.shared, partition, move |partition, _| {
-                let slot = partition.slot(slot)?;
-                slot.copy_to(at, &mut given);
-                Some(given)
-            });
-            let (as_of, copied) = answer(&self.shared, partition, &copied).ok_or(CheckpointFailed::Stopped)?;
-            copy = copied.ok_or(CheckpointFailed::Stopped)?;
-            writer.page(slot.get(), as_of.0, imager.image(&copy)).map_err(failed)?;
-            pace(writer.bytes());
+            let as_of;
+            (as_of, part) = self.part(slot, part, Partition::begin_copy)?;
+            loop {
+                part.encode(&mut bytes);
+                if let Err(error) = writer.page(slot.get(), as_of.0, &bytes) {
+                    drop(ask(&self.shared, self.shared.partition_of(slot), move |p, _| p.end_copy(slot)));
+                    return Err(failed(error));
+                }
+                pace(writer.bytes());
+                if part.is_last() {
+                    break;
+                }
+                (_, part) = self.part(slot, part, Partition::copy_on)?;
+            }
         }
         Ok(())
+    }
+
+    fn part(
+        &self,
+        slot: SlotIndex,
+        old: SlotPart,
+        take: fn(&mut Partition, SlotIndex, usize, SlotPart) -> Option<SlotPart>,
+    ) -> Result<(Seq, SlotPart), CheckpointFailed> {
+        let partition = self.shared.partition_of(slot);
+        let taken = ask(&self.shared, partition, move |partition, _| take(partition, slot, PART_RECORDS, old));
+        let (as_of, part) = answer(&self.shared, partition, &taken).ok_or(CheckpointFailed::Stopped)?;
+        Ok((as_of, part.ok_or(CheckpointFailed::Stopped)?))
     }
 
     /// Sleeps whenever more bytes have passed than the policy's rate allows, writing or reading back: the journal's disk is the

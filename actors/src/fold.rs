@@ -8,6 +8,7 @@ use tp_core::digest::StateDigest;
 use tp_core::event::Event;
 use tp_core::ids::{AccountId, AuthorizationId, SLOTS, Seq, SlotIndex};
 use tp_core::reply::{AccountView, AuthorizationView};
+use tp_core::restore::SlotBuilder;
 use tp_core::slot::Slot;
 use tp_core::time::Time;
 use tp_storage::{Checkpoint, CheckpointError, CheckpointStore, Page, Problem};
@@ -243,16 +244,16 @@ impl From<CheckpointError> for NoState {
     }
 }
 
-/// Pages on their way to the threads that read them.
-const PAGES: usize = 8;
+/// Slots' pages on their way to the threads that read them.
+const SLOTS_AHEAD: usize = 8;
 
 /// Reads a checkpoint and turns its pages into slots on all cores, while the next ones are being read.
 fn load_state(store: &CheckpointStore, parameters: Parameters, generation: u64) -> Result<State, NoState> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (sender, receiver) = crossbeam::channel::bounded::<Page>(PAGES);
+    let (sender, receiver) = crossbeam::channel::bounded::<Vec<Page>>(SLOTS_AHEAD);
     std::thread::scope(|scope| {
-        let read = |pages: crossbeam::channel::Receiver<Page>| {
-            let slots = pages.into_iter().map(|page| read_page(parameters, &page));
+        let read = |slots: crossbeam::channel::Receiver<Vec<Page>>| {
+            let slots = slots.into_iter().map(|pages| read_slot(parameters, &pages));
             slots.collect::<Result<Vec<_>, _>>()
         };
         let readers: Vec<_> = (0..cores)
@@ -265,7 +266,16 @@ fn load_state(store: &CheckpointStore, parameters: Parameters, generation: u64) 
             .collect();
         drop(receiver);
         // A reader that stopped has an error of its own.
-        let checkpoint = store.load_pages(generation, |page| drop(sender.send(page)));
+        let mut pages: Vec<Page> = Vec::new();
+        let checkpoint = store.load_pages(generation, |page| {
+            if pages.first().is_some_and(|first| first.slot != page.slot) {
+                drop(sender.send(std::mem::take(&mut pages)));
+            }
+            pages.push(page);
+        });
+        if !pages.is_empty() {
+            drop(sender.send(pages));
+        }
         drop(sender);
         let mut slots = Vec::new();
         for reader in readers {
@@ -278,10 +288,16 @@ fn load_state(store: &CheckpointStore, parameters: Parameters, generation: u64) 
     })
 }
 
-fn read_page(parameters: Parameters, page: &Page) -> Result<(usize, Slot, u64), String> {
-    let slot = Slot::from_image(&page.bytes, parameters.seed, parameters.windows);
-    let slot = slot.map_err(|error| format!("slot {}: {error}", page.slot))?;
-    Ok((usize::from(page.slot), slot, page.as_of))
+/// A slot from its pages, which stand together in a checkpoint: where it belongs, and its `as_of`. `Err`: what is wrong.
+pub(crate) fn read_slot(parameters: Parameters, pages: &[Page]) -> Result<(usize, Slot, u64), String> {
+    let [first, ..] = pages else { return Err("a slot without pages".to_owned()) };
+    if pages.iter().any(|page| (page.slot, page.as_of) != (first.slot, first.as_of)) {
+        return Err(format!("slot {}: its pages show different moments", first.slot));
+    }
+    let index = SlotIndex::new(first.slot).ok_or_else(|| format!("there is no slot {}", first.slot))?;
+    let mut builder = SlotBuilder::new(index, parameters.seed, parameters.windows);
+    let slot = pages.iter().try_for_each(|page| builder.add(&page.bytes)).and_then(|()| builder.finish());
+    Ok((index.index(), slot.map_err(|error| format!("slot {}: {error}", first.slot))?, first.as_of))
 }
 
 #[cfg(test)]

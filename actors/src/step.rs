@@ -89,8 +89,9 @@ impl Step {
         }
     }
 
-    pub(crate) const fn partition(&self) -> &Partition {
-        &self.partition
+    /// Between two turns.
+    pub(crate) const fn partition(&mut self) -> &mut Partition {
+        &mut self.partition
     }
 
     /// After recovery, before anything is taken: opened exchanges are sent again.

@@ -16,13 +16,13 @@ use tp_core::digest::StateDigest;
 use tp_core::slot::Slot;
 use tp_core::time::Time;
 use tp_storage::{
-    Checkpoint, CheckpointError, DataDirectory, Device, DirectoryError, DiskDevice, Frame, Problem, VerifyError,
+    Checkpoint, CheckpointError, DataDirectory, Device, DirectoryError, DiskDevice, Frame, Page, Problem, VerifyError,
     VerifyStatus,
 };
 
 use crate::config::JournalKind;
 use crate::error::{ErrorClass, ReplayError, directory_class, recover_class};
-use crate::fold::State;
+use crate::fold::{State, read_slot};
 use crate::replay::each_event;
 use crate::view::{ViewError, read_parameters};
 
@@ -138,17 +138,19 @@ pub fn verify_on(device: &Arc<dyn Device>) -> Result<VerifyReport, VerifyFailed>
 struct PageCheck {
     as_of: u64,
     slot: usize,
-    image: Vec<u8>,
+    pages: Vec<Page>,
     generation: u64,
 }
 
 fn note_pages(checkpoint: &Checkpoint, pages: &mut Vec<PageCheck>) {
-    pages.extend(checkpoint.pages.iter().map(|page| PageCheck {
-        as_of: page.as_of,
-        slot: usize::from(page.slot),
-        image: page.bytes.to_vec(),
-        generation: checkpoint.generation,
-    }));
+    let generation = checkpoint.generation;
+    for page in &checkpoint.pages {
+        let (slot, as_of) = (usize::from(page.slot), page.as_of);
+        match pages.last_mut().filter(|last| (last.slot, last.generation) == (slot, generation)) {
+            Some(last) => last.pages.push(page.clone()),
+            None => pages.push(PageCheck { as_of, slot, pages: vec![page.clone()], generation }),
+        }
+    }
     // The next to be checked is the last.
     pages.sort_by_key(|page| std::cmp::Reverse(page.as_of));
 }
@@ -195,10 +197,10 @@ impl Replaying {
         while let Some(page) = pages.pop_if(|page| page.as_of <= seq) {
             // What is past its window by now may be in one and not in the other: it is in neither at this time.
             let at = Time(self.state.time_max);
-            let parameters = &self.state.parameters;
-            let shown = Slot::from_image(&page.image, parameters.seed, parameters.windows).ok();
+            let shown = read_slot(self.state.parameters, &page.pages).ok();
             let given = self.state.slots.get(page.slot);
-            let holds = given.zip(shown.as_ref()).is_some_and(|(given, shown)| given.image(at) == shown.image(at));
+            let holds =
+                given.zip(shown.as_ref()).is_some_and(|(given, (_, shown, _))| given.image(at) == shown.image(at));
             if !holds {
                 let what =
                     format!("slot {} of checkpoint {} is not what the journal gives", page.slot, page.generation);

@@ -27,6 +27,11 @@ impl<T, const N: usize> Chunks<T, N> {
         let position = position as usize;
         self.chunks.get_mut(position / N)?.get_mut(position % N)
     }
+    /// How many positions there are.
+    pub(crate) fn len(&self) -> u32 {
+        let rest = self.chunks.last().map_or(0, |chunk| N - chunk.len());
+        u32::try_from(self.chunks.len() * N - rest).expect("budgets end far below 2^32 records a slot")
+    }
     /// Adds a value; its position never changes.
     pub(crate) fn push(&mut self, value: T) -> u32 {
         if self.chunks.last().is_none_or(|chunk| chunk.len() == N) {

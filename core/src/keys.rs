@@ -156,6 +156,19 @@ impl KeyMemory {
         self.queues[kind as usize].push_back(Turn { position, rounds: 0, received });
         position
     }
+    pub(crate) fn positions(&self) -> u32 {
+        self.records.positions()
+    }
+    /// Puts the order of the forgetting right after records came in any order.
+    pub(crate) fn order_by_age(&mut self) {
+        self.queues = [Fifo::default(), Fifo::default()];
+        let turn = |(position, r): (u32, &KeyRecord)| (r.received, position, r.key.kind);
+        let mut turns: Vec<_> = self.records.entries().map(turn).collect();
+        turns.sort_unstable_by_key(|&(received, position, _)| (received, position));
+        for (received, position, kind) in turns {
+            self.queues[kind as usize].push_back(Turn { position, rounds: 0, received });
+        }
+    }
     pub(crate) fn iter(&self) -> impl Iterator<Item = &KeyRecord> {
         self.records.iter()
     }
@@ -215,7 +228,7 @@ impl KeyMemory {
         &mut self,
         most: usize,
         verdict: impl Fn(&KeyRecord) -> Age,
-        mut gone: impl FnMut(&KeyRecord),
+        mut gone: impl FnMut(u32, &KeyRecord),
     ) {
         for kind in 0..self.queues.len() {
             for _ in 0..most {
@@ -231,7 +244,7 @@ impl KeyMemory {
         &mut self,
         kind: usize,
         verdict: impl Fn(&KeyRecord) -> Age,
-        mut gone: impl FnMut(&KeyRecord),
+        mut gone: impl FnMut(u32, &KeyRecord),
     ) -> bool {
         let Some(turn) = self.queues[kind].front().copied() else { return false };
         match self.record_of(kind, turn).map(verdict) {
@@ -241,7 +254,7 @@ impl KeyMemory {
                 self.queues[kind].pop_front();
                 if let Some(record) = self.records.remove(turn.position) {
                     let (id, salt) = record.hash_parts();
-                    gone(&record);
+                    gone(turn.position, &record);
                     self.index.remove(id, salt, turn.position);
                 }
             }
@@ -288,7 +301,7 @@ mod tests {
                     let rounds = windows.key_rounds(r.key.kind, r.received, at);
                     if is_open.get() { Age::Kept { rounds } } else { Age::Past }
                 };
-                keys.forget(1, verdict, |_| {});
+                keys.forget(1, verdict, |_, _| {});
             }
             keys.len()
         };

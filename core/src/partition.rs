@@ -17,6 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::command::Command;
+use crate::copying::SlotPart;
 use crate::decide::{self, Decision, Room, Scene};
 use crate::event::{Body, End, Ended, Event, Forgotten, Recorded};
 use crate::evolve::EvolveError;
@@ -623,6 +624,23 @@ impl Partition {
     /// One of its slots.
     pub fn slot(&self, index: SlotIndex) -> Option<&Slot> {
         self.slots.get(index.index())?.as_deref()
+    }
+    /// Takes the first part of a copy of a slot as it is now, of up to `most` records, into the memory of an old part. A copy of it
+    /// under way is given up. To be called between turns, as all of these. `None`: the slot is another partition's.
+    pub fn begin_copy(&mut self, index: SlotIndex, most: usize, part: SlotPart) -> Option<SlotPart> {
+        let slot = self.slots.get_mut(index.index())?.as_deref_mut()?;
+        slot.begin_copy();
+        slot.copy_part(most, part)
+    }
+    /// The next part, after one that was not the last.
+    pub fn copy_on(&mut self, index: SlotIndex, most: usize, part: SlotPart) -> Option<SlotPart> {
+        self.slots.get_mut(index.index())?.as_deref_mut()?.copy_part(most, part)
+    }
+    /// Gives a copy up.
+    pub fn end_copy(&mut self, index: SlotIndex) {
+        if let Some(slot) = self.slots.get_mut(index.index()).and_then(Option::as_deref_mut) {
+            slot.end_copy();
+        }
     }
     /// All its slots, in order.
     pub fn slots(&self) -> impl Iterator<Item = &Slot> {

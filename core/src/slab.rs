@@ -51,8 +51,16 @@ impl<T> Slab<T> {
         self.len -= 1;
         Some(value)
     }
+    /// How many positions there are, with and without values.
+    pub(crate) fn positions(&self) -> u32 {
+        self.values.len()
+    }
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.values.iter().flatten()
+    }
+    /// The values, with their positions.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (u32, &T)> {
+        (0..).zip(self.values.iter()).filter_map(|(position, value)| Some((position, value.as_ref()?)))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::amount::{Amount, Ledger};
 use crate::authorization::{Authorization, Capture, NOWHERE};
 use crate::chunks::Fifo;
 use crate::command::Status;
+use crate::copying::Copying;
 use crate::exchange::{Answers, OpenExchanges};
 use crate::ids::{AccountId, AuthorizationId, Seq, SlotIndex, SlotSeed, TransferId};
 use crate::key::{Key, KeyKind};
@@ -57,6 +58,8 @@ pub struct Slot {
     pub(crate) holds_open: usize,
     /// Closed authorizations in the order of closing.
     closed: Fifo<(Time, u32), 64>,
+    /// A copy that is being taken: whatever changes is saved for it first.
+    pub(crate) copying: Option<Box<Copying>>,
     /// Touched by events whose numbers are not drawn yet.
     pub(crate) unstamped_accounts: Vec<u32>,
     pub(crate) unstamped_keys: Vec<u32>,
@@ -86,6 +89,7 @@ impl Slot {
             orphan_keys: 0,
             holds_open: 0,
             closed: Fifo::default(),
+            copying: None,
             unstamped_accounts: Vec::new(),
             unstamped_keys: Vec::new(),
         }
@@ -94,6 +98,11 @@ impl Slot {
     /// Which slot it is.
     pub const fn index(&self) -> SlotIndex {
         self.index
+    }
+
+    /// How long it remembers.
+    pub const fn windows(&self) -> Windows {
+        self.windows
     }
 
     /// Makes room in the indexes for so many more accounts, authorizations and keys.
@@ -129,7 +138,13 @@ impl Slot {
     pub(crate) fn find_account(&self, id: AccountId) -> Option<&Account> {
         self.accounts.get(self.account_position(id)?)
     }
+    pub(crate) fn account_ref(&self, position: u32) -> Option<&Account> {
+        self.accounts.get(position)
+    }
     pub(crate) fn account_at(&mut self, position: u32) -> Option<&mut Account> {
+        if let Some(copying) = &mut self.copying {
+            copying.save_account(position, self.accounts.get(position));
+        }
         self.accounts.get_mut(position)
     }
     pub(crate) fn insert_account(&mut self, account: Account) -> u32 {
@@ -158,12 +173,26 @@ impl Slot {
     pub(crate) fn visible_authorization(&self, id: u128, at: Time) -> Option<&Authorization> {
         self.find_authorization(id).filter(|a| self.is_authorization_visible(a, at))
     }
+    pub(crate) fn authorization_ref(&self, position: u32) -> Option<&Authorization> {
+        self.authorizations.get(position)
+    }
     pub(crate) fn authorization_at(&mut self, position: u32) -> Option<&mut Authorization> {
+        self.save_authorization(position);
         self.authorizations.get_mut(position)
+    }
+    /// Before it or one of its captures changes.
+    fn save_authorization(&mut self, position: u32) {
+        if let Some(mut copying) = self.copying.take() {
+            copying.save_authorization(position, self, self.authorizations.get(position));
+            self.copying = Some(copying);
+        }
     }
     pub(crate) fn insert_authorization(&mut self, authorization: Authorization) -> u32 {
         let (id, is_open, named_at) = (authorization.id.0, authorization.is_open(), authorization.named_at);
         let position = self.authorizations.insert(authorization);
+        if let Some(copying) = &mut self.copying {
+            copying.skip_authorization(position);
+        }
         self.authorization_index.insert(id, 0, position);
         if is_open {
             self.holds_open += 1;
@@ -186,6 +215,7 @@ impl Slot {
         self.captures.get(self.capture_position(id)?)
     }
     pub(crate) fn capture_at(&mut self, position: u32) -> Option<&mut Capture> {
+        self.save_authorization(self.captures.get(position)?.authorization);
         self.captures.get_mut(position)
     }
     /// The authorization that a capture belongs to.
@@ -195,6 +225,7 @@ impl Slot {
     /// Adds a capture at the end of its authorization's list.
     pub(crate) fn insert_capture(&mut self, capture: Capture) {
         let (id, owner) = (capture.id.0, capture.authorization);
+        self.save_authorization(owner);
         let position = self.captures.insert(capture);
         self.capture_index.insert(id, 0, position);
         let Some(authorization) = self.authorizations.get_mut(owner) else { return };
@@ -211,6 +242,7 @@ impl Slot {
         let Some((last, first)) = self.authorizations.get(owner).map(|a| (a.capture_last, a.capture_first)) else {
             return;
         };
+        self.save_authorization(owner);
         let (mut before, mut at) = (NOWHERE, first);
         while at != last {
             let Some(capture) = self.captures.get(at) else { return };
@@ -288,11 +320,48 @@ impl Slot {
         }
         record.is_orphan = self.account_position(record.account).is_none();
         self.orphan_keys += usize::from(record.is_orphan);
-        let Some(position) = position else { return self.keys.insert(record) };
+        let Some(position) = position else {
+            let position = self.keys.insert(record);
+            if let Some(copying) = &mut self.copying {
+                copying.skip_key(position);
+            }
+            return position;
+        };
+        self.save_key(position);
         let was_orphan = self.keys.get(position).is_some_and(|old| old.is_orphan);
         self.orphan_keys -= usize::from(was_orphan);
         self.keys.replace(position, record);
         position
+    }
+    fn save_key(&mut self, position: u32) {
+        if let Some(copying) = &mut self.copying {
+            copying.save_key(position, self.keys.get(position));
+        }
+    }
+    /// A remembered key's record, to be changed.
+    pub(crate) fn key_at(&mut self, position: u32) -> Option<&mut KeyRecord> {
+        self.save_key(position);
+        self.keys.get_mut(position)
+    }
+    /// The key's window runs on from `received`.
+    pub(crate) fn renew_key(&mut self, position: u32, received: Time) {
+        self.save_key(position);
+        self.keys.renew(position, received);
+    }
+    /// Positions there are of accounts, authorizations and keys, with and without records.
+    pub(crate) fn positions(&self) -> [u32; 3] {
+        [self.accounts.positions(), self.authorizations.positions(), self.keys.positions()]
+    }
+    /// Puts the order of the forgetting right after records came in any order.
+    pub(crate) fn order_by_age(&mut self) {
+        self.keys.order_by_age();
+        let closed = self.authorizations.entries().filter(|(_, a)| !a.is_open());
+        let mut closed: Vec<_> = closed.map(|(position, a)| (a.named_at, position)).collect();
+        closed.sort_unstable();
+        self.closed = Fifo::default();
+        for entry in closed {
+            self.closed.push_back(entry);
+        }
     }
     /// Puts a record of an image back.
     pub(crate) fn restore_key(&mut self, record: KeyRecord) {
@@ -320,6 +389,7 @@ impl Slot {
                 continue;
             }
             let mut at = a.capture_first;
+            self.save_authorization(position);
             while let Some(next) = self.captures.get(at).map(|c| c.next) {
                 self.drop_capture(at);
                 at = next;
@@ -332,15 +402,19 @@ impl Slot {
 
     fn forget_keys(&mut self, at: Time, most: usize) {
         let mut keys = core::mem::replace(&mut self.keys, KeyMemory::new(0));
+        let mut copying = self.copying.take();
         let mut orphans_gone = 0;
         keys.forget(
             most,
             |record| self.key_age(record, at),
-            |record| {
+            |position, record| {
                 orphans_gone += usize::from(record.is_orphan);
+                if let Some(copying) = &mut copying {
+                    copying.save_key(position, Some(record));
+                }
             },
         );
-        self.keys = keys;
+        (self.keys, self.copying) = (keys, copying);
         self.orphan_keys = self.orphan_keys.saturating_sub(orphans_gone);
     }
 

@@ -363,7 +363,7 @@ impl Slot {
     /// A reversal marks its original, so that a second one has no effect.
     fn mark_reversed(&mut self, account: AccountId, original: Key) -> Fold {
         let position = self.keys.position(account, original).ok_or("the original's key is not in memory")?;
-        let record = self.keys.get_mut(position).ok_or("the original's key is not there")?;
+        let record = self.key_at(position).ok_or("the original's key is not there")?;
         if record.is_reversed {
             return Err("the original is reversed already");
         }

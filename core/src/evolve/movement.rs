@@ -230,9 +230,9 @@ impl Slot {
             self.transit(m.ledger, -amount)?;
         }
         let key = self.keys.position(exchange.account, exchange.key).ok_or("the exchange's key is not in memory")?;
-        self.keys.renew(key, at.time);
+        self.renew_key(key, at.time);
         self.name_authorization(m.authorization, exchange.key, at);
-        let record = self.keys.get_mut(key).ok_or("the exchange's key is not there")?;
+        let record = self.key_at(key).ok_or("the exchange's key is not there")?;
         record.exchange = 0;
         record.expires = if e.outcome.is_approval() { record.expires } else { Time(0) };
         record.outcome = e.outcome;

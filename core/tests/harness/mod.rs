@@ -13,6 +13,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod audit;
+mod copies;
 pub(crate) mod replay;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,6 +31,7 @@ use tp_core::time::Time;
 use tp_core::turn::{Admission, Answer, Message, Output, Submission, Turn};
 
 use audit::Audit;
+use copies::Copies;
 
 /// The seed of the hash from account to slot in all tests.
 pub(crate) const SEED: SlotSeed = SlotSeed([7; 16]);
@@ -66,6 +68,7 @@ struct Seat {
     decided: Option<Output>,
     /// Numbered, not yet sent.
     unsent: VecDeque<Message>,
+    copies: Copies,
 }
 
 /// Partitions, journal, clients.
@@ -122,6 +125,7 @@ impl World {
             submissions: VecDeque::new(),
             decided: None,
             unsent: VecDeque::new(),
+            copies: Copies::default(),
         };
         self.seats = shares.into_iter().map(seat).collect();
     }
@@ -207,10 +211,12 @@ impl World {
             event.body.each_leg(|leg| _ = touched.insert(leg.slot));
             self.append(&event);
         }
-        for slot in touched {
-            let state = self.slot(slot).expect("a leg's slot has an owner");
+        for slot in &touched {
+            let state = self.slot(*slot).expect("a leg's slot has an owner");
             state.validate().expect("a slot is valid after every turn");
         }
+        let Seat { partition, copies, .. } = &mut self.seats[p];
+        copies.go_on(partition, touched.into_iter(), self.now);
         for answer in out.answers.drain(..) {
             self.take_answer(answer);
         }

@@ -1,0 +1,261 @@
+//! A copy of a slot taken in parts, between turns, that shows the slot as it was when the copy began.
+//!
+//! A slot may hold millions of records (half of all the world's commands may name one account), and its partition must not stand
+//! still while they are copied. So each part takes a bounded number, and whatever is about to change before its turn came is
+//! saved first: save before write. Owns how far a copy has come; refuses to know where the parts go.
+//!
+//! ```text
+//! positions   0 ........ next ............... end ........
+//!             copied     | saved when changed | made since: not part of the copy
+//! ```
+
+use std::collections::BTreeSet;
+
+use rkyv::util::AlignedVec;
+
+use crate::account::Account;
+use crate::authorization::Authorization;
+use crate::image::{PART_VERSION, SlotImage, account_image, encode};
+use crate::keys::KeyRecord;
+use crate::slot::Slot;
+
+/// How far a copy has come over the positions of one kind of record.
+#[derive(Clone, Debug)]
+struct Reach {
+    next: u32,
+    end: u32,
+    /// Not to be copied any more: changed since, or not there when the copy began.
+    settled: BTreeSet<u32>,
+}
+
+impl Reach {
+    const fn to(end: u32) -> Self {
+        Self { next: 0, end, settled: BTreeSet::new() }
+    }
+    /// Whether what is at `position` belongs into the copy and is not in it: it is to be saved now. Says so once.
+    fn claim(&mut self, position: u32) -> bool {
+        (self.next..self.end).contains(&position) && self.settled.insert(position)
+    }
+    /// The next position to copy.
+    fn advance(&mut self) -> Option<u32> {
+        while self.next < self.end {
+            let at = self.next;
+            self.next += 1;
+            if !self.settled.remove(&at) {
+                return Some(at);
+            }
+        }
+        None
+    }
+}
+
+/// A copy under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Copying {
+    accounts: Reach,
+    authorizations: Reach,
+    keys: Reach,
+    /// For the next part: what changed since the last one, as it was; at first all that is no record.
+    saved: SlotImage,
+    parts: u32,
+}
+
+impl Copying {
+    pub(crate) fn save_account(&mut self, position: u32, account: Option<&Account>) {
+        if self.accounts.claim(position) {
+            self.saved.accounts.extend(account.map(account_image));
+        }
+    }
+    pub(crate) fn save_authorization(&mut self, position: u32, slot: &Slot, authorization: Option<&Authorization>) {
+        if self.authorizations.claim(position) {
+            self.saved.authorizations.extend(authorization.map(|a| slot.authorization_image(a)));
+        }
+    }
+    /// What was made at this position is not part of the copy, though the position may be older.
+    pub(crate) fn skip_authorization(&mut self, position: u32) {
+        self.authorizations.claim(position);
+    }
+    /// Likewise.
+    pub(crate) fn skip_key(&mut self, position: u32) {
+        self.keys.claim(position);
+    }
+    pub(crate) fn save_key(&mut self, position: u32, record: Option<&KeyRecord>) {
+        if self.keys.claim(position) {
+            self.saved.keys.extend(record.cloned());
+        }
+    }
+}
+
+/// The bytes of a part.
+pub type PartBytes = AlignedVec;
+
+/// A part of a slot's copy.
+#[derive(Debug, Default)]
+pub struct SlotPart {
+    image: SlotImage,
+    number: u32,
+    is_last: bool,
+}
+
+impl SlotPart {
+    /// Whether no other part follows.
+    pub const fn is_last(&self) -> bool {
+        self.is_last
+    }
+
+    /// The part as bytes, for [`crate::restore::SlotBuilder`]; `bytes` is written over.
+    pub fn encode(&self, bytes: &mut PartBytes) {
+        encode(&self.image, [PART_VERSION, self.number, u32::from(self.is_last), 0], bytes);
+    }
+}
+
+impl Slot {
+    /// Begins a copy that shows the slot as it is now; one under way is given up.
+    pub fn begin_copy(&mut self) {
+        let [accounts, authorizations, keys] = self.positions();
+        let saved = self.image_without_records();
+        let (accounts, authorizations, keys) = (Reach::to(accounts), Reach::to(authorizations), Reach::to(keys));
+        self.copying = Some(Box::new(Copying { accounts, authorizations, keys, saved, parts: 0 }));
+    }
+
+    /// Gives up a copy under way.
+    pub fn end_copy(&mut self) {
+        self.copying = None;
+    }
+
+    /// Takes the next part into the memory of an old one: what was saved, and up to `most` records more. `None`: no copy is under
+    /// way.
+    pub fn copy_part(&mut self, most: usize, mut part: SlotPart) -> Option<SlotPart> {
+        let mut copying = self.copying.take()?;
+        part.image.clear();
+        core::mem::swap(&mut part.image, &mut copying.saved);
+        let Copying { accounts, authorizations, keys, saved, parts } = &mut *copying;
+        (saved.index, part.number) = (part.image.index, *parts);
+        *parts += 1;
+        let mut left = most;
+        while let Some(position) = take(&mut left, accounts) {
+            part.image.accounts.extend(self.account_ref(position).map(account_image));
+        }
+        while let Some(position) = take(&mut left, authorizations) {
+            let image = self.authorization_ref(position).map(|a| self.authorization_image(a));
+            part.image.authorizations.extend(image);
+        }
+        while let Some(position) = take(&mut left, keys) {
+            part.image.keys.extend(self.keys.get(position).cloned());
+        }
+        part.is_last = left > 0;
+        if !part.is_last {
+            self.copying = Some(copying);
+        }
+        Some(part)
+    }
+}
+
+fn take(left: &mut usize, reach: &mut Reach) -> Option<u32> {
+    if *left == 0 {
+        return None;
+    }
+    let position = reach.advance()?;
+    *left -= 1;
+    Some(position)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::authorization::{Capture, NOWHERE};
+    use crate::ids::{AccountId, AuthorizationId, SlotIndex, SlotSeed, TransferId};
+    use crate::reply::AuthorizationState;
+    use crate::restore::SlotBuilder;
+    use crate::rules::Windows;
+    use crate::slot::Need;
+    use crate::time::{Bucket, Time};
+
+    const INDEX: SlotIndex = SlotIndex::new(0).expect("below 1,024");
+    const SEED: SlotSeed = SlotSeed([3; 16]);
+
+    fn closed(n: u64) -> Authorization {
+        Authorization {
+            id: AuthorizationId::new(Time(n), INDEX, n),
+            payer: AccountId(1),
+            account: AccountId(1),
+            payee: 0,
+            authorized: 10,
+            released: 0,
+            hold: 0,
+            captured: 10,
+            expires: Time(n + 1),
+            named_at: Time(n),
+            exchange: 0,
+            bucket: Bucket::default(),
+            capture_first: NOWHERE,
+            capture_last: NOWHERE,
+            captures: 0,
+            tolerance_bp: 0,
+            state: AuthorizationState::Captured,
+        }
+    }
+
+    fn with_closed(slot: &mut Slot, n: u64) {
+        let position = slot.insert_authorization(closed(n));
+        slot.insert_capture(Capture {
+            id: TransferId::new(Time(n), INDEX, n + 1_000),
+            payee: AccountId(2),
+            amount: 10,
+            from_hold: 10,
+            refunded: 0,
+            at: Time(n),
+            authorization: position,
+            next: NOWHERE,
+            is_final: true,
+            is_on_suspense: false,
+        });
+    }
+
+    /// Authorizations leave memory while a copy is under way, and others take their positions.
+    #[test]
+    fn what_is_forgotten_and_made_meanwhile_does_not_show_in_a_copy() {
+        let windows = Windows { key_uuid_v7_ms: Some(100), key_opaque_ms: Some(100), refund_ms: 100 };
+        let mut slot = Slot::new(INDEX, SEED, windows);
+        (1..=20).for_each(|n| with_closed(&mut slot, n));
+        let expected = slot.image(Time(50));
+        slot.begin_copy();
+        let mut builder = SlotBuilder::new(INDEX, SEED, windows);
+        let (mut parts, mut bytes) = (0, PartBytes::new());
+        while let Some(part) = slot.copy_part(3, SlotPart::default()) {
+            part.encode(&mut bytes);
+            builder.add(&bytes).expect("the next part");
+            // The window of the next two passes, from the one that is copied last on; two others come.
+            slot.forget(Time(102 + 2 * parts), 2, Need::Tidiness);
+            (0..2).for_each(|more| with_closed(&mut slot, 100 + 2 * parts + more));
+            parts += 1;
+        }
+        assert!(parts > 3 && slot.find_authorization(closed(1).id.0).is_none(), "some left meanwhile: {parts}");
+        assert!(builder.finish().expect("a slot").image(Time(50)) == expected);
+    }
+
+    #[test]
+    fn parts_are_taken_in_order_once_and_all() {
+        let windows = Windows::default();
+        let mut slot = Slot::new(INDEX, SEED, windows);
+        (1..=9).for_each(|n| with_closed(&mut slot, n));
+        slot.begin_copy();
+        let mut parts = Vec::new();
+        while let Some(part) = slot.copy_part(4, SlotPart::default()) {
+            let mut bytes = PartBytes::new();
+            part.encode(&mut bytes);
+            parts.push(bytes.to_vec());
+        }
+        let built = |order: &[usize]| {
+            let mut builder = SlotBuilder::new(INDEX, SEED, windows);
+            order.iter().try_for_each(|part| builder.add(&parts[*part])).and_then(|()| builder.finish())
+        };
+        assert_eq!(parts.len(), 3);
+        assert!(built(&[0, 1, 2]).is_ok());
+        for order in [&[][..], &[0], &[0, 1], &[1, 0, 2], &[0, 2], &[0, 1, 1], &[0, 1, 2, 2], &[0, 0, 1, 2]] {
+            assert!(built(order).is_err(), "{order:?}");
+        }
+        let other = SlotIndex::new(1).expect("below 1,024");
+        assert!(SlotBuilder::new(other, SEED, windows).add(&parts[0]).is_err(), "another slot's");
+    }
+}

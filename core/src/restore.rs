@@ -1,0 +1,238 @@
+//! A slot from its bytes: a whole image, or the parts that a checkpoint took of it, in order.
+//!
+//! Owns what may be taken for granted of a slot that was read: bytes are read only through validated access, and everything that
+//! the rest of the slot relies on is checked, part by part and at the end. No bytes panic.
+
+use rkyv::rancor::Failure;
+use rkyv::util::AlignedVec;
+
+use crate::account::Account;
+use crate::amount::{Amount, Ledger};
+use crate::authorization::{Authorization, Capture, NOWHERE};
+use crate::exchange::{Exchange, GivenAnswer, OpenExchanges};
+use crate::ids::{SlotIndex, SlotSeed};
+use crate::image::{
+    AccountImage, ArchivedSlotImage, AuthorizationImage, HEADER_BYTES, IMAGE_VERSION, ImageError, PART_VERSION,
+    SlotImage,
+};
+use crate::keys::KeyRecord;
+use crate::rules::Windows;
+use crate::slot::Slot;
+
+/// Puts a slot together.
+#[derive(Debug)]
+pub struct SlotBuilder {
+    slot: Slot,
+    parts: u32,
+    is_complete: bool,
+}
+
+impl SlotBuilder {
+    /// A slot of which nothing is known yet.
+    pub fn new(index: SlotIndex, seed: SlotSeed, windows: Windows) -> Self {
+        Self { slot: Slot::new(index, seed, windows), parts: 0, is_complete: false }
+    }
+
+    /// Which slot it will be.
+    pub const fn index(&self) -> SlotIndex {
+        self.slot.index()
+    }
+
+    /// Adds a whole image, or the next part.
+    ///
+    /// # Errors
+    /// When the bytes are neither, of a later version, not the next part of this slot, or contradict themselves.
+    pub fn add(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
+        let (header, body) = bytes.split_at_checked(HEADER_BYTES).ok_or(ImageError::Invalid("cut short"))?;
+        let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let (part, is_last) = match word(0) {
+            IMAGE_VERSION => (0, true),
+            PART_VERSION => (word(4), word(8) == 1),
+            version => return Err(ImageError::Unknown(version)),
+        };
+        if self.is_complete || part != self.parts {
+            return Err(ImageError::Invalid("not the next part"));
+        }
+        let image = read(body)?;
+        if image.index != self.slot.index().get() {
+            return Err(ImageError::Invalid("another slot's"));
+        }
+        self.add_records(image)?;
+        (self.parts, self.is_complete) = (self.parts + 1, is_last);
+        Ok(())
+    }
+
+    /// The slot, once all its parts are there.
+    ///
+    /// # Errors
+    /// When parts are missing, or an invariant does not hold.
+    pub fn finish(mut self) -> Result<Slot, ImageError> {
+        if !self.is_complete {
+            return Err(ImageError::Invalid("parts are missing"));
+        }
+        self.slot.order_by_age();
+        self.slot.validate().map_err(|_| ImageError::Invalid("an invariant does not hold"))?;
+        Ok(self.slot)
+    }
+
+    fn add_records(&mut self, image: SlotImage) -> Result<(), ImageError> {
+        let slot = &mut self.slot;
+        slot.reserve(image.accounts.len(), image.authorizations.len(), image.keys.len());
+        image.accounts.iter().try_for_each(|a| restore_account(slot, a))?;
+        image.authorizations.into_iter().try_for_each(|a| restore_authorization(slot, a))?;
+        image.keys.into_iter().try_for_each(|record| restore_key(slot, record))?;
+        let rest = (image.exchanges, image.answers, image.in_transit);
+        if self.parts > 0 {
+            let is_bare = rest.0.is_empty() && rest.1.is_empty() && rest.2.is_empty();
+            let has_no_counters = (image.exchange_next, image.id_counter, image.opaque_since) == (0, 0, None);
+            return if is_bare && has_no_counters { Ok(()) } else { Err(ImageError::Invalid("a second first part")) };
+        }
+        if image.id_counter >= u64::MAX >> 2 || image.exchange_next == 0 || image.exchange_next >= u64::MAX >> 1 {
+            return Err(ImageError::Invalid("a counter out of range"));
+        }
+        (slot.id_counter, slot.opaque_since) = (image.id_counter, image.opaque_since);
+        restore_exchanges(slot, image.exchange_next, rest.0, rest.1)?;
+        restore_in_transit(slot, rest.2)
+    }
+}
+
+impl Slot {
+    /// The slot that a whole image shows.
+    ///
+    /// # Errors
+    /// When the bytes are no image, of a later version, or contradict themselves.
+    pub fn from_image(bytes: &[u8], seed: SlotSeed, windows: Windows) -> Result<Self, ImageError> {
+        let body = bytes.get(HEADER_BYTES..).ok_or(ImageError::Invalid("cut short"))?;
+        // The builder is made for the slot that the image says it is of.
+        let index = SlotIndex::new(read(body)?.index).ok_or(ImageError::Invalid("no such slot"))?;
+        let mut builder = SlotBuilder::new(index, seed, windows);
+        builder.add(bytes)?;
+        builder.finish()
+    }
+}
+
+fn read(body: &[u8]) -> Result<SlotImage, ImageError> {
+    let mut copy = AlignedVec::<HEADER_BYTES>::new();
+    let aligned = if body.as_ptr().align_offset(HEADER_BYTES) == 0 {
+        body
+    } else {
+        copy.extend_from_slice(body);
+        &copy
+    };
+    let archived =
+        rkyv::access::<ArchivedSlotImage, Failure>(aligned).map_err(|_| ImageError::Invalid("not an archive"))?;
+    rkyv::deserialize::<_, Failure>(archived).map_err(|_| ImageError::Invalid("not an archive"))
+}
+
+fn restore_account(slot: &mut Slot, a: &AccountImage) -> Result<(), ImageError> {
+    if !is_account_in_range(a) {
+        return Err(ImageError::Invalid("an account out of range"));
+    }
+    if slot.account_position(a.id).is_some() {
+        return Err(ImageError::Invalid("an account twice"));
+    }
+    let mut account = Account::new(a.id, &a.settings);
+    (account.debits, account.credits, account.held) = (a.debits, a.credits, a.held);
+    (account.day_amount, account.month_amount) = (a.day_amount, a.month_amount);
+    (account.day_count, account.month_count, account.bucket) = (a.day_count, a.month_count, a.bucket);
+    (account.seq, account.version) = (a.seq, a.version);
+    (account.holds_open, account.exchanges_open) = (a.holds_open, a.exchanges_open);
+    slot.insert_account(account);
+    Ok(())
+}
+
+fn restore_key(slot: &mut Slot, record: KeyRecord) -> Result<(), ImageError> {
+    if record.amount > Amount::MAX || record.received > crate::time::Time::MAX {
+        return Err(ImageError::Invalid("a key out of range"));
+    }
+    if slot.keys.position(record.account, record.key).is_some() {
+        return Err(ImageError::Invalid("a key twice"));
+    }
+    slot.restore_key(record);
+    Ok(())
+}
+
+fn restore_exchanges(
+    slot: &mut Slot,
+    next: u64,
+    exchanges: Vec<(u64, Exchange)>,
+    answers: Vec<(SlotIndex, GivenAnswer)>,
+) -> Result<(), ImageError> {
+    if exchanges.iter().any(|(_, e)| !e.movement.is_in_range()) {
+        return Err(ImageError::Invalid("an exchange with no slot"));
+    }
+    slot.exchanges = OpenExchanges::from_parts(next, exchanges).ok_or(ImageError::Invalid("exchanges out of order"))?;
+    for (opener, answer) in answers {
+        if SlotIndex::new(opener.get()).is_none() || !slot.answers.insert(opener, answer) {
+            return Err(ImageError::Invalid("an answer twice"));
+        }
+    }
+    Ok(())
+}
+
+fn restore_in_transit(slot: &mut Slot, in_transit: Vec<(Ledger, i128)>) -> Result<(), ImageError> {
+    let is_sum = |sum: i128| sum.unsigned_abs() < 1 << 126;
+    if !in_transit.is_sorted_by(|a, b| a.0 < b.0) || !in_transit.iter().all(|(_, sum)| is_sum(*sum)) {
+        return Err(ImageError::Invalid("in-transit out of order or range"));
+    }
+    slot.in_transit = in_transit;
+    Ok(())
+}
+
+/// Whether every sum lies in the range that arithmetic relies on.
+fn is_account_in_range(a: &AccountImage) -> bool {
+    let sums = [a.debits, a.credits, a.held, a.day_amount, a.month_amount];
+    sums.iter().all(|sum| *sum < 1 << 127) && a.settings.is_in_range() && a.version.0 < 1 << 63
+}
+
+fn is_authorization_in_range(a: &AuthorizationImage) -> bool {
+    let is_amount = |sum: u128| sum <= Amount::MAX.get();
+    let captures = a.captures.iter().all(|c| is_amount(c.amount) && is_amount(c.from_hold) && c.refunded <= c.amount);
+    captures && is_amount(a.authorized) && is_amount(a.hold) && a.released <= a.authorized && a.captured < 1 << 127
+}
+
+fn restore_authorization(slot: &mut Slot, a: AuthorizationImage) -> Result<(), ImageError> {
+    if !is_authorization_in_range(&a) {
+        return Err(ImageError::Invalid("an authorization out of range"));
+    }
+    if slot.authorization_position(a.id.0).is_some() {
+        return Err(ImageError::Invalid("an authorization twice"));
+    }
+    let position = slot.insert_authorization(Authorization {
+        id: a.id,
+        payer: a.payer,
+        account: a.account,
+        payee: a.payee,
+        authorized: a.authorized,
+        released: a.released,
+        hold: a.hold,
+        captured: a.captured,
+        expires: a.expires,
+        named_at: a.named_at,
+        exchange: a.exchange,
+        bucket: a.bucket,
+        capture_first: NOWHERE,
+        capture_last: NOWHERE,
+        captures: 0,
+        tolerance_bp: a.tolerance_bp,
+        state: a.state,
+    });
+    for c in a.captures {
+        if slot.capture_position(c.id.0).is_some() {
+            return Err(ImageError::Invalid("a capture twice"));
+        }
+        slot.insert_capture(Capture {
+            id: c.id,
+            payee: c.payee,
+            amount: c.amount,
+            from_hold: c.from_hold,
+            refunded: c.refunded,
+            at: c.at,
+            authorization: position,
+            next: NOWHERE,
+            is_final: c.is_final,
+            is_on_suspense: c.is_on_suspense,
+        });
+    }
+    Ok(())
+}
