@@ -225,9 +225,9 @@ mod tests {
         while let Some(part) = slot.copy_part(3, SlotPart::default()) {
             part.encode(&mut bytes);
             builder.add(&bytes).expect("the next part");
-            // The window of the next two passes, from the one that is copied last on; two others come.
-            slot.forget(Time(102 + 2 * parts), 2, Need::Tidiness);
-            (0..2).for_each(|more| with_closed(&mut slot, 100 + 2 * parts + more));
+            // The windows of eight more pass, ahead of the copy; others take their positions.
+            slot.forget(Time(101 + 8 * (parts + 1)), 8, Need::Tidiness);
+            (0..4).for_each(|more| with_closed(&mut slot, 100 + 4 * parts + more));
             parts += 1;
         }
         assert!(parts > 3 && slot.find_authorization(closed(1).id.0).is_none(), "some left meanwhile: {parts}");
