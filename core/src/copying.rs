@@ -217,7 +217,8 @@ mod tests {
     fn what_is_forgotten_and_made_meanwhile_does_not_show_in_a_copy() {
         let windows = Windows { key_uuid_v7_ms: Some(100), key_opaque_ms: Some(100), refund_ms: 100 };
         let mut slot = Slot::new(INDEX, SEED, windows);
-        (1..=20).for_each(|n| with_closed(&mut slot, n));
+        (1..=24).for_each(|n| with_closed(&mut slot, n));
+        slot.forget(Time(105), 4, Need::Tidiness); // their positions are free from the start
         let expected = slot.image(Time(50));
         slot.begin_copy();
         let mut builder = SlotBuilder::new(INDEX, SEED, windows);
@@ -226,8 +227,8 @@ mod tests {
             part.encode(&mut bytes);
             builder.add(&bytes).expect("the next part");
             // The windows of eight more pass, ahead of the copy; others take their positions.
-            slot.forget(Time(101 + 8 * (parts + 1)), 8, Need::Tidiness);
-            (0..4).for_each(|more| with_closed(&mut slot, 100 + 4 * parts + more));
+            slot.forget(Time(105 + 8 * (parts + 1)), 8, Need::Tidiness);
+            (0..10).for_each(|more| with_closed(&mut slot, 100 + 10 * parts + more));
             parts += 1;
         }
         assert!(parts > 3 && slot.find_authorization(closed(1).id.0).is_none(), "some left meanwhile: {parts}");
