@@ -104,7 +104,7 @@ pub(crate) const KEY_BYTES: u64 = core::mem::size_of::<Option<KeyRecord>>() as u
 /// A record's place in the order of the forgetting. One whose time is not its record's is left over from a record overwritten or
 /// renewed since.
 #[derive(Clone, Copy, Debug)]
-struct Turn {
+struct Queued {
     position: u32,
     /// How many windows it was kept beyond: it is looked at again one window later, not at every forgetting.
     rounds: u32,
@@ -117,7 +117,7 @@ pub(crate) struct KeyMemory {
     records: Slab<KeyRecord>,
     index: Index,
     /// One for each kind of key, since their windows differ, in the order of receipt; those kept alive by a hold go round again.
-    queues: [Fifo<Turn, 64>; 2],
+    queues: [Fifo<Queued, 64>; 2],
 }
 
 impl KeyMemory {
@@ -153,7 +153,7 @@ impl KeyMemory {
         let (kind, received) = (record.key.kind, record.received);
         let position = self.records.insert(record);
         self.index.insert(id, salt, position);
-        self.queues[kind as usize].push_back(Turn { position, rounds: 0, received });
+        self.queues[kind as usize].push_back(Queued { position, rounds: 0, received });
         position
     }
     pub(crate) fn positions(&self) -> u32 {
@@ -162,11 +162,11 @@ impl KeyMemory {
     /// Puts the order of the forgetting right after records came in any order.
     pub(crate) fn order_by_age(&mut self) {
         self.queues = [Fifo::default(), Fifo::default()];
-        let turn = |(position, r): (u32, &KeyRecord)| (r.received, position, r.key.kind);
-        let mut turns: Vec<_> = self.records.entries().map(turn).collect();
-        turns.sort_unstable_by_key(|&(received, position, _)| (received, position));
-        for (received, position, kind) in turns {
-            self.queues[kind as usize].push_back(Turn { position, rounds: 0, received });
+        let queued = |(position, r): (u32, &KeyRecord)| (r.received, position, r.key.kind);
+        let mut all_queued: Vec<_> = self.records.entries().map(queued).collect();
+        all_queued.sort_unstable_by_key(|&(received, position, _)| (received, position));
+        for (received, position, kind) in all_queued {
+            self.queues[kind as usize].push_back(Queued { position, rounds: 0, received });
         }
     }
     pub(crate) fn iter(&self) -> impl Iterator<Item = &KeyRecord> {
@@ -175,7 +175,7 @@ impl KeyMemory {
     /// Overwrites the record of the same key: a fence or tombstone met by its command, or a record past its window.
     pub(crate) fn replace(&mut self, position: u32, record: KeyRecord) {
         let received = record.received;
-        self.queues[record.key.kind as usize].push_back(Turn { position, rounds: 0, received });
+        self.queues[record.key.kind as usize].push_back(Queued { position, rounds: 0, received });
         if let Some(old) = self.records.get_mut(position) {
             *old = record;
         }
@@ -184,7 +184,7 @@ impl KeyMemory {
     pub(crate) fn renew(&mut self, position: u32, received: Time) {
         if let Some(record) = self.records.get_mut(position) {
             record.received = received;
-            self.queues[record.key.kind as usize].push_back(Turn { position, rounds: 0, received });
+            self.queues[record.key.kind as usize].push_back(Queued { position, rounds: 0, received });
         }
     }
     /// Whether a head is to be looked at, by its time of receipt and the windows it was kept beyond. Looks at no record: most calls
@@ -195,8 +195,8 @@ impl KeyMemory {
             .into_iter()
             .any(|kind| self.queues[kind as usize].front().is_some_and(|head| is_due(kind, head.received, head.rounds)))
     }
-    fn record_of(&self, kind: usize, turn: Turn) -> Option<&KeyRecord> {
-        self.records.get(turn.position).filter(|r| r.received == turn.received && r.key.kind as usize == kind)
+    fn record_of(&self, kind: usize, queued: Queued) -> Option<&KeyRecord> {
+        self.records.get(queued.position).filter(|r| r.received == queued.received && r.key.kind as usize == kind)
     }
     /// How many records at the heads of the queues are past their window, up to `most` of each kind; heads that are only left
     /// over go, and those that a hold keeps go to the back.
@@ -205,8 +205,8 @@ impl KeyMemory {
         for kind in 0..self.queues.len() {
             let mut at = 0;
             for _ in 0..most {
-                let Some(turn) = self.queues[kind].get(at).copied() else { break };
-                match self.record_of(kind, turn).map(&verdict) {
+                let Some(queued) = self.queues[kind].get(at).copied() else { break };
+                match self.record_of(kind, queued).map(&verdict) {
                     Some(Age::Past) => at += 1,
                     Some(Age::Kept { rounds }) if at == 0 => self.keep_head(kind, rounds),
                     Some(Age::Young | Age::Kept { .. }) => break,
@@ -218,8 +218,8 @@ impl KeyMemory {
         past
     }
     fn keep_head(&mut self, kind: usize, rounds: u32) {
-        if let Some(turn) = self.queues[kind].pop_front() {
-            self.queues[kind].push_back(Turn { rounds, ..turn });
+        if let Some(queued) = self.queues[kind].pop_front() {
+            self.queues[kind].push_back(Queued { rounds, ..queued });
         }
     }
     /// Looks at up to `most` of the oldest records of each kind and forgets those past their window; what only an open hold
@@ -246,16 +246,16 @@ impl KeyMemory {
         verdict: impl Fn(&KeyRecord) -> Age,
         mut gone: impl FnMut(u32, &KeyRecord),
     ) -> bool {
-        let Some(turn) = self.queues[kind].front().copied() else { return false };
-        match self.record_of(kind, turn).map(verdict) {
+        let Some(queued) = self.queues[kind].front().copied() else { return false };
+        match self.record_of(kind, queued).map(verdict) {
             Some(Age::Young) => return false,
             Some(Age::Kept { rounds }) => self.keep_head(kind, rounds),
             Some(Age::Past) => {
                 self.queues[kind].pop_front();
-                if let Some(record) = self.records.remove(turn.position) {
+                if let Some(record) = self.records.remove(queued.position) {
                     let (id, salt) = record.hash_parts();
-                    gone(turn.position, &record);
-                    self.index.remove(id, salt, turn.position);
+                    gone(queued.position, &record);
+                    self.index.remove(id, salt, queued.position);
                 }
             }
             None => drop(self.queues[kind].pop_front()),

@@ -43,17 +43,13 @@ impl SlotBuilder {
     /// # Errors
     /// When the bytes are neither, of a later version, not the next part of this slot, or contradict themselves.
     pub fn add(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
-        let (header, body) = bytes.split_at_checked(HEADER_BYTES).ok_or(ImageError::Invalid("cut short"))?;
-        let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-        let (part, is_last) = match word(0) {
-            IMAGE_VERSION => (0, true),
-            PART_VERSION => (word(4), word(8) == 1),
-            version => return Err(ImageError::Unknown(version)),
-        };
+        self.add_part(read_part(bytes)?)
+    }
+
+    fn add_part(&mut self, (part, is_last, image): (u32, bool, SlotImage)) -> Result<(), ImageError> {
         if self.is_complete || part != self.parts {
             return Err(ImageError::Invalid("not the next part"));
         }
-        let image = read(body)?;
         if image.index != self.slot.index().get() {
             return Err(ImageError::Invalid("another slot's"));
         }
@@ -102,13 +98,25 @@ impl Slot {
     /// # Errors
     /// When the bytes are no image, of a later version, or contradict themselves.
     pub fn from_image(bytes: &[u8], seed: SlotSeed, windows: Windows) -> Result<Self, ImageError> {
-        let body = bytes.get(HEADER_BYTES..).ok_or(ImageError::Invalid("cut short"))?;
+        let part = read_part(bytes)?;
         // The builder is made for the slot that the image says it is of.
-        let index = SlotIndex::new(read(body)?.index).ok_or(ImageError::Invalid("no such slot"))?;
+        let index = SlotIndex::new(part.2.index).ok_or(ImageError::Invalid("no such slot"))?;
         let mut builder = SlotBuilder::new(index, seed, windows);
-        builder.add(bytes)?;
+        builder.add_part(part)?;
         builder.finish()
     }
+}
+
+/// The number of a part, whether it is the last, and what it holds; a whole image is a first part and the last.
+fn read_part(bytes: &[u8]) -> Result<(u32, bool, SlotImage), ImageError> {
+    let (header, body) = bytes.split_at_checked(HEADER_BYTES).ok_or(ImageError::Invalid("cut short"))?;
+    let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let (part, is_last) = match word(0) {
+        IMAGE_VERSION => (0, true),
+        PART_VERSION => (word(4), word(8) == 1),
+        version => return Err(ImageError::Unknown(version)),
+    };
+    Ok((part, is_last, read(body)?))
 }
 
 fn read(body: &[u8]) -> Result<SlotImage, ImageError> {
@@ -235,4 +243,17 @@ fn restore_authorization(slot: &mut Slot, a: AuthorizationImage) -> Result<(), I
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_version_is_named_whatever_lies_behind_it() {
+        let mut bytes = vec![0xA5; 64];
+        bytes[..4].copy_from_slice(&3_u32.to_le_bytes());
+        let (seed, windows) = (SlotSeed([1; 16]), Windows::default());
+        assert_eq!(Slot::from_image(&bytes, seed, windows).err(), Some(ImageError::Unknown(3)));
+    }
 }
