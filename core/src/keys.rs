@@ -9,10 +9,11 @@ use crate::amount::{Amount, Ledger};
 use crate::chunks::Fifo;
 use crate::command::Verb;
 use crate::ids::{AccountId, Seq, Version};
+use crate::index::Index;
 use crate::key::{Fingerprint, Key, KeyKind};
 use crate::outcome::Outcome;
 use crate::reply::Flags;
-use crate::slab::{Index, Slab};
+use crate::slab::Slab;
 use crate::time::{Bucket, Time};
 
 /// What a record stands for.

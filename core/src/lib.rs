@@ -24,6 +24,7 @@ mod evolve;
 mod exchange;
 pub mod ids;
 pub mod image;
+mod index;
 pub mod invariants;
 pub mod key;
 mod keys;

@@ -11,11 +11,12 @@ use crate::command::Status;
 use crate::copying::Copying;
 use crate::exchange::{Answers, OpenExchanges};
 use crate::ids::{AccountId, AuthorizationId, Seq, SlotIndex, SlotSeed, TransferId};
+use crate::index::Index;
 use crate::key::{Key, KeyKind};
 use crate::keys::{Age, KEY_BYTES, KeyMemory, KeyRecord, Standing};
 use crate::reply::{AccountView, AuthorizationView, CaptureView};
 use crate::rules::Windows;
-use crate::slab::{Index, Slab};
+use crate::slab::Slab;
 use crate::time::Time;
 
 /// At most so many keys of accounts that do not exist are remembered in a slot: fences, tombstones, advices.

@@ -1,0 +1,208 @@
+//! An index from a 128-bit id to a position in a slab.
+//!
+//! It grows by a table at a time (extendible hashing): a full table is divided in two, by one more bit of the hash, and the
+//! others stay as they are. One doubling table would place all its entries again at once: with two million that stops a
+//! partition for 70 ms. Here an insertion places at most [`TABLE_MAX`] entries again, whatever is there already.
+//!
+//! Owns the growth and the hash. Refuses to know the values. Nothing iterates over an index, so its order shows nowhere.
+
+use core::hash::{BuildHasher as _, Hasher as _};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+/// Entries of a table before it is divided: what 4,096 places of the hash table take, 36 KiB.
+const TABLE_MAX: usize = 3584;
+
+/// A table whose hashes share so many bits is divided no further and doubles instead: ids that collide on purpose must not
+/// make the directory grow without end. Well spread ids come to 200 million entries before that.
+const DEPTH_MAX: u32 = 16;
+
+/// From an id to a position in a slab.
+///
+/// Each entry keeps 32 bits of its id's hash beside the position, so that neither a miss nor the growth of a table looks at
+/// a value: values lie anywhere in memory, and each look at one is a wait.
+#[derive(Clone, Debug)]
+pub(crate) struct Index {
+    /// By the first `depth` bits of the tag: the place of the table in `tables`.
+    directory: Vec<u32>,
+    depth: u32,
+    tables: Vec<Table>,
+    state: FixedState,
+}
+
+#[derive(Clone, Debug)]
+struct Table {
+    entries: HashTable<Entry>,
+    /// So many first bits of the tag are the same in all its entries.
+    depth: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    tag: u32,
+    position: u32,
+}
+
+/// What a table places an entry by: all of it follows from the tag.
+const fn spread(tag: u32) -> u64 {
+    (tag as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) // odd, so the low bits stay as well spread as the tag's
+}
+
+/// The first bits of a tag. High ones, since a table places its entries by the low ones.
+const fn first_bits(tag: u32, depth: u32) -> usize {
+    if depth == 0 { 0 } else { (tag >> (u32::BITS - depth)) as usize }
+}
+
+impl Index {
+    /// `seed` keeps clients who choose their ids from choosing collisions.
+    pub(crate) fn new(seed: u64) -> Self {
+        let only = Table { entries: HashTable::new(), depth: 0 };
+        Self { directory: vec![0], depth: 0, tables: vec![only], state: FixedState::with_seed(seed) }
+    }
+    fn tag(&self, id: u128, salt: u128) -> u32 {
+        let mut hasher = self.state.build_hasher();
+        hasher.write_u128(id);
+        if salt != 0 {
+            hasher.write_u128(salt);
+        }
+        (hasher.finish() >> 32) as u32
+    }
+    fn place(&self, tag: u32) -> usize {
+        self.directory[first_bits(tag, self.depth)] as usize
+    }
+    /// The position whose value is the one sought.
+    pub(crate) fn find(&self, id: u128, salt: u128, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        let tag = self.tag(id, salt);
+        let table = &self.tables[self.place(tag)].entries;
+        table.find(spread(tag), |entry| entry.tag == tag && is_it(entry.position)).map(|entry| entry.position)
+    }
+    /// A guess at [`Index::find`] that looks at no value; nearly always right.
+    pub(crate) fn guess(&self, id: u128, salt: u128) -> Option<u32> {
+        self.find(id, salt, |_| true)
+    }
+    /// Adds a position whose id is not there.
+    pub(crate) fn insert(&mut self, id: u128, salt: u128, position: u32) {
+        let tag = self.tag(id, salt);
+        let mut place = self.place(tag);
+        while self.tables[place].entries.len() >= TABLE_MAX && self.tables[place].depth < DEPTH_MAX {
+            self.divide(place, tag);
+            place = self.place(tag);
+        }
+        self.tables[place].entries.insert_unique(spread(tag), Entry { tag, position }, |entry| spread(entry.tag));
+    }
+    /// Divides the table of a tag by one more bit.
+    fn divide(&mut self, place: usize, tag: u32) {
+        let table = &mut self.tables[place];
+        let depth = table.depth + 1;
+        table.depth = depth;
+        // Both halves are made anew: places that entries were taken from are not free before a hash table is rehashed.
+        let (mut lower, mut upper) = (HashTable::with_capacity(TABLE_MAX), HashTable::with_capacity(TABLE_MAX));
+        for entry in table.entries.drain() {
+            let half = if first_bits(entry.tag, depth) & 1 == 1 { &mut upper } else { &mut lower };
+            half.insert_unique(spread(entry.tag), entry, |entry| spread(entry.tag));
+        }
+        table.entries = lower;
+        let new = u32::try_from(self.tables.len()).expect("fewer tables than 2^DEPTH_MAX");
+        self.tables.push(Table { entries: upper, depth });
+        if depth > self.depth {
+            self.directory = self.directory.iter().flat_map(|&place| [place, place]).collect();
+            self.depth = depth;
+        }
+        let width = self.depth - depth;
+        let first = (first_bits(tag, depth) | 1) << width;
+        self.directory[first..first + (1 << width)].fill(new);
+    }
+    /// Makes room for so many more, as long as there is one table.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        if let [only] = &mut self.tables[..] {
+            let room = TABLE_MAX.saturating_sub(only.entries.len());
+            only.entries.reserve(more.min(room), |entry| spread(entry.tag));
+        }
+    }
+    pub(crate) fn remove(&mut self, id: u128, salt: u128, position: u32) {
+        let tag = self.tag(id, salt);
+        let place = self.place(tag);
+        let table = &mut self.tables[place].entries;
+        if let Ok(entry) = table.find_entry(spread(tag), |entry| entry.position == position) {
+            entry.remove();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every entry lies where its tag leads, and no table has doubled but those that may not be divided. (One that entries were
+    /// removed from has places that are not usable again before it is rehashed, for which it may double once.)
+    fn check(index: &Index) {
+        assert_eq!(index.directory.len(), 1 << index.depth);
+        for (place, table) in index.tables.iter().enumerate() {
+            assert!(table.depth <= index.depth);
+            assert!(table.entries.iter().all(|entry| index.place(entry.tag) == place));
+            assert!(
+                table.entries.capacity() <= 2 * TABLE_MAX || table.depth == DEPTH_MAX,
+                "{}",
+                table.entries.capacity()
+            );
+            let leads_here = index.directory.iter().filter(|&&p| p as usize == place).count();
+            assert_eq!(leads_here, 1 << (index.depth - table.depth));
+        }
+    }
+
+    #[test]
+    fn an_index_finds_what_was_put_in_and_forgets_what_was_removed() {
+        let mut index = Index::new(5);
+        for n in 0..100_000u32 {
+            index.insert(u128::from(n) * 3, 0, n);
+            if n % 997 == 0 {
+                check(&index);
+            }
+        }
+        check(&index);
+        assert!(index.tables.iter().all(|table| table.entries.num_buckets() == 4096));
+        assert!((0..100_000).all(|n| index.find(u128::from(n) * 3, 0, |p| p == n) == Some(n)));
+        assert!((0..100_000).all(|n| index.find(u128::from(n) * 3 + 1, 0, |p| p == n).is_none()));
+        for n in (0..100_000).step_by(2) {
+            index.remove(u128::from(n) * 3, 0, n);
+        }
+        check(&index);
+        assert!((0..100_000).all(|n| index.find(u128::from(n) * 3, 0, |p| p == n).is_some() == (n % 2 == 1)));
+    }
+
+    #[test]
+    fn an_insertion_makes_at_most_one_table_whatever_is_there_already() {
+        let mut index = Index::new(6);
+        for n in 0..50_000u32 {
+            let before = index.tables.len();
+            index.insert(u128::from(n), u128::from(n), n);
+            assert!(index.tables.len() <= before + 1);
+        }
+        assert!(index.tables.len() > 50_000 / TABLE_MAX);
+    }
+
+    #[test]
+    fn ids_that_all_collide_cost_a_bounded_directory() {
+        let (mut index, many) = (Index::new(7), 12_000); // more than three tables of one tag
+        for n in 0..many {
+            index.insert(1, 1, n);
+        }
+        check(&index);
+        assert_eq!((index.directory.len(), index.tables.len()), (1 << DEPTH_MAX, 1 + DEPTH_MAX as usize));
+        assert!((0..many).all(|n| index.find(1, 1, |p| p == n) == Some(n)));
+        for n in 0..many {
+            index.remove(1, 1, n);
+        }
+        assert_eq!(index.guess(1, 1), None);
+    }
+
+    #[test]
+    fn room_is_made_for_a_small_index_only() {
+        let mut index = Index::new(8);
+        index.reserve(100);
+        assert!(index.tables[0].entries.capacity() >= 100);
+        index.reserve(1_000_000);
+        check(&index);
+    }
+}
