@@ -24,7 +24,7 @@ const DEPTH_MAX: u32 = 16;
 /// a value: values lie anywhere in memory, and each look at one is a wait.
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
-    /// By the first `depth` bits of the tag: the place of the table in `tables`.
+    /// By the first `depth` bits of the tag: the place of the table in `tables`. Empty while there is one table, or none.
     directory: Vec<u32>,
     depth: u32,
     tables: Vec<Table>,
@@ -49,16 +49,15 @@ const fn spread(tag: u32) -> u64 {
     (tag as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) // odd, so the low bits stay as well spread as the tag's
 }
 
-/// The first bits of a tag. High ones, since a table places its entries by the low ones.
+/// The first bits of a tag, at least one. High ones, since a table places its entries by the low ones.
 const fn first_bits(tag: u32, depth: u32) -> usize {
-    if depth == 0 { 0 } else { (tag >> (u32::BITS - depth)) as usize }
+    (tag >> (u32::BITS - depth)) as usize
 }
 
 impl Index {
-    /// `seed` keeps clients who choose their ids from choosing collisions.
-    pub(crate) fn new(seed: u64) -> Self {
-        let only = Table { entries: HashTable::new(), depth: 0 };
-        Self { directory: vec![0], depth: 0, tables: vec![only], state: FixedState::with_seed(seed) }
+    /// `seed` keeps clients who choose their ids from choosing collisions. Allocates nothing.
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self { directory: Vec::new(), depth: 0, tables: Vec::new(), state: FixedState::with_seed(seed) }
     }
     fn tag(&self, id: u128, salt: u128) -> u32 {
         let mut hasher = self.state.build_hasher();
@@ -69,12 +68,12 @@ impl Index {
         (hasher.finish() >> 32) as u32
     }
     fn place(&self, tag: u32) -> usize {
-        self.directory[first_bits(tag, self.depth)] as usize
+        if self.depth == 0 { 0 } else { self.directory[first_bits(tag, self.depth)] as usize }
     }
     /// The position whose value is the one sought.
     pub(crate) fn find(&self, id: u128, salt: u128, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let tag = self.tag(id, salt);
-        let table = &self.tables[self.place(tag)].entries;
+        let table = &self.tables.get(self.place(tag))?.entries;
         table.find(spread(tag), |entry| entry.tag == tag && is_it(entry.position)).map(|entry| entry.position)
     }
     /// A guess at [`Index::find`] that looks at no value; nearly always right.
@@ -84,12 +83,18 @@ impl Index {
     /// Adds a position whose id is not there.
     pub(crate) fn insert(&mut self, id: u128, salt: u128, position: u32) {
         let tag = self.tag(id, salt);
+        self.make_first();
         let mut place = self.place(tag);
         while self.tables[place].entries.len() >= TABLE_MAX && self.tables[place].depth < DEPTH_MAX {
             self.divide(place, tag);
             place = self.place(tag);
         }
         self.tables[place].entries.insert_unique(spread(tag), Entry { tag, position }, |entry| spread(entry.tag));
+    }
+    fn make_first(&mut self) {
+        if self.tables.is_empty() {
+            self.tables.push(Table { entries: HashTable::new(), depth: 0 });
+        }
     }
     /// Divides the table of a tag by one more bit.
     fn divide(&mut self, place: usize, tag: u32) {
@@ -106,7 +111,8 @@ impl Index {
         let new = u32::try_from(self.tables.len()).expect("fewer tables than 2^DEPTH_MAX");
         self.tables.push(Table { entries: upper, depth });
         if depth > self.depth {
-            self.directory = self.directory.iter().flat_map(|&place| [place, place]).collect();
+            let doubled = self.directory.iter().flat_map(|&place| [place, place]).collect();
+            self.directory = if self.depth == 0 { vec![0, 0] } else { doubled };
             self.depth = depth;
         }
         let width = self.depth - depth;
@@ -115,6 +121,7 @@ impl Index {
     }
     /// Makes room for so many more, as long as there is one table.
     pub(crate) fn reserve(&mut self, more: usize) {
+        self.make_first();
         if let [only] = &mut self.tables[..] {
             let room = TABLE_MAX.saturating_sub(only.entries.len());
             only.entries.reserve(more.min(room), |entry| spread(entry.tag));
@@ -123,8 +130,8 @@ impl Index {
     pub(crate) fn remove(&mut self, id: u128, salt: u128, position: u32) {
         let tag = self.tag(id, salt);
         let place = self.place(tag);
-        let table = &mut self.tables[place].entries;
-        if let Ok(entry) = table.find_entry(spread(tag), |entry| entry.position == position) {
+        let Some(table) = self.tables.get_mut(place) else { return };
+        if let Ok(entry) = table.entries.find_entry(spread(tag), |entry| entry.position == position) {
             entry.remove();
         }
     }
@@ -137,7 +144,7 @@ mod tests {
     /// Every entry lies where its tag leads, and no table has doubled but those that may not be divided. (One that entries were
     /// removed from has places that are not usable again before it is rehashed, for which it may double once.)
     fn check(index: &Index) {
-        assert_eq!(index.directory.len(), 1 << index.depth);
+        assert_eq!(index.directory.len(), if index.depth == 0 { 0 } else { 1 << index.depth });
         for (place, table) in index.tables.iter().enumerate() {
             assert!(table.depth <= index.depth);
             assert!(table.entries.iter().all(|entry| index.place(entry.tag) == place));
@@ -146,6 +153,9 @@ mod tests {
                 "{}",
                 table.entries.capacity()
             );
+            if index.depth == 0 {
+                continue;
+            }
             let leads_here = index.directory.iter().filter(|&&p| p as usize == place).count();
             assert_eq!(leads_here, 1 << (index.depth - table.depth));
         }
@@ -154,6 +164,8 @@ mod tests {
     #[test]
     fn an_index_finds_what_was_put_in_and_forgets_what_was_removed() {
         let mut index = Index::new(5);
+        assert_eq!(index.guess(0, 0), None);
+        index.remove(0, 0, 0);
         for n in 0..100_000u32 {
             index.insert(u128::from(n) * 3, 0, n);
             if n % 997 == 0 {
