@@ -1,6 +1,6 @@
 //! Single calls: a future for one reply, and waiting for it without an executor.
 //!
-//! Owns [`Pending`]; refuses to know the engine. Waiting blockingly works on any thread, inside a runtime too (where it
+//! Owns [`Pending`]; refuses to know who decides. Waiting blockingly works on any thread, inside a runtime too (where it
 //! blocks that runtime's thread, which is the caller's choice).
 
 use std::future::Future;
@@ -10,8 +10,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
 use tokio::sync::oneshot;
+use tp_core::command::Command;
 use tp_core::outcome::Outcome;
 use tp_core::reply::Reply;
+
+use crate::inbound::{Inbound, ReplyTo};
+use crate::shared::Shared;
 
 /// What a caller may choose for one command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -34,12 +38,32 @@ enum State {
 }
 
 impl Pending {
-    pub(crate) const fn ready(reply: Reply) -> Self {
-        Self { state: State::Ready(Some(reply)) }
+    /// Submits a command to its partition.
+    pub(crate) fn submit(shared: &Shared, command: Command, options: CallOptions) -> Self {
+        let relative_ms = options.deadline_ms.unwrap_or(shared.deadline_ms_default);
+        let deadline_ms = shared.clock.monotonic_ms().saturating_add(relative_ms);
+        let (sender, receiver) = oneshot::channel();
+        let state = match shared.submit(Inbound { command, deadline_ms, reply_to: ReplyTo::Call(sender) }) {
+            Ok(()) => State::Waiting(receiver),
+            Err(_) => State::Ready(Some(Reply::bare(Outcome::Busy))),
+        };
+        Self { state }
     }
 
-    pub(crate) const fn waiting(receiver: oneshot::Receiver<Reply>) -> Self {
-        Self { state: State::Waiting(receiver) }
+    /// The reply, if it is there: for owners of a [`crate::ManualEngine`]. Once it was given, it is gone.
+    pub fn try_take(&mut self) -> Option<Reply> {
+        match &mut self.state {
+            State::Ready(reply) => reply.take(),
+            State::Waiting(receiver) => match receiver.try_recv() {
+                Ok(reply) => Some(reply),
+                Err(oneshot::error::TryRecvError::Empty) => None,
+                // A partition that ends without an answer leaves the outcome open.
+                Err(oneshot::error::TryRecvError::Closed) => {
+                    self.state = State::Ready(None);
+                    Some(Reply::bare(Outcome::InProgress))
+                }
+            },
+        }
     }
 
     /// Blocks this thread until the reply is there.
@@ -91,7 +115,7 @@ mod tests {
     fn a_reply_given_on_another_thread_is_awaited() {
         let (sender, receiver) = oneshot::channel();
         let giver = std::thread::spawn(move || sender.send(Reply::bare(Outcome::Busy)));
-        assert_eq!(Pending::waiting(receiver).wait().outcome, Outcome::Busy);
+        assert_eq!(Pending { state: State::Waiting(receiver) }.wait().outcome, Outcome::Busy);
         assert!(giver.join().expect("no panic").is_ok());
     }
 
@@ -99,6 +123,6 @@ mod tests {
     fn a_call_whose_partition_is_gone_is_told_that_its_outcome_is_open() {
         let (sender, receiver) = oneshot::channel::<Reply>();
         drop(sender);
-        assert_eq!(Pending::waiting(receiver).wait().outcome, Outcome::InProgress);
+        assert_eq!(Pending { state: State::Waiting(receiver) }.wait().outcome, Outcome::InProgress);
     }
 }

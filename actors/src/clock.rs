@@ -25,8 +25,10 @@ pub(crate) const REFUSED_MS: u64 = 7 * DAY_MS;
 pub enum Clock {
     /// The monotonic clock, steered to the wall clock by at most 1 ms a second.
     System,
-    /// Driven by the embedder: tests, simulation, import of history.
+    /// Driven by the embedder: tests, import of history. Deadlines still run on the monotonic clock.
     Given(GivenClock),
+    /// Both clocks of a machine, moved by the embedder: for simulation. Engine time is steered as by the system clock.
+    Machine(MachineClocks),
 }
 
 impl Clock {
@@ -38,6 +40,47 @@ impl Clock {
     /// Driven through this handle.
     pub fn given(clock: GivenClock) -> Self {
         Self::Given(clock)
+    }
+
+    /// What the wall clock says now, ms since 1970; `None`: there is none to be believed or not.
+    pub(crate) fn wall_ms(&self) -> Option<u64> {
+        match self {
+            Self::System => u64::try_from(system_wall_us() / 1000).ok(),
+            Self::Given(_) => None,
+            Self::Machine(clocks) => Some(clocks.wall().0),
+        }
+    }
+}
+
+/// The monotonic clock and the wall clock of a machine that is simulated. Clones move the same clocks.
+#[derive(Clone, Debug, Default)]
+pub struct MachineClocks {
+    monotonic_us: Arc<AtomicU64>,
+    wall_us: Arc<AtomicU64>,
+}
+
+impl MachineClocks {
+    /// The monotonic clock at zero, the wall clock at that time.
+    pub fn new(wall: Time) -> Self {
+        let clocks = Self::default();
+        clocks.set_wall(wall);
+        clocks
+    }
+
+    /// Lets time pass on both, µs.
+    pub fn pass(&self, us: u64) {
+        self.monotonic_us.fetch_add(us, Ordering::AcqRel);
+        self.wall_us.fetch_add(us, Ordering::AcqRel);
+    }
+
+    /// Sets the wall clock, to an earlier or later time.
+    pub fn set_wall(&self, wall: Time) {
+        self.wall_us.store(wall.0.min(Time::MAX.0) * 1000, Ordering::Release);
+    }
+
+    /// What the wall clock says.
+    pub fn wall(&self) -> Time {
+        Time(self.wall_us.load(Ordering::Acquire) / 1000)
     }
 }
 
@@ -84,20 +127,24 @@ impl Steering {
 }
 
 /// What the wall clock says now, µs since 1970; before 1970: 0.
-fn wall_us() -> i64 {
+fn system_wall_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// The wall clock, ms.
-pub(crate) fn wall_ms() -> u64 {
-    u64::try_from(wall_us() / 1000).unwrap_or(0)
+fn wall_us(clock: &Clock) -> i64 {
+    match clock {
+        Clock::System | Clock::Given(_) => system_wall_us(),
+        Clock::Machine(clocks) => i64::try_from(clocks.wall_us.load(Ordering::Acquire)).unwrap_or(i64::MAX),
+    }
 }
 
 /// The engine's clocks, shared by its threads.
 #[derive(Debug)]
 pub(crate) struct EngineClock {
-    given: Option<GivenClock>,
+    clock: Clock,
     started: Instant,
+    /// Where the monotonic clock of a simulated machine stood at the start, µs.
+    started_us: u64,
     /// Engine time minus monotonic time, µs.
     offset_us: AtomicI64,
     steered_us: AtomicU64,
@@ -110,15 +157,16 @@ pub(crate) struct EngineClock {
 impl EngineClock {
     /// Starts at the latest of the clock and `recorded` (CLK-3).
     pub(crate) fn start(clock: &Clock, recorded: Time) -> Self {
-        let given = match clock {
-            Clock::System => None,
-            Clock::Given(given) => Some(given.clone()),
+        let started_us = match clock {
+            Clock::Machine(clocks) => clocks.monotonic_us.load(Ordering::Acquire),
+            Clock::System | Clock::Given(_) => 0,
         };
         let recorded_us = i64::try_from(recorded.0.min(Time::MAX.0) * 1000).unwrap_or(i64::MAX);
         Self {
-            given,
+            clock: clock.clone(),
             started: Instant::now(),
-            offset_us: AtomicI64::new(wall_us().max(recorded_us)),
+            started_us,
+            offset_us: AtomicI64::new(wall_us(clock).max(recorded_us)),
             steered_us: AtomicU64::new(0),
             latest: AtomicU64::new(recorded.0.min(Time::MAX.0)),
             difference_ms: AtomicI64::new(0),
@@ -127,7 +175,10 @@ impl EngineClock {
     }
 
     fn monotonic_us(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+        match &self.clock {
+            Clock::Machine(clocks) => clocks.monotonic_us.load(Ordering::Acquire).saturating_sub(self.started_us),
+            Clock::System | Clock::Given(_) => u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        }
     }
 
     /// The clock of deadlines: ms since the start.
@@ -142,9 +193,9 @@ impl EngineClock {
 
     /// Engine time (CLK-1).
     pub(crate) fn now(&self) -> Time {
-        let raw = match &self.given {
-            Some(given) => given.now().0,
-            None => u64::try_from(self.engine_us() / 1000).unwrap_or(0).min(Time::MAX.0),
+        let raw = match &self.clock {
+            Clock::Given(given) => given.now().0,
+            Clock::System | Clock::Machine(_) => u64::try_from(self.engine_us() / 1000).unwrap_or(0).min(Time::MAX.0),
         };
         let latest = self.latest.load(Ordering::Acquire);
         if raw <= latest { Time(latest) } else { Time(self.latest.fetch_max(raw, Ordering::AcqRel).max(raw)) }
@@ -152,12 +203,12 @@ impl EngineClock {
 
     /// To be called about once a second by one thread (CLK-2).
     pub(crate) fn steer(&self) {
-        if self.given.is_some() {
+        if matches!(self.clock, Clock::Given(_)) {
             return;
         }
         let monotonic = self.monotonic_us();
         let elapsed = monotonic.saturating_sub(self.steered_us.swap(monotonic, Ordering::AcqRel));
-        let (engine, wall) = (self.engine_us(), wall_us());
+        let (engine, wall) = (self.engine_us(), wall_us(&self.clock));
         let steering = Steering::of(engine, wall, elapsed);
         self.offset_us.fetch_add(steering.step_us, Ordering::AcqRel);
         self.difference_ms.store((wall - engine) / 1000, Ordering::Release);
@@ -188,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_clock_starts_at_the_latest_recorded_time_and_never_falls() {
-        let ahead = Time(wall_ms() + 3_600_000);
+        let ahead = Time(Clock::System.wall_ms().expect("after 1970") + 3_600_000);
         let clock = EngineClock::start(&Clock::system(), ahead);
         let mut last = clock.now();
         assert!(last >= ahead);
@@ -198,6 +249,22 @@ mod tests {
             assert!(now >= last);
             last = now;
         }
+    }
+
+    #[test]
+    fn a_machines_wall_clock_may_jump_and_engine_time_follows_slowly() {
+        let machine = MachineClocks::new(Time(5_000_000));
+        machine.pass(7_000);
+        let clock = EngineClock::start(&Clock::Machine(machine.clone()), Time(0));
+        assert_eq!((clock.now(), clock.monotonic_ms()), (Time(5_000_007), 0));
+        machine.set_wall(Time(1_000));
+        for second in 1..=3u64 {
+            machine.pass(1_000_000);
+            clock.steer();
+            assert_eq!(clock.monotonic_ms(), second * 1000);
+            assert_eq!(clock.now(), Time(5_000_007 + second * 999), "a millisecond a second");
+        }
+        assert!(clock.difference().1, "and the alarm is raised");
     }
 
     #[test]

@@ -12,7 +12,8 @@ use tp_core::ids::Seq;
 
 use crate::ask::ask_all;
 use crate::catalogue::CatalogueOrder;
-use crate::checkpointer::{CheckpointOrder, CheckpointResult};
+use crate::checkpointer::CheckpointResult;
+use crate::checkpointer_thread::CheckpointOrder;
 use crate::error::{CheckpointFailed, CloseError};
 use crate::open::Threads;
 use crate::shared::{Shared, Stage};

@@ -89,6 +89,9 @@ pub struct Config {
     /// Bytes of a journal segment: a multiple of 4,096 from 1 MiB up. Larger than all that may be in flight at once,
     /// counted as 4 KiB an event. Default 64 MiB.
     pub segment_bytes: u64,
+    /// What a new directory's id and the seed of its hash from account to slot are made of. `None`: drawn from the operating
+    /// system, so that clients cannot aim at one slot. For simulation, which must repeat itself. Default `None`.
+    pub identity_seed: Option<u128>,
     /// How long keys and closed authorizations are remembered. Fixed when the directory is made: `None` takes the
     /// directory's own (a new one gets [`Windows::default`]); others than the directory's are refused. Default `None`.
     pub windows: Option<Windows>,
@@ -134,6 +137,7 @@ impl Config {
             partitions: std::thread::available_parallelism().map_or(1, usize::from).min(PARTITIONS_MAX),
             journal: JournalKind::Segment,
             segment_bytes: 64 << 20,
+            identity_seed: None,
             windows: None,
             policies: BTreeMap::new(),
             policy_default: LedgerPolicy::default(),

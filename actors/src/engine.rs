@@ -25,13 +25,13 @@ use tp_storage::FrameSource;
 use crate::ask::ask_all;
 use crate::call::{CallOptions, Pending};
 use crate::catalogue::{CURSOR_WAIT, CatalogueOrder};
-use crate::checkpointer::{CheckpointDone, CheckpointOrder};
+use crate::checkpointer::CheckpointDone;
+use crate::checkpointer_thread::CheckpointOrder;
 use crate::client::Client;
 use crate::close::{self, Closed};
 use crate::config::Config;
 use crate::error::{CheckpointFailed, CloseError, CursorError, NotAnswered, OpenError};
 use crate::feed::EventFeed;
-use crate::inbound::{Inbound, ReplyTo};
 use crate::open::{self, Opened, Threads};
 use crate::recovery::RecoveryReport;
 use crate::shared::Shared;
@@ -91,14 +91,7 @@ impl Engine {
 
     /// As [`Engine::call`], with options.
     pub fn call_with(&self, command: impl Into<Command>, options: CallOptions) -> Pending {
-        let relative_ms = options.deadline_ms.unwrap_or(self.shared.deadline_ms_default);
-        let deadline_ms = self.shared.clock.monotonic_ms().saturating_add(relative_ms);
-        let (sender, receiver) = oneshot::channel();
-        let inbound = Inbound { command: command.into(), deadline_ms, reply_to: ReplyTo::Call(sender) };
-        match self.shared.submit(inbound) {
-            Ok(()) => Pending::waiting(receiver),
-            Err(_) => Pending::ready(Reply::bare(Outcome::Busy)),
-        }
+        Pending::submit(&self.shared, command.into(), options)
     }
 
     /// Submits one command and blocks this thread until its reply is there.

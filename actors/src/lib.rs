@@ -25,16 +25,19 @@ mod catalogue;
 mod catalogue_place;
 mod catalogue_rebuild;
 mod checkpointer;
+mod checkpointer_thread;
 mod client;
 mod clock;
 mod close;
 mod config;
+mod crank;
 mod engine;
 mod error;
 mod feed;
 mod fold;
 mod inbound;
 mod lane;
+mod manual;
 mod open;
 mod parameters;
 mod recovery;
@@ -55,7 +58,7 @@ pub use call::{CallOptions, Pending};
 pub use catalogue_rebuild::{CatalogueRebuilt, RebuildError, rebuild_catalogue};
 pub use checkpointer::CheckpointDone;
 pub use client::Client;
-pub use clock::{Clock, GivenClock};
+pub use clock::{Clock, GivenClock, MachineClocks};
 pub use close::Closed;
 pub use config::{BadConfig, CheckpointPolicy, Config, JournalKind, PARTITIONS_MAX};
 pub use engine::Engine;
@@ -64,6 +67,7 @@ pub use error::{
     ReplayError,
 };
 pub use feed::EventFeed;
+pub use manual::{ManualEngine, Work};
 pub use recovery::RecoveryReport;
 pub use status::{
     CatalogueStatus, CheckpointStatus, ClockStatus, EngineStatus, LedgerTotals, PartitionStatus, WriterStatus,

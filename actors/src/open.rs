@@ -19,9 +19,10 @@ use tp_storage::{CheckpointStore, DataDirectory, FrameSource};
 use crate::actor::PartitionActor;
 use crate::catalogue::{self, CatalogueHandle};
 use crate::catalogue_place::Place;
-use crate::checkpointer::{self, CheckpointerHandle};
+use crate::checkpointer_thread::{self, CheckpointerHandle};
 use crate::clock::EngineClock;
 use crate::config::{Bounds, Config};
+use crate::crank::PartitionCrank;
 use crate::error::OpenError;
 use crate::parameters::Parameters;
 use crate::recovery::{Recovered, RecoveryReport, place_of, recover};
@@ -55,13 +56,23 @@ pub(crate) struct Opened {
     pub(crate) threads: Threads,
 }
 
-/// Opens an engine.
-pub(crate) fn open(config: &Config) -> Result<Opened, OpenError> {
-    let start = Instant::now();
+/// Everything recovered and put together, before any thread runs.
+pub(crate) struct Prepared {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) writer: WriterStep,
+    pub(crate) sleeper: Sleeper,
+    pub(crate) source: Arc<dyn FrameSource>,
+    pub(crate) epoch: u64,
+    pub(crate) directory: Option<DataDirectory>,
+    pub(crate) catalogue: Option<Box<dyn tp_storage::Catalogue>>,
+    pub(crate) report: RecoveryReport,
+}
+
+/// Recovers, and puts an engine together.
+pub(crate) fn prepare(config: &Config) -> Result<Prepared, OpenError> {
     config.validate()?;
-    let recovered = recover(config)?;
-    let system_error = |source| OpenError::System { what: "a thread", source };
-    let Recovered { state, journal, directory, catalogue, recorded_time, mut report } = recovered;
+    let Recovered { state, journal, directory, catalogue, recorded_time, report } = recover(config)?;
     let (sleeper, waker) = Sleeper::new();
     let bounds = Bounds::of(config);
     let shared = Arc::new(Shared::new(Start {
@@ -81,6 +92,14 @@ pub(crate) fn open(config: &Config) -> Result<Opened, OpenError> {
     let steps = steps_of(&shared, &rules, state.parameters, state.slots, report.last_seq);
     let (source, epoch) = (journal.source(), journal.epoch());
     let writer = WriterStep::new(journal, config.partitions);
+    Ok(Prepared { shared, steps, writer, sleeper, source, epoch, directory, catalogue, report })
+}
+
+/// Opens an engine.
+pub(crate) fn open(config: &Config) -> Result<Opened, OpenError> {
+    let start = Instant::now();
+    let system_error = |source| OpenError::System { what: "a thread", source };
+    let Prepared { shared, steps, writer, sleeper, source, epoch, directory, catalogue, mut report } = prepare(config)?;
     let system = start_system(&shared, steps)?;
     let mut threads = Threads { checkpointer: None, system, writer: None, catalogue: None, directory };
     let started = start_others(config, &shared, &source, epoch, (writer, sleeper), catalogue, &mut threads);
@@ -109,7 +128,8 @@ fn start_others(
     threads.catalogue = Some(catalogue::start(Arc::clone(shared), Arc::clone(source), place, store)?);
     if let Some(directory) = directory {
         let store = CheckpointStore::new(&directory);
-        threads.checkpointer = Some(checkpointer::start(Arc::clone(shared), store, config.checkpoint, epoch, orders)?);
+        threads.checkpointer =
+            Some(checkpointer_thread::start(Arc::clone(shared), store, config.checkpoint, epoch, orders)?);
     }
     Ok(())
 }
@@ -190,7 +210,9 @@ fn start_actors(shared: &Arc<Shared>, steps: Vec<Step>) -> std::io::Result<Vec<A
     for (index, step) in steps.into_iter().enumerate() {
         let arbiter = Arbiter::try_new()?;
         let shared = Arc::clone(shared);
-        let _ = PartitionActor::start_in_arbiter(&arbiter.handle(), move |_| PartitionActor::new(index, shared, step));
+        let _ = PartitionActor::start_in_arbiter(&arbiter.handle(), move |_| {
+            PartitionActor::new(PartitionCrank::new(index, shared, step))
+        });
         arbiters.push(arbiter);
     }
     Ok(arbiters)

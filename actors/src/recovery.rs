@@ -67,7 +67,8 @@ fn device_of(config: &Config) -> Option<Arc<dyn tp_storage::Device>> {
 }
 
 fn random_parameters(config: &Config) -> Result<(Parameters, u128), OpenError> {
-    let (seed, id) = draw().map_err(|source| OpenError::System { what: "random bytes", source })?;
+    let drawn = config.identity_seed.map_or_else(draw, |seed| Ok((seed.to_le_bytes(), !seed)));
+    let (seed, id) = drawn.map_err(|source| OpenError::System { what: "random bytes", source })?;
     let seed = tp_core::ids::SlotSeed(seed);
     Ok((Parameters { seed, windows: config.windows.unwrap_or_default(), journal: config.journal }, id))
 }
@@ -236,9 +237,8 @@ pub(crate) const SLED_DIR: &str = "journal-sled";
 
 /// A wall clock more than 7 days from the last recorded time is not believed unasked.
 fn check_clock(config: &Config, recorded_time: u64) -> Result<(), OpenError> {
-    let is_system = matches!(config.clock, crate::clock::Clock::System);
-    let wall = crate::clock::wall_ms();
-    if !is_system || config.accept_clock || recorded_time == 0 {
+    let Some(wall) = config.clock.wall_ms() else { return Ok(()) };
+    if config.accept_clock || recorded_time == 0 {
         return Ok(());
     }
     if wall.abs_diff(recorded_time) <= crate::clock::REFUSED_MS {

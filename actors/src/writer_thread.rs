@@ -1,6 +1,6 @@
 //! The journal writer's thread, and its helper that makes room.
 //!
-//! Owns the crank of [`WriterStep`]: it waits for nothing but the disk and the next number. Refuses to retry after a
+//! Owns the crank of [`WriterStep`] ([`WriterCrank`], which a [`crate::ManualEngine`] turns without a thread): it waits for nothing but the disk and the next number. Refuses to retry after a
 //! failure. The replies are not its work: it publishes the durable number and wakes the partitions.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,7 +20,7 @@ use crate::writer::{Committed, WriterStep};
 /// How long a close waits for space for what is in the rings.
 const CLOSE_WAIT: Duration = Duration::from_secs(10);
 
-type Task = Box<dyn FnOnce() -> RoomDone + Send>;
+pub(crate) type Task = Box<dyn FnOnce() -> RoomDone + Send>;
 
 /// Orders to the writer.
 pub(crate) enum WriterOrder {
@@ -51,8 +51,8 @@ pub(crate) fn start(shared: Arc<Shared>, step: WriterStep, sleeper: Sleeper) -> 
         }
     })?;
     let thread = std::thread::Builder::new().name("tp-writer".into()).spawn(move || {
-        let crank = Crank { shared: Arc::clone(&shared), step, sleeper, inbox, tasks, results, steered_ms: 0 };
-        let ended = catch_unwind(AssertUnwindSafe(|| crank.run()));
+        let crank = WriterCrank::new(Arc::clone(&shared), step, inbox, tasks, results);
+        let ended = catch_unwind(AssertUnwindSafe(|| crank.run(&sleeper)));
         // The crank is gone, and with it the task channel: the helper ends.
         let _ = helper.join();
         ended.unwrap_or_else(|panic| {
@@ -64,19 +64,29 @@ pub(crate) fn start(shared: Arc<Shared>, step: WriterStep, sleeper: Sleeper) -> 
     Ok(WriterHandle { thread, orders })
 }
 
-struct Crank {
+/// The writer between its sleeps.
+pub(crate) struct WriterCrank {
     shared: Arc<Shared>,
     step: WriterStep,
-    sleeper: Sleeper,
     inbox: Receiver<WriterOrder>,
     tasks: Sender<Task>,
     results: Receiver<RoomDone>,
     steered_ms: u64,
 }
 
-impl Crank {
+impl WriterCrank {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        step: WriterStep,
+        inbox: Receiver<WriterOrder>,
+        tasks: Sender<Task>,
+        results: Receiver<RoomDone>,
+    ) -> Self {
+        Self { shared, step, inbox, tasks, results, steered_ms: 0 }
+    }
+
     /// Until closed or poisoned. Returns the journal's report on its close.
-    fn run(mut self) -> Result<(), JournalError> {
+    fn run(mut self, sleeper: &Sleeper) -> Result<(), JournalError> {
         let mut is_closing = false;
         let mut closing_since = Instant::now();
         loop {
@@ -87,7 +97,7 @@ impl Crank {
                 Ok(Some(_)) if is_closing && closing_since.elapsed() > CLOSE_WAIT => {
                     return Err(JournalError::NoSpace { seq: self.shared.durable.seq().0 + 1 });
                 }
-                Ok(Some(wait_ms)) => self.sleeper.sleep(Duration::from_millis(wait_ms)),
+                Ok(Some(wait_ms)) => sleeper.sleep(Duration::from_millis(wait_ms)),
                 Ok(None) if is_closing && self.is_drained() => break,
                 Ok(None) => {}
                 Err(error) => {
@@ -99,16 +109,21 @@ impl Crank {
                 (is_closing, closing_since) = (true, Instant::now());
             }
         }
+        self.close()
+    }
+
+    /// Seals, writes the witness and closes the journal.
+    pub(crate) fn close(self) -> Result<(), JournalError> {
         let time = self.shared.clock.now().0;
         self.step.into_journal().close(time)
     }
 
-    fn is_drained(&mut self) -> bool {
+    pub(crate) fn is_drained(&mut self) -> bool {
         !self.step.collect(&self.shared.lanes)
     }
 
     /// Takes orders; `true`: to close.
-    fn obey(&mut self) -> bool {
+    pub(crate) fn obey(&mut self) -> bool {
         let mut close = false;
         while let Ok(order) = self.inbox.try_recv() {
             match order {
@@ -126,7 +141,10 @@ impl Crank {
     }
 
     /// One group, or housekeeping. `None`: look again at once; else how long to wait at most, ms.
-    fn turn(&mut self, is_closing: bool) -> Result<Option<u64>, JournalError> {
+    ///
+    /// # Errors
+    /// The journal's: final.
+    pub(crate) fn turn(&mut self, is_closing: bool) -> Result<Option<u64>, JournalError> {
         self.make_room();
         self.keep_time()?;
         if self.step.collect(&self.shared.lanes) {
@@ -255,8 +273,8 @@ mod tests {
         }
     }
 
-    fn crank(clock: &GivenClock, witness: &Arc<AtomicU64>) -> Crank {
-        let (sleeper, writer) = Sleeper::new();
+    fn crank(clock: &GivenClock, witness: &Arc<AtomicU64>) -> WriterCrank {
+        let (_, writer) = Sleeper::new();
         let shared = Arc::new(Shared::new(Start {
             seed: tp_core::ids::SlotSeed([7; 16]),
             windows: Windows::default(),
@@ -274,7 +292,7 @@ mod tests {
         let (_, inbox) = bounded(1);
         let (tasks, _) = bounded(1);
         let (_, results) = bounded(1);
-        Crank { shared, step, sleeper, inbox, tasks, results, steered_ms: 0 }
+        WriterCrank::new(shared, step, inbox, tasks, results)
     }
 
     /// The writer's rings are never empty, so it never gets to the work of its leisure.
@@ -283,7 +301,7 @@ mod tests {
         let (clock, witness) = (GivenClock::new(Time(1)), Arc::new(AtomicU64::new(0)));
         let mut crank = crank(&clock, &witness);
         let mut seq = 0;
-        let mut saturated = |crank: &mut Crank| {
+        let mut saturated = |crank: &mut WriterCrank| {
             seq += 1;
             let mut bytes = EventBytes::new();
             bytes.extend_from_slice(&[7; 16]);

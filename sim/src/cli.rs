@@ -1,0 +1,144 @@
+//! The command line of `tp-sim`.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Parser, Subcommand};
+
+use crate::many::{Runs, Summary, run_many, shrink};
+use crate::plan::{Case, Feature};
+
+/// Attacks tpcore on a simulated machine.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tp-sim",
+    version,
+    after_help = "Examples:
+  tp-sim run --seeds 0..1000
+  tp-sim run --minutes 10
+  tp-sim run --seed 4711 --twice
+  tp-sim run --seed 4711 --steps 320 --without rot,leaps"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Sub,
+}
+
+#[derive(Debug, Subcommand)]
+enum Sub {
+    /// Runs seeds: the engine's own code under one schedule each, held against the oracle
+    Run(RunArgs),
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// One seed
+    #[arg(long, conflicts_with_all = ["seeds", "minutes"])]
+    seed: Option<u64>,
+    /// Seeds from A up to, but without, B
+    #[arg(long, value_name = "A..B", value_parser = parse_range, conflicts_with = "minutes")]
+    seeds: Option<(u64, u64)>,
+    /// As many seeds as so many minutes allow
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// The first seed, with --minutes
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Steps of each schedule, instead of those drawn
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Features that are off
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<Feature>,
+    /// Threads; the cores by default
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Run each case twice: both must be the same
+    #[arg(long)]
+    twice: bool,
+    /// Leave a failing case as it is
+    #[arg(long)]
+    no_shrink: bool,
+    /// Show how often each thing was reached
+    #[arg(long)]
+    marks: bool,
+}
+
+fn parse_range(text: &str) -> Result<(u64, u64), String> {
+    let (from, to) = text.split_once("..").ok_or("A..B is needed, as in 0..1000")?;
+    let number = |text: &str| text.parse::<u64>().map_err(|error| format!("`{text}`: {error}"));
+    let (from, to) = (number(from)?, number(to)?);
+    if from < to { Ok((from, to)) } else { Err(format!("{from}..{to} holds no seed")) }
+}
+
+/// Runs the command line.
+#[allow(clippy::print_stderr, reason = "a command line")]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Sub::Run(args) => run_seeds(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("tp-sim: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+#[allow(clippy::print_stdout, reason = "a command line")]
+fn run_seeds(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let time = match args.minutes {
+        Some(minutes) if minutes > 0.0 && minutes <= 100_000.0 => Some(Duration::from_secs_f64(minutes * 60.0)),
+        Some(minutes) => bail!("--minutes {minutes}: more than 0 is needed"),
+        None => None,
+    };
+    let (first, count) = match (args.seed, args.seeds) {
+        (Some(seed), _) => (seed, Some(1)),
+        (None, Some((from, to))) => (from, Some(to - from)),
+        (None, None) if time.is_some() => (args.from, None),
+        (None, None) => bail!("--seed, --seeds or --minutes is needed"),
+    };
+    let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let without: BTreeSet<Feature> = args.without.iter().copied().collect();
+    let like = Case { seed: 0, steps: args.steps, without };
+    let runs = Runs { first, count, time, like, jobs, twice: args.twice };
+    let start = Instant::now();
+    std::panic::set_hook(Box::new(|_| {})); // a panic is a violation, and shown as one
+    let summary = run_many(&runs, |_| {});
+    for (case, violation) in &summary.failures {
+        println!("violated by {case}, step {}: {}", violation.step, violation.what);
+    }
+    if let Some((case, violation)) = summary.failures.first().filter(|_| !args.no_shrink) {
+        let (case, violation) = shrink(case, violation);
+        println!("smaller: {case}, step {}: {}", violation.step, violation.what);
+    }
+    if args.marks {
+        summary.marks.all().for_each(|(name, times)| println!("{times:>12}  {name}"));
+    }
+    let missing = summary.missing(&runs.like);
+    for name in &missing {
+        println!("never reached: {name}");
+    }
+    println!("{}", last_line(&summary, missing.len(), start.elapsed()));
+    let is_good = summary.failures.is_empty() && missing.is_empty();
+    u32::try_from(summary.seeds).context("too many seeds")?;
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn last_line(summary: &Summary, missing: usize, took: Duration) -> String {
+    let sum = |prefix: &str| {
+        summary.marks.all().filter(|(name, _)| name.starts_with(prefix)).map(|(_, times)| times).sum::<u64>()
+    };
+    format!(
+        "{} seeds, {} violations, {missing} marks missing: {} events, {} replies ({} repeated), {} starts, {} faults, in {:.1} s",
+        summary.seeds,
+        summary.failures.len(),
+        sum("event "),
+        sum("outcome "),
+        summary.marks.times("repeated reply"),
+        sum("open after"),
+        sum("fault "),
+        took.as_secs_f64(),
+    )
+}

@@ -1,0 +1,23 @@
+//! `tp-sim`: the promises of tpcore under attack, on a simulated machine.
+//!
+//! Owns the simulated clients, clocks and schedule, the oracle, and what must hold. The partitions, exchanges, journal writer,
+//! checkpointer and recovery are the production code, driven step by step through [`tp_actors::ManualEngine`]. Refuses to know
+//! threads and sockets: those are attacked elsewhere.
+#![forbid(unsafe_code)]
+
+mod chance;
+pub mod cli;
+mod clients;
+pub mod images;
+mod many;
+mod marks;
+mod oracle;
+mod plan;
+mod recording;
+mod traffic;
+mod world;
+
+pub use many::{GATE_SEEDS, Runs, Summary, run_case, run_many, shrink};
+pub use marks::{MUST, Marks};
+pub use plan::{Case, Feature};
+pub use world::{Report, Violation, run};
