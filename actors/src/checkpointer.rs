@@ -14,6 +14,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use tp_core::copying::{PartBytes, SlotPart};
 use tp_core::ids::{Seq, SlotIndex};
 use tp_core::partition::Partition;
+use tp_planted::{Bug, has};
 use tp_storage::{CheckpointError, CheckpointStore, CheckpointWriter, FinishedCheckpoint};
 
 use crate::ask::ask;
@@ -227,7 +228,7 @@ impl CheckpointStep {
         };
         let as_of = *pages.as_of.get_or_insert(as_of);
         part.encode(&mut self.bytes);
-        if let Err(error) = pages.writer.page(slot.get(), as_of.0, &self.bytes) {
+        if let Err(error) = pages.writer.page(slot.get(), as_of.0 + u64::from(has(Bug::WatermarkOff)), &self.bytes) {
             drop(ask(&self.shared, self.shared.partition_of(slot), move |p, _| p.end_copy(slot)));
             let _ = pages.writer.discard(); // as above
             return Err(failed(error));
@@ -265,7 +266,7 @@ impl CheckpointStep {
             finished.discard().map_err(failed)?;
             return Err(CheckpointFailed::Stopped);
         }
-        if self.shared.durable.seq() < as_of_max {
+        if self.shared.durable.seq() < as_of_max && !has(Bug::CheckpointEarly) {
             self.stage = Stage::Finished { finished, as_of, as_of_max };
             return Ok(Advance::Waits(Waits::Durable(as_of_max)));
         }

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tp_core::time::{DAY_MS, Time};
+use tp_planted::{Bug, has};
 
 /// A system clock further off than this raises the alarm, ms.
 pub(crate) const ALARM_MS: u64 = 1_000;
@@ -161,6 +162,7 @@ impl EngineClock {
             Clock::Machine(clocks) => clocks.monotonic_us.load(Ordering::Acquire),
             Clock::System | Clock::Given(_) => 0,
         };
+        let recorded = if has(Bug::TimeFalls) { Time(0) } else { recorded };
         let recorded_us = i64::try_from(recorded.0.min(Time::MAX.0) * 1000).unwrap_or(i64::MAX);
         Self {
             clock: clock.clone(),

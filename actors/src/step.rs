@@ -20,6 +20,7 @@ use tp_core::partition::Partition;
 use tp_core::reply::Reply;
 use tp_core::time::Time;
 use tp_core::turn::{Admission, Message, Output, Submission, Turn};
+use tp_planted::{Bug, has};
 
 use crate::config::BLOCK_BYTES;
 use crate::inbound::{Inbound, ReplyTo, Tickets, Touched};
@@ -96,7 +97,9 @@ impl Step {
 
     /// After recovery, before anything is taken: opened exchanges are sent again.
     pub(crate) fn resend(&mut self, shared: &Shared) {
-        self.partition.resend(&mut self.out);
+        if !has(Bug::NoResend) {
+            self.partition.resend(&mut self.out);
+        }
         self.send_messages(shared);
     }
 
@@ -263,7 +266,8 @@ impl Step {
     /// Hands over the replies whose events became durable.
     pub(crate) fn release(&mut self, shared: &Shared) {
         let Self { tickets, held, touched, .. } = self;
-        held.release(shared.durable.seq(), |ticket, reply| deliver(tickets, touched, ticket, reply));
+        let durable = if has(Bug::AnswerEarly) { shared.last_seq() } else { shared.durable.seq() };
+        held.release(durable, |ticket, reply| deliver(tickets, touched, ticket, reply));
         touched.wake();
         let counters = &shared.lanes[self.index].counters;
         counters.replies_held.store(held.len() as u64, Ordering::Relaxed);
@@ -318,6 +322,9 @@ impl Step {
     pub(crate) fn abandon(&mut self, shared: &Shared) {
         self.release(shared);
         let Self { tickets, held, touched, staged, expired, .. } = self;
+        if has(Bug::AbandonAcks) {
+            held.release(shared.last_seq(), |ticket, reply| deliver(tickets, touched, ticket, reply));
+        }
         held.abandon(|ticket, reply| deliver(tickets, touched, ticket, reply));
         for reply_to in expired.drain(..) {
             reply_to.deliver(Reply::bare(Outcome::DeadlineExceeded), touched);

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use tp_planted::{Bug, has};
 use tp_storage::{JournalError, RoomDone};
 
 use crate::error::PoisonCause;
@@ -179,7 +180,7 @@ impl WriterCrank {
     /// Publishes what is durable, then wakes those whose replies wait for it (DUR-1).
     fn publish(&mut self, committed: Committed, took: Duration) {
         let Self { shared, step, .. } = self;
-        shared.durable.publish(committed.seq, committed.time_max);
+        shared.durable.publish(committed.seq + u64::from(has(Bug::PublishEarly)), committed.time_max);
         shared.in_flight_blocks.fetch_sub(committed.blocks, Ordering::AcqRel);
         step.recycle(&shared.lanes, |ring| shared.lanes[ring].waker.wake());
         let mut status = shared.writer_status.lock();

@@ -1,5 +1,7 @@
 //! One account at rest: 176 bytes. Owns its arithmetic; refuses to know commands.
 
+use tp_planted::{Bug, has};
+
 use crate::amount::{Amount, Balances, CreditLimit, Ledger};
 use crate::command::{Limits, Settings, Status};
 use crate::ids::{AccountId, Seq, Version};
@@ -132,7 +134,7 @@ impl Account {
             (count_room(limits.day.count, day_count), Outcome::CountLimit),
             (count_room(limits.month.count, month_count), Outcome::CountLimit),
             (room(limits.day.amount, day_amount), Outcome::AmountLimit),
-            (room(limits.month.amount, month_amount), Outcome::AmountLimit),
+            (room(limits.month.amount.filter(|_| !has(Bug::LimitIgnored)), month_amount), Outcome::AmountLimit),
             (self.room_in_funds(), Outcome::InsufficientFunds),
             (SUM_MAX.saturating_sub(self.debits.saturating_add(self.held)), Outcome::InvalidAmount),
         ];

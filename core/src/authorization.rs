@@ -1,5 +1,7 @@
 //! Authorizations with their holds, and their captures.
 
+use tp_planted::{Bug, has};
+
 use crate::amount::Amount;
 use crate::ids::{AccountId, AuthorizationId, TransferId};
 use crate::reply::AuthorizationState;
@@ -52,7 +54,10 @@ impl Authorization {
         let net = self.authorized - self.released;
         // net x tolerance / 10,000 without leaving 128 bits.
         let (whole, rest) = (net / 10_000, net % 10_000);
-        net.saturating_add(whole * u128::from(self.tolerance_bp) + rest * u128::from(self.tolerance_bp) / 10_000)
+        net.saturating_add(
+            whole * u128::from(self.tolerance_bp)
+                + (rest * u128::from(self.tolerance_bp) + if has(Bug::CeilingUp) { 9_999 } else { 0 }) / 10_000,
+        )
     }
 
     /// How much could still be captured.

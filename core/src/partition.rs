@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use tp_planted::{Bug, has};
 
 use crate::command::Command;
 use crate::copying::SlotPart;
@@ -222,7 +223,7 @@ impl Partition {
         let owed = self.owed.remove(&ended.id);
         let Some(slot) = self.slots[index.index()].as_deref() else { return };
         let open = slot.find_authorization(ended.authorization).filter(|a| a.is_open());
-        if let Some((at, id)) = open.map(|a| (a.expires, a.id)) {
+        if let Some((at, id)) = open.map(|a| (a.expires, a.id)).filter(|_| !has(Bug::ExpiryLost)) {
             self.wheel.insert(at, id);
         }
         let record = slot.keys.position(ended.account, ended.key).and_then(|p| slot.keys.get(p));
@@ -281,7 +282,8 @@ impl Partition {
             left -= 1; // entries of holds closed or extended since are work too
             let Some(slot) = self.slot(id.slot()) else { continue };
             let Some(a) = slot.find_authorization(id.0).filter(|a| a.is_open()) else { continue };
-            if a.expires > turn.now {
+            let early_ms = if has(Bug::ExpireEarly) { 2_000 } else { 0 };
+            if a.expires > turn.now.plus_ms(early_ms) {
                 let (at, id) = (a.expires, a.id);
                 self.wheel.insert(at, id);
             } else if a.exchange == 0 {
@@ -430,7 +432,10 @@ impl Partition {
     /// What an event causes beside state: an expiry to watch, a message, a reply.
     fn follow_up(&mut self, body: &Body, seq: Seq, out: &mut Output) -> Option<Reply> {
         match body {
-            Body::Authorized(e) => self.wheel.insert(e.expires, e.authorization),
+            Body::Authorized(e) => {
+                let early_ms = if has(Bug::ExpireEarly) { 2_000 } else { 0 };
+                self.wheel.insert(Time(e.expires.0 - early_ms), e.authorization);
+            }
             Body::Incremented(e) => self.wheel.insert(e.expires, e.authorization),
             Body::Opened(e) => {
                 let slot = self.slot(e.head.slot)?;

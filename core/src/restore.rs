@@ -5,6 +5,7 @@
 
 use rkyv::rancor::Failure;
 use rkyv::util::AlignedVec;
+use tp_planted::{Bug, has};
 
 use crate::account::Account;
 use crate::amount::{Amount, Ledger};
@@ -86,7 +87,8 @@ impl SlotBuilder {
         if image.id_counter >= u64::MAX >> 2 || image.exchange_next == 0 || image.exchange_next >= u64::MAX >> 1 {
             return Err(ImageError::Invalid("a counter out of range"));
         }
-        (slot.id_counter, slot.opaque_since) = (image.id_counter, image.opaque_since);
+        let opaque_since = if has(Bug::OpaqueSinceLost) { None } else { image.opaque_since };
+        (slot.id_counter, slot.opaque_since) = (image.id_counter, opaque_since);
         restore_exchanges(slot, image.exchange_next, rest.0, rest.1)?;
         restore_in_transit(slot, rest.2)
     }

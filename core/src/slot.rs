@@ -3,6 +3,8 @@
 //! Owns: accounts, authorizations and their captures, remembered keys, open exchanges, answers given, in-transit sums, the
 //! counter of ids. Refuses to know: time (but for what events carry), policies, messages, other slots.
 
+use tp_planted::{Bug, has};
+
 use crate::account::Account;
 use crate::amount::{Amount, Ledger};
 use crate::authorization::{Authorization, Capture, NOWHERE};
@@ -159,7 +161,8 @@ impl Slot {
     }
     /// Whether the account exists and may be booked on: forced movements go to the suspense account otherwise.
     pub(crate) fn takes_forced(&self, id: AccountId, ledger: Ledger) -> bool {
-        self.find_account(id).is_some_and(|a| a.status != Status::Closed && a.ledger == ledger)
+        self.find_account(id)
+            .is_some_and(|a| (a.status != Status::Closed || has(Bug::ClosedTakes)) && a.ledger == ledger)
     }
 
     // --- authorizations and captures ---

@@ -7,8 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 
+use tp_planted::Bug;
+
+use crate::images;
 use crate::many::{Runs, Summary, run_many, shrink};
 use crate::plan::{Case, Feature};
+use crate::planted::hunt;
 
 /// Attacks tpcore on a simulated machine.
 #[derive(Debug, Parser)]
@@ -30,6 +34,33 @@ struct Cli {
 enum Sub {
     /// Runs seeds: the engine's own code under one schedule each, held against the oracle
     Run(RunArgs),
+    /// Recovers every crash image of recorded runs
+    Images(ImagesArgs),
+    /// Plants known bugs, one after the other, and looks for each (needs a build with --features planted)
+    Planted(PlantedArgs),
+}
+
+#[derive(Debug, Args)]
+struct ImagesArgs {
+    /// Recorded runs from A up to, but without, B; each has a few thousand images
+    #[arg(long, value_name = "A..B", value_parser = parse_range, default_value = "0..10")]
+    seeds: (u64, u64),
+    /// Threads; the cores by default
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+struct PlantedArgs {
+    /// Seeds to look in
+    #[arg(long, default_value_t = 1_000)]
+    seeds: u64,
+    /// Only this bug
+    #[arg(long)]
+    bug: Option<String>,
+    /// Threads; the cores by default
+    #[arg(long)]
+    jobs: Option<usize>,
 }
 
 #[derive(Debug, Args)]
@@ -79,6 +110,8 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Sub::Run(args) => run_seeds(&args),
+        Sub::Images(args) => Ok(run_images(&args)),
+        Sub::Planted(args) => run_planted(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("tp-sim: {error:#}");
@@ -99,7 +132,7 @@ fn run_seeds(args: &RunArgs) -> anyhow::Result<ExitCode> {
         (None, None) if time.is_some() => (args.from, None),
         (None, None) => bail!("--seed, --seeds or --minutes is needed"),
     };
-    let jobs = args.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let jobs = args.jobs.unwrap_or_else(cores);
     let without: BTreeSet<Feature> = args.without.iter().copied().collect();
     let like = Case { seed: 0, steps: args.steps, without };
     let runs = Runs { first, count, time, like, jobs, twice: args.twice };
@@ -124,6 +157,55 @@ fn run_seeds(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let is_good = summary.failures.is_empty() && missing.is_empty();
     u32::try_from(summary.seeds).context("too many seeds")?;
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[allow(clippy::print_stdout, reason = "a command line")]
+fn run_images(args: &ImagesArgs) -> ExitCode {
+    let start = Instant::now();
+    let (done, wrong) = images::recover_many(args.seeds.0..args.seeds.1, args.jobs.unwrap_or_else(cores));
+    for wrong in &wrong {
+        println!("violated: {wrong}");
+    }
+    println!(
+        "{} images, {} violations: {} crashed again inside recovery, {} ambiguous, {} tails cut, {} from a checkpoint, in {:.1} s",
+        done.images,
+        wrong.len(),
+        done.cut_again,
+        done.ambiguous,
+        done.tails,
+        done.from_checkpoint,
+        start.elapsed().as_secs_f64()
+    );
+    if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+#[allow(clippy::print_stdout, reason = "a command line")]
+fn run_planted(args: &PlantedArgs) -> anyhow::Result<ExitCode> {
+    if !cfg!(feature = "planted") {
+        bail!("no bug is compiled in: cargo run --release -p tp-sim --features planted -- planted");
+    }
+    std::panic::set_hook(Box::new(|_| {})); // a panic is a violation, and shown as one
+    let chosen = |bug: &&Bug| args.bug.as_ref().is_none_or(|name| name == bug.name());
+    let bugs: Vec<Bug> = Bug::ALL.iter().filter(chosen).copied().collect();
+    if bugs.is_empty() {
+        bail!(
+            "no bug of that name; there are {}",
+            Bug::ALL.iter().map(|bug| bug.name()).collect::<Vec<_>>().join(", ")
+        );
+    }
+    let (start, mut missed) = (Instant::now(), 0);
+    for bug in &bugs {
+        let found = hunt(*bug, args.seeds, args.jobs.unwrap_or_else(cores));
+        let seeds = found.seeds.map_or_else(|| "NOT FOUND".to_owned(), |seeds| format!("seed {}", seeds - 1));
+        missed += usize::from(found.seeds.is_none());
+        println!("{:<24} {seeds:<10} {}\n{:<35} {:.160}", bug.name(), bug.story(), "", found.what);
+    }
+    println!("{} bugs planted, {missed} not found, in {:.1} s", bugs.len(), start.elapsed().as_secs_f64());
+    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 fn last_line(summary: &Summary, missing: usize, took: Duration) -> String {

@@ -242,6 +242,8 @@ fn check_decided(oracle: &Oracle, command: &Command, attempt: &Attempt, reply: &
     let said = Told {
         account: told.account,
         key: told.key,
+        // The answer of another command with the same key is a conflict, not an answer.
+        fingerprint: told.fingerprint.map(|first| command.key().map_or(first, |_| command.fingerprint())),
         outcome: reply.outcome,
         flags: reply.flags,
         amount: i128::try_from(reply.amount.get()).map_err(|_| "an amount out of range")?,

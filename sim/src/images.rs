@@ -5,7 +5,9 @@
 //! inside its recovery. Refuses to know the oracle: what the events mean is tested by the simulation.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tp_actors::{CallOptions, CheckpointPolicy, Clock, Config, MachineClocks, ManualEngine, OpenError, StateDigest};
 use tp_core::codec::Events;
@@ -84,6 +86,30 @@ pub fn recover_all(seed: u64) -> Result<Images, String> {
         }
     }
     Ok(done)
+}
+
+/// The images of many runs, on so many threads; and what was wrong.
+pub fn recover_many(seeds: Range<u64>, jobs: usize) -> (Images, Vec<String>) {
+    let next = AtomicU64::new(seeds.start);
+    let sum = Mutex::new((Images::default(), Vec::new()));
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            let result = recover_all(seed);
+            let Ok(mut sum) = sum.lock() else { return };
+            match result {
+                Ok(images) => sum.0.merge(images),
+                Err(wrong) => sum.1.push(wrong),
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        (0..jobs.max(1)).for_each(|_| drop(scope.spawn(work)));
+    });
+    sum.into_inner().unwrap_or_default()
 }
 
 fn name(call: &Call) -> String {

@@ -13,6 +13,7 @@ mod many;
 mod marks;
 mod oracle;
 mod plan;
+pub mod planted;
 mod recording;
 mod traffic;
 mod world;

@@ -115,7 +115,10 @@ impl Traffic {
     }
 
     fn lifetime(&mut self) -> Option<u64> {
-        if self.chance.one_in(2) { None } else { Some(self.chance.between(1, 20_000)) }
+        // From a few milliseconds to half a minute, short ones as often as long ones.
+        let most_ms = 2 << self.chance.below(15);
+        let lifetime_ms = 1 + self.chance.below(most_ms);
+        self.chance.one_in(2).then_some(lifetime_ms)
     }
 
     /// The next command.

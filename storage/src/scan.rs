@@ -17,6 +17,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use tp_planted::{Bug, has};
 
 use crate::device::OpenMode;
 use crate::directory::DataDirectory;
@@ -166,8 +167,12 @@ fn read_head(request: &ScanRequest<'_>, number: u64, sync: bool) -> io::Result<H
     let mode = if sync { OpenMode::ReadWrite } else { OpenMode::Read };
     let segment = Segment::open(&**request.dir.device(), number, mode)?;
     if sync {
-        segment.file.sync_data()?;
-        segment.file.forget_cache()?;
+        if !has(Bug::SkipOpenSync) {
+            segment.file.sync_data()?;
+        }
+        if !has(Bug::TrustCache) {
+            segment.file.forget_cache()?;
+        }
     }
     let state = segment.read_header(0)?;
     Ok(Head { segment, state })

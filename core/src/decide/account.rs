@@ -1,5 +1,7 @@
 //! `open_account`, `update_account`, `close_account`.
 
+use tp_planted::{Bug, has};
+
 use super::{Case, Decision, Verdict};
 use crate::amount::Amount;
 use crate::command::{OpenAccount, Settings, Status, UpdateAccount};
@@ -56,7 +58,8 @@ impl Case<'_> {
         target: u128,
     ) -> Result<(), Decision> {
         self.require(account.status != Status::Closed, Outcome::AccountClosed, amount, target)?;
-        let is_frozen = matches!(account.status, Status::Frozen | Status::DebitFrozen);
+        let is_frozen =
+            account.status == Status::Frozen || account.status == Status::DebitFrozen && !has(Bug::FrozenPays);
         self.require(!is_frozen, Outcome::AccountFrozen, amount, target)
     }
 }

@@ -1,5 +1,7 @@
 //! capture and refund: from the hold to the payee, and back.
 
+use tp_planted::{Bug, has};
+
 use super::movement::OwnerSide;
 use super::{Case, Scene, Verdict, leave};
 use crate::authorization::{Authorization, CAPTURES_MAX, Capture as Captured};
@@ -40,7 +42,12 @@ impl Case<'_> {
         let target = capture.id.0;
         let window_ends = capture.at.plus_ms(self.slot.windows.refund_ms);
         self.require(self.scene.now <= window_ends, Outcome::RefundWindowPassed, c.amount, target)?;
-        self.require(c.amount.get() <= capture.amount - capture.refunded, Outcome::AboveCaptured, c.amount, target)?;
+        self.require(
+            c.amount.get() <= capture.amount - if has(Bug::RefundUncapped) { 0 } else { capture.refunded },
+            Outcome::AboveCaptured,
+            c.amount,
+            target,
+        )?;
         let account = self.account_of(a)?;
         self.require(account.status != Status::Frozen, Outcome::AccountFrozen, c.amount, target)?;
         self.require(account.takes_credit(c.amount), Outcome::InvalidAmount, c.amount, target)?;

@@ -18,6 +18,8 @@ mod transfer;
 pub(crate) use hold::expiry;
 pub(crate) use movement::{answer, end, open_message, refuse_for_system_error};
 
+use tp_planted::{Bug, has};
+
 use crate::account::Account;
 use crate::amount::{Amount, Ledger};
 use crate::authorization::Authorization;
@@ -70,7 +72,7 @@ impl<'a> Scene<'a> {
         self.slots.get(index.index())?.as_deref()
     }
     pub(crate) fn bucket(&self, ledger: Ledger) -> Bucket {
-        Bucket::of(self.now, self.policy(ledger).utc_offset_minutes)
+        Bucket::of(self.now, if has(Bug::BucketOff) { 0 } else { self.policy(ledger).utc_offset_minutes })
     }
     pub(crate) fn policy(&self, ledger: Ledger) -> &'a LedgerPolicy {
         self.rules.policy(ledger)
@@ -184,12 +186,16 @@ impl<'a> Case<'a> {
 
     fn known_key(&self, record: &KeyRecord) -> Result<Option<Outcome>, Decision> {
         let is_same_kind = record.key.kind == self.key.kind;
-        if !is_same_kind || record.standing == Standing::Decided && record.fingerprint != self.fingerprint {
+        if !is_same_kind
+            || record.standing == Standing::Decided && record.fingerprint != self.fingerprint && !has(Bug::NoConflict)
+        {
             return Err(leave(Reply::bare(Outcome::IdempotencyConflict)));
         }
         match record.standing {
             Standing::Decided if record.exchange != 0 => Err(Decision::Wait(self.slot.index(), record.exchange)),
             Standing::Decided => Err(leave(repeat(self.slot, record))),
+            Standing::Fence if has(Bug::FenceIgnored) => Ok(None),
+            Standing::Tombstone if has(Bug::TombstoneIgnored) => Ok(None),
             Standing::Fence | Standing::Tombstone => Ok(Some(record.outcome)),
         }
     }
@@ -197,7 +203,7 @@ impl<'a> Case<'a> {
     /// A `uuid_v7` key that is older than the window, or more than five minutes ahead.
     fn is_key_outside_window(&self) -> bool {
         let is_past = |own| self.scene.now >= self.slot.windows.key_end(self.key.kind, own, Some(own));
-        is_too_far_ahead(self.key, self.scene.now) || self.key.own_time().is_some_and(is_past)
+        is_too_far_ahead(self.key, self.scene.now) || self.key.own_time().is_some_and(is_past) && !has(Bug::KeyTooOld)
     }
 
     /// The account that the key is scoped to, or the reply that there is none.

@@ -6,6 +6,8 @@
 
 mod movement;
 
+use tp_planted::{Bug, has};
+
 use crate::account::Account;
 use crate::amount::Ledger;
 use crate::authorization::{Authorization, NOWHERE};
@@ -367,7 +369,7 @@ impl Slot {
         if record.is_reversed {
             return Err("the original is reversed already");
         }
-        record.is_reversed = true;
+        record.is_reversed = !has(Bug::ReversedTwice);
         Ok(())
     }
 }

@@ -3,6 +3,8 @@
 //! Owns both sides of a movement in their slots, its opening, its end and its answer; refuses to know which guards let it
 //! happen. LED-1 with in-transit, HLD-1 for what comes from a hold, EXC-1 for exchanges.
 
+use tp_planted::{Bug, has};
+
 use super::{Fold, Mark, Misfit, Moment, add, record, take};
 use crate::authorization::{Capture, NOWHERE};
 use crate::event::{Answered, Body, End, Head, Moved, Movement, Opened, Purpose};
@@ -43,7 +45,8 @@ impl Slot {
         account.exchanges_open += 1;
         let owner = account.id;
         if e.movement.purpose.is_push() {
-            self.transit(e.movement.ledger, e.movement.amount.get().cast_signed())?;
+            let times = if has(Bug::TransitTwice) && !at.seq.is_provisional() { 2 } else { 1 };
+            self.transit(e.movement.ledger, times * e.movement.amount.get().cast_signed())?;
         }
         self.exchanges.open(Exchange {
             movement: e.movement,
@@ -129,9 +132,9 @@ impl Slot {
         let owner = self.account_mut(account)?;
         match (m.purpose.is_push(), is_done) {
             (true, false) => {
-                take(&mut owner.debits, amount)?;
+                take(&mut owner.debits, if has(Bug::RefusedEndLost) { 0 } else { amount })?;
                 add(&mut owner.held, m.hold.get())?;
-                if m.is_counted {
+                if m.is_counted && !has(Bug::RefusedLimitLost) {
                     owner.uncount(m.bucket, m.amount, 1);
                 }
             }
@@ -155,7 +158,7 @@ impl Slot {
             (Purpose::Capture | Purpose::Advice, true) if m.is_final => self.close_captured(m, account, at),
             (Purpose::Capture, false) => {
                 let authorization = self.authorization_at(position).ok_or("an authorization that is not there")?;
-                add(&mut authorization.hold, m.hold.get())?;
+                add(&mut authorization.hold, if has(Bug::RefusedHoldLost) { 0 } else { m.hold.get() })?;
                 take(&mut authorization.captured, amount)?;
                 self.remove_last_capture(position);
                 Ok(())
@@ -175,7 +178,7 @@ impl Slot {
                 take(&mut authorization.captured, amount)?;
                 add(&mut authorization.released, released)?;
                 add(&mut authorization.hold, m.hold.get())?;
-                add(&mut self.account_mut(account)?.held, m.hold.get())
+                add(&mut self.account_mut(account)?.held, if has(Bug::UndoneHoldStays) { 0 } else { m.hold.get() })
             }
             _ => Ok(()),
         }
@@ -208,7 +211,7 @@ impl Slot {
         if !self.answers.insert(e.opener, answer) {
             return Err("EXC-1: the exchange is answered already");
         }
-        self.answers.forget_below(e.opener, e.oldest);
+        self.answers.forget_below(e.opener, e.oldest + u64::from(has(Bug::AnswersForgotten)));
         Ok(())
     }
 

@@ -49,6 +49,7 @@ impl Oracle {
         let mut told = Told {
             account: head.account,
             key: head.full_key(),
+            fingerprint: Some(head.fingerprint),
             outcome: head.outcome,
             flags: head.flags,
             amount: 0,

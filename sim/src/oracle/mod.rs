@@ -18,7 +18,7 @@ use tp_core::amount::{Amount, Balances, CreditLimit, Ledger};
 use tp_core::command::{Command, PeriodLimit, Settings, Status, Verb};
 use tp_core::event::{Body, End, Event, Head, Movement};
 use tp_core::ids::{AccountId, SlotIndex, SlotSeed};
-use tp_core::key::{Key, KeyKind};
+use tp_core::key::{Fingerprint, Key, KeyKind};
 use tp_core::outcome::Outcome;
 use tp_core::reply::{AuthorizationState, Flags};
 use tp_core::rules::Rules;
@@ -126,6 +126,8 @@ pub(crate) struct Known {
 pub(crate) struct Told {
     pub(crate) account: AccountId,
     pub(crate) key: Key,
+    /// Of the command that was decided; `None`: none was, the key is barred.
+    pub(crate) fingerprint: Option<Fingerprint>,
     pub(crate) outcome: Outcome,
     pub(crate) flags: Flags,
     pub(crate) amount: i128,
@@ -283,6 +285,7 @@ impl Oracle {
         let told = Told {
             account,
             key,
+            fingerprint: None,
             outcome,
             flags: Flags::NONE,
             amount: 0,

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use tp_actors::{CallOptions, ManualEngine, StateDigest, VerifyStatus};
 use tp_core::command::{Command, Lookup};
+use tp_core::reply::AuthorizationState;
 use tp_storage::{CrashMode, Device};
+
+use crate::oracle::Hold;
 
 use super::{ROUNDS_MAX, World, Wrong};
 
@@ -63,11 +66,28 @@ impl World {
             self.clocks.pass(700);
             self.look()?;
             self.note_poison()?;
-            if self.clients.waiting() == 0 && self.engine().is_drained() {
-                return Ok(());
+            if self.clients.waiting() == 0 && self.engine().is_drained() && !self.has_due_expiries() {
+                return self.check_expiries();
             }
         }
         Err(format!("{} clients wait for ever", self.clients.waiting()))
+    }
+
+    fn has_due_expiries(&mut self) -> bool {
+        let now = self.engine().now();
+        self.engine().look(|partition| partition.has_work(now)).contains(&true)
+    }
+
+    /// At rest no hold is open beyond its time.
+    pub(super) fn check_expiries(&mut self) -> Result<(), Wrong> {
+        let (Some(engine), Some(oracle)) = (&self.engine, &self.oracle) else { return Ok(()) };
+        let now = engine.now();
+        let is_late = |hold: &&Hold| hold.state == AuthorizationState::Open && hold.expires.plus_ms(1_000) < now;
+        oracle
+            .holds
+            .values()
+            .find(is_late)
+            .map_or(Ok(()), |hold| Err(format!("at {now} it should have expired: {hold:?}")))
     }
 
     /// P3: what is open is looked up with a fence; then the late original comes after all.
