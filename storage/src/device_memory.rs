@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 
 use crate::device::{Device, DeviceFile, OpenMode};
 use crate::device_memory_state::{
-    AfterSyncFailure, CrashMode, EIO, Fault, FileState, NameChange, State, disk_full, parent_of, random, write_into,
+    AfterSyncFailure, CrashMode, EIO, Fault, FileState, NameChange, State, Unsynced, disk_full, parent_of, random,
 };
 
 /// Files in memory. Clones share the same files.
@@ -87,7 +87,7 @@ impl MemoryDevice {
         }
         let files = state.files.iter().map(|(number, file)| {
             let bytes = file.crashed(mode, &mut seed);
-            (*number, FileState { cache: bytes.clone(), medium: bytes, pending: Vec::new() })
+            (*number, FileState { cache: Arc::clone(&bytes), medium: bytes, pending: Vec::new() })
         });
         let after = State {
             names_durable: names.clone(),
@@ -104,7 +104,7 @@ impl MemoryDevice {
     pub fn contents(&self, path: &str) -> Option<Vec<u8>> {
         let state = self.state.lock();
         let file = state.names.get(path)?;
-        state.files.get(file).map(|file| file.cache.clone())
+        state.files.get(file).map(|file| file.cache.to_vec())
     }
 
     /// Puts a file with these bytes in place, durable at once: for planting damage.
@@ -112,7 +112,8 @@ impl MemoryDevice {
         let mut state = self.state.lock();
         state.file_next += 1;
         let number = state.file_next;
-        let file = FileState { cache: bytes.to_vec(), medium: bytes.to_vec(), pending: Vec::new() };
+        let bytes = Arc::new(bytes.to_vec());
+        let file = FileState { cache: Arc::clone(&bytes), medium: bytes, pending: Vec::new() };
         state.files.insert(number, file);
         state.names.insert(path.to_owned(), number);
         state.names_durable.insert(path.to_owned(), number);
@@ -240,6 +241,21 @@ struct MemoryFile {
     file: u64,
 }
 
+impl MemoryFile {
+    fn write(&self, end: usize, unsynced: Unsynced) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let grows = end.saturating_sub(state.file(self.file)?.cache.len());
+        state.change(grows > 0)?;
+        if state.capacity_bytes.is_some_and(|limit| state.used_bytes() + grows as u64 > limit) && grows > 0 {
+            return Err(disk_full());
+        }
+        let file = state.file(self.file)?;
+        unsynced.apply(&mut file.cache);
+        file.pending.push(unsynced);
+        Ok(())
+    }
+}
+
 impl DeviceFile for MemoryFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.state.lock();
@@ -257,18 +273,8 @@ impl DeviceFile for MemoryFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let mut state = self.state.lock();
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
-        let end = offset + bytes.len();
-        let grows = end.saturating_sub(state.file(self.file)?.cache.len());
-        state.change(grows > 0)?;
-        if state.capacity_bytes.is_some_and(|limit| state.used_bytes() + grows as u64 > limit) && grows > 0 {
-            return Err(disk_full());
-        }
-        let file = state.file(self.file)?;
-        write_into(&mut file.cache, offset, bytes);
-        file.pending.push((offset, bytes.to_vec()));
-        Ok(())
+        self.write(offset + bytes.len(), Unsynced::Bytes(offset, bytes.to_vec()))
     }
 
     fn size(&self) -> io::Result<u64> {
@@ -277,7 +283,7 @@ impl DeviceFile for MemoryFile {
 
     fn allocate(&self, len: u64) -> io::Result<()> {
         let bytes = usize::try_from(len).map_err(io::Error::other)?;
-        self.write_all_at(&vec![0; bytes], 0)
+        self.write(bytes, Unsynced::Zeros(bytes))
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -295,8 +301,8 @@ impl DeviceFile for MemoryFile {
         let file = state.file(self.file)?;
         file.cache.clone_from(&file.medium);
         let pending = std::mem::take(&mut file.pending);
-        for (offset, bytes) in &pending {
-            write_into(&mut file.cache, *offset, bytes);
+        for unsynced in &pending {
+            unsynced.apply(&mut file.cache);
         }
         file.pending = pending;
         Ok(())

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 
 /// Bytes that a device writes as a whole or not at all.
 const SECTOR_BYTES: usize = 512;
@@ -92,18 +93,60 @@ impl NameChange {
     }
 }
 
+/// A write that was not synced yet.
+#[derive(Clone)]
+pub(crate) enum Unsynced {
+    Bytes(usize, Vec<u8>),
+    /// An empty file grew to so many zeros.
+    Zeros(usize),
+}
+
+impl Unsynced {
+    pub(crate) fn apply(&self, bytes: &mut Arc<Vec<u8>>) {
+        match self {
+            Self::Bytes(offset, new) => write_into(bytes, *offset, new),
+            Self::Zeros(length) if bytes.is_empty() => *bytes = Arc::new(vec![0; *length]),
+            Self::Zeros(length) => write_into(bytes, 0, &vec![0; *length]),
+        }
+    }
+
+    /// Some of its sectors.
+    fn apply_torn(&self, bytes: &mut Arc<Vec<u8>>, seed: &mut u64) {
+        let keep_of_four = random(seed) % 5; // sometimes almost nothing, sometimes all
+        let mut is_kept = || random(seed) % 4 < keep_of_four;
+        match self {
+            Self::Bytes(offset, new) => {
+                for (index, sector) in new.chunks(SECTOR_BYTES).enumerate() {
+                    if is_kept() {
+                        write_into(bytes, offset + index * SECTOR_BYTES, sector);
+                    }
+                }
+            }
+            // Zeros are zeros, written or not: only how far the file reaches is in doubt.
+            Self::Zeros(length) => {
+                let sectors = (0..length / SECTOR_BYTES).rev().take(16).position(|_| is_kept());
+                let reached = sectors.map_or(0, |lost| length - lost * SECTOR_BYTES);
+                Self::Zeros(reached).apply(bytes);
+            }
+        }
+    }
+}
+
+/// Bytes are shared until they are written: a crash image costs what is torn, not what the disk holds.
 #[derive(Clone, Default)]
 pub(crate) struct FileState {
-    pub(crate) cache: Vec<u8>,
-    pub(crate) medium: Vec<u8>,
-    pub(crate) pending: Vec<(usize, Vec<u8>)>,
+    pub(crate) cache: Arc<Vec<u8>>,
+    pub(crate) medium: Arc<Vec<u8>>,
+    /// What the medium lacks, in order.
+    pub(crate) pending: Vec<Unsynced>,
 }
 
 pub(crate) fn parent_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
-pub(crate) fn write_into(bytes: &mut Vec<u8>, offset: usize, new: &[u8]) {
+pub(crate) fn write_into(bytes: &mut Arc<Vec<u8>>, offset: usize, new: &[u8]) {
+    let bytes = Arc::make_mut(bytes);
     let end = offset + new.len();
     if bytes.len() < end {
         bytes.resize(end, 0);
@@ -121,20 +164,13 @@ pub(crate) fn random(state: &mut u64) -> u64 {
 }
 
 impl FileState {
-    pub(crate) fn crashed(&self, mode: CrashMode, seed: &mut u64) -> Vec<u8> {
-        let mut bytes = self.medium.clone();
-        for (offset, new) in &self.pending {
+    pub(crate) fn crashed(&self, mode: CrashMode, seed: &mut u64) -> Arc<Vec<u8>> {
+        let mut bytes = Arc::clone(&self.medium);
+        for unsynced in &self.pending {
             match mode {
                 CrashMode::DropUnsynced => {}
-                CrashMode::KeepAll => write_into(&mut bytes, *offset, new),
-                CrashMode::Sectors(_) => {
-                    let keep_of_four = random(seed) % 5; // sometimes almost nothing, sometimes all
-                    for (index, sector) in new.chunks(SECTOR_BYTES).enumerate() {
-                        if random(seed) % 4 < keep_of_four {
-                            write_into(&mut bytes, offset + index * SECTOR_BYTES, sector);
-                        }
-                    }
-                }
+                CrashMode::KeepAll => unsynced.apply(&mut bytes),
+                CrashMode::Sectors(_) => unsynced.apply_torn(&mut bytes, seed),
             }
         }
         bytes
@@ -179,8 +215,8 @@ impl State {
         match (planned, after) {
             (Ok(()), _) => {
                 let pending = std::mem::take(&mut state.pending);
-                for (offset, bytes) in pending {
-                    write_into(&mut state.medium, offset, &bytes);
+                for unsynced in pending {
+                    unsynced.apply(&mut state.medium);
                 }
                 Ok(())
             }
