@@ -9,8 +9,11 @@ use clap::{Args, Parser, Subcommand};
 
 use tp_planted::Bug;
 
+use crate::corruption;
 use crate::images;
+use crate::kills;
 use crate::many::{Runs, Summary, run_many, shrink};
+use crate::night;
 use crate::plan::{Case, Feature};
 use crate::planted::hunt;
 
@@ -36,6 +39,12 @@ enum Sub {
     Run(RunArgs),
     /// Recovers every crash image of recorded runs
     Images(ImagesArgs),
+    /// Damages every bit, sector, length and file of a data directory
+    Corruption(CorruptionArgs),
+    /// Kills real processes of the load generator and audits what they acknowledged
+    Kills(KillsArgs),
+    /// Runs the long figures in turn, and adds them to a file of results; goes on where it stopped
+    Night(NightArgs),
     /// Plants known bugs, one after the other, and looks for each (needs a build with --features planted)
     Planted(PlantedArgs),
 }
@@ -45,6 +54,51 @@ struct ImagesArgs {
     /// Recorded runs from A up to, but without, B; each has a few thousand images
     #[arg(long, value_name = "A..B", value_parser = parse_range, default_value = "0..10")]
     seeds: (u64, u64),
+    /// Threads; the cores by default
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+struct CorruptionArgs {
+    /// Only every so many bits and lengths
+    #[arg(long, default_value_t = 1)]
+    stride: usize,
+    /// Threads; the cores by default
+    #[arg(long)]
+    jobs: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+struct KillsArgs {
+    /// How many
+    #[arg(long, default_value_t = 50)]
+    count: u64,
+    /// Moments and workloads are drawn from it
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// The load generator; by default the one beside this program
+    #[arg(long, value_name = "FILE")]
+    loadgen: Option<std::path::PathBuf>,
+    /// Where the directory is made; it stays there when something is wrong
+    #[arg(long, value_name = "DIR")]
+    place: Option<std::path::PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct NightArgs {
+    /// How long
+    #[arg(long)]
+    minutes: f64,
+    /// The file of results
+    #[arg(long, value_name = "FILE", default_value = "sim/results.jsonl")]
+    results: std::path::PathBuf,
+    /// The load generator; by default the one beside this program
+    #[arg(long, value_name = "FILE")]
+    loadgen: Option<std::path::PathBuf>,
+    /// No kills of real processes
+    #[arg(long)]
+    no_kills: bool,
     /// Threads; the cores by default
     #[arg(long)]
     jobs: Option<usize>,
@@ -111,6 +165,9 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Sub::Run(args) => run_seeds(&args),
         Sub::Images(args) => Ok(run_images(&args)),
+        Sub::Corruption(args) => run_corruption(&args),
+        Sub::Kills(args) => run_kills(&args),
+        Sub::Night(args) => run_night(&args),
         Sub::Planted(args) => run_planted(&args),
     };
     result.unwrap_or_else(|error| {
@@ -119,13 +176,16 @@ pub fn main() -> ExitCode {
     })
 }
 
+fn time_of(minutes: f64) -> anyhow::Result<Duration> {
+    if minutes > 0.0 && minutes <= 100_000.0 {
+        return Ok(Duration::from_secs_f64(minutes * 60.0));
+    }
+    bail!("--minutes {minutes}: more than 0 is needed, and at most 100,000");
+}
+
 #[allow(clippy::print_stdout, reason = "a command line")]
 fn run_seeds(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let time = match args.minutes {
-        Some(minutes) if minutes > 0.0 && minutes <= 100_000.0 => Some(Duration::from_secs_f64(minutes * 60.0)),
-        Some(minutes) => bail!("--minutes {minutes}: more than 0 is needed"),
-        None => None,
-    };
+    let time = args.minutes.map(time_of).transpose()?;
     let (first, count) = match (args.seed, args.seeds) {
         (Some(seed), _) => (seed, Some(1)),
         (None, Some((from, to))) => (from, Some(to - from)),
@@ -181,6 +241,105 @@ fn run_images(args: &ImagesArgs) -> ExitCode {
         start.elapsed().as_secs_f64()
     );
     if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+#[allow(clippy::print_stdout, reason = "a command line")]
+fn run_corruption(args: &CorruptionArgs) -> anyhow::Result<ExitCode> {
+    if args.stride == 0 {
+        bail!("--stride 0: at least 1 is needed");
+    }
+    std::panic::set_hook(Box::new(|_| {})); // a panic is a violation, and shown as one
+    let start = Instant::now();
+    let sweep = corruption::sweep(args.stride, args.jobs.unwrap_or_else(cores)).map_err(anyhow::Error::msg)?;
+    for wrong in &sweep.wrong {
+        println!("violated: {wrong}");
+    }
+    let mut sum = corruption::Shown::default();
+    println!("{:<11} {:<19} {:>9} {:>9} {:>9} {:>9}", "file", "damage", "refused", "reported", "unseen", "wrong");
+    for ((file, damage), shown) in &sweep.shown {
+        let corruption::Shown { refused, reported, unseen, wrong } = *shown;
+        println!("{file:<11} {damage:<19} {refused:>9} {reported:>9} {unseen:>9} {wrong:>9}");
+        sum.refused += refused;
+        sum.reported += reported;
+        sum.unseen += unseen;
+        sum.wrong += wrong;
+    }
+    println!(
+        "{} damages: {} refused, {} reported with the same state, {} in bytes that nothing reads, {} wrong, in {:.1} s",
+        sum.refused + sum.reported + sum.unseen + sum.wrong,
+        sum.refused,
+        sum.reported,
+        sum.unseen,
+        sum.wrong,
+        start.elapsed().as_secs_f64()
+    );
+    Ok(if sum.wrong == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+/// The load generator beside this program.
+fn beside() -> std::io::Result<std::path::PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("tp-loadgen"))
+}
+
+/// The first line that a program prints.
+fn first_line(program: &str, args: &[&str]) -> anyhow::Result<String> {
+    let output = std::process::Command::new(program).args(args).output().with_context(|| program.to_owned())?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().next().map(str::to_owned).with_context(|| format!("{program} says nothing"))
+}
+
+#[allow(clippy::print_stdout, reason = "a command line")]
+fn run_night(args: &NightArgs) -> anyhow::Result<ExitCode> {
+    let time = time_of(args.minutes)?;
+    let commit = first_line("git", &["describe", "--always", "--dirty", "--abbrev=12"])?;
+    let date = first_line("date", &["+%F"])?;
+    let loadgen = args.loadgen.clone().map_or_else(beside, Ok).context("where this program is")?;
+    if !args.no_kills && !loadgen.exists() {
+        bail!("{} is not there: build it (cargo build --release -p tp-loadgen), or use --no-kills", loadgen.display());
+    }
+    std::panic::set_hook(Box::new(|_| {})); // a panic is a violation, and shown as one
+    let jobs = args.jobs.unwrap_or_else(cores);
+    let loadgen = (!args.no_kills).then_some(loadgen);
+    let night = night::Night { time, results: args.results.clone(), commit, date, loadgen, jobs };
+    let sum = night::run(&night, |line| println!("{line}")).with_context(|| args.results.display().to_string())?;
+    println!(
+        "commit {}: {} seeds, {} events, {} replies ({} repeated), {} images, {} kills ({} acknowledged keys), {} violations",
+        night.commit,
+        sum.seeds,
+        sum.events,
+        sum.replies,
+        sum.repeated,
+        sum.images,
+        sum.kills,
+        sum.acknowledged,
+        sum.violations
+    );
+    Ok(if sum.violations == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+#[allow(clippy::print_stdout, reason = "a command line")]
+fn run_kills(args: &KillsArgs) -> anyhow::Result<ExitCode> {
+    let loadgen = args.loadgen.clone().map_or_else(beside, Ok).context("where this program is")?;
+    let place = args.place.clone().unwrap_or_else(std::env::temp_dir).join(format!("tp-kills-{}", std::process::id()));
+    std::fs::create_dir_all(&place).with_context(|| place.display().to_string())?;
+    let start = Instant::now();
+    match kills::run(&loadgen, &place, args.count, args.seed) {
+        Ok(done) => {
+            std::fs::remove_dir_all(&place).with_context(|| place.display().to_string())?;
+            println!(
+                "{} kills, 0 lost: {} acknowledged keys in the journal, {} kills before anything was acknowledged, in {:.1} s",
+                done.kills,
+                done.acknowledged,
+                done.before_service,
+                start.elapsed().as_secs_f64()
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(wrong) => {
+            println!("violated, see {}: {wrong}", place.display());
+            Ok(ExitCode::from(1))
+        }
+    }
 }
 
 #[allow(clippy::print_stdout, reason = "a command line")]

@@ -8,9 +8,12 @@
 mod chance;
 pub mod cli;
 mod clients;
+pub mod corruption;
 pub mod images;
+pub mod kills;
 mod many;
 mod marks;
+pub mod night;
 mod oracle;
 mod plan;
 pub mod planted;
