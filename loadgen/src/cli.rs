@@ -23,6 +23,7 @@ use crate::report::{Report, Verdict, html};
 use crate::schedule::Schedule;
 use crate::skew::{Draw, Skew};
 use crate::slo::Objective;
+use crate::target::TargetStopped;
 use crate::{audit, run, schedule, units};
 
 /// Drives tpcore at a stated rate and judges its latency.
@@ -328,7 +329,8 @@ fn command_line() -> String {
 fn failed(error: &anyhow::Error) -> ExitCode {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "error: {error:#}"); // nobody listens: the exit code says it
-    ExitCode::from(3)
+    // As the `tpcore` command: the disk failed.
+    ExitCode::from(if error.is::<TargetStopped>() { 6 } else { 3 })
 }
 
 /// The whole program.

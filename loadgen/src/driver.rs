@@ -82,6 +82,8 @@ struct Loop<'a, 'b> {
     recorder: Recorder,
     /// Sent, and answered `in_progress`: looked up at the end.
     unresolved: Vec<Sent>,
+    /// The target stopped for good, or has a bug: nothing more is sent.
+    met_system_error: bool,
 }
 
 /// Runs a schedule.
@@ -95,6 +97,7 @@ pub fn drive(workload: &mut Workload, mut drive: Drive<'_>) -> Result<Driven> {
     let times = drive.schedule.with_warm_up(drive.warm_up).times();
     let grace_ns = ns(drive.grace);
     let mut looping = Loop {
+        met_system_error: false,
         session,
         start: Instant::now(),
         from_ns,
@@ -133,7 +136,7 @@ impl Loop<'_, '_> {
         loop {
             let now_ns = self.now_ns();
             self.end_seconds(now_ns);
-            if self.drive.stop.load(Ordering::Relaxed) {
+            if self.drive.stop.load(Ordering::Relaxed) || self.met_system_error {
                 return true;
             }
             // One look at the target's clock serves all that are due.
@@ -194,6 +197,7 @@ impl Loop<'_, '_> {
 
     fn poll(&mut self, workload: &mut Workload) -> usize {
         let Self { session, flights, free, recorder, unresolved, start, from_ns, to_ns, grace_ns, drive, .. } = self;
+        let met_system_error = &mut self.met_system_error;
         session.poll(&mut |tag, reply| {
             let at = usize::try_from(tag).unwrap_or(usize::MAX);
             let Some(flight) = flights.get_mut(at).and_then(Option::take) else { return };
@@ -210,6 +214,7 @@ impl Loop<'_, '_> {
                 is_timely: now_ns < to_ns.saturating_add(*grace_ns),
             };
             recorder.answered(&answer);
+            *met_system_error |= reply.outcome == Outcome::SystemError;
             if let (Some(acks), Some((owner, key))) = (&mut drive.acks, flight.sent.key) {
                 acks.record(owner, key, &reply);
             }

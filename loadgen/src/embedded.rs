@@ -13,7 +13,7 @@ use tpcore::{
 };
 
 use crate::plan::{EmbeddedPlan, ledger};
-use crate::target::{Activity, Closing, Progress, Session, Sums, Target};
+use crate::target::{Activity, Closing, Progress, Session, Sums, Target, TargetStopped};
 
 /// Larger than the engine's default, since the number of exchanges under way follows from it.
 pub(crate) const SEGMENT_BYTES: u64 = 256 << 20;
@@ -62,6 +62,11 @@ impl Embedded {
     }
 }
 
+/// A poisoned engine is the reason for whatever else failed.
+fn stopped(engine: &Engine, error: anyhow::Error) -> anyhow::Error {
+    engine.status().poison.map_or(error, |cause| TargetStopped { cause: cause.to_string() }.into())
+}
+
 struct EmbeddedSession(Client);
 
 impl Session for EmbeddedSession {
@@ -98,7 +103,8 @@ impl Target for Embedded {
     }
 
     fn sums(&self) -> Result<Sums> {
-        let totals = self.engine.trial_balance().context("the engine did not show its balances")?;
+        let totals = self.engine.trial_balance().context("the engine did not show its balances");
+        let totals = totals.map_err(|error| stopped(&self.engine, error))?;
         let ours = totals.into_iter().find(|totals| totals.ledger == ledger());
         Ok(ours.map_or(Sums::default(), |t| Sums {
             debits: t.debits,
@@ -112,7 +118,8 @@ impl Target for Embedded {
         let last = self.engine.durable_seq();
         let mut feed = self.engine.events(activity.seq.next());
         while activity.seq < last {
-            let next = feed.next_timeout(Duration::from_secs(30)).context("reading the events of the run")?;
+            let next = feed.next_timeout(Duration::from_secs(30)).context("reading the events of the run");
+            let next = next.map_err(|error| stopped(&self.engine, error))?;
             let Some((seq, event)) = next else {
                 bail!("the engine's feed of events stands still at {}, before {last}", activity.seq);
             };
@@ -147,7 +154,8 @@ impl Target for Embedded {
         // Timers make events of their own: the digest counts for the state in which none came meanwhile.
         let (before, seq) = loop {
             let seq = engine.last_seq();
-            let digest = engine.digest().context("the engine did not show its digest")?;
+            let digest = engine.digest().context("the engine did not show its digest");
+            let digest = digest.map_err(|error| stopped(&engine, error))?;
             if engine.last_seq() == seq {
                 break (digest, seq);
             }

@@ -63,6 +63,21 @@ pub struct Closing {
     pub after: Option<StateDigest>,
 }
 
+/// The target stopped for good: what it answers from now on says nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TargetStopped {
+    /// Why.
+    pub cause: String,
+}
+
+impl std::fmt::Display for TargetStopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the engine stopped: {}; what it acknowledged is durable, start again to recover", self.cause)
+    }
+}
+
+impl std::error::Error for TargetStopped {}
+
 /// A system that decides commands.
 pub trait Target: Send + Sync {
     /// A session with up to so many commands in flight.

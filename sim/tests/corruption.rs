@@ -1,6 +1,10 @@
 //! Damage at rest in the test run (P6): every file, every sector, every 997th bit and length. `tp-sim corruption` takes all.
 #![allow(clippy::print_stdout, reason = "the figures are worth seeing")]
 
+/// Images of disks come and go by the megabyte.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[test]
 fn no_damage_is_silent() {
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);

@@ -1,6 +1,10 @@
 //! Crash images in the test run (P1): fifty thousand, each recovered and compared.
 #![allow(clippy::print_stdout, reason = "the figures are worth seeing")]
 
+/// Images of disks come and go by the megabyte.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Recorded runs; each has some 2,500 images.
 const RUNS: u64 = 24;
 

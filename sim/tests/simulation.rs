@@ -6,6 +6,10 @@ use std::path::Path;
 
 use tp_sim::{Case, Feature, Runs, Violation, run_case, run_many};
 
+/// Images of disks come and go by the megabyte.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn shown(failures: &[(Case, Violation)]) -> String {
     let lines: Vec<_> = failures.iter().map(|(case, v)| format!("{case}, step {}: {}", v.step, v.what)).collect();
     lines.join("\n")
