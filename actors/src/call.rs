@@ -55,7 +55,10 @@ impl Pending {
         match &mut self.state {
             State::Ready(reply) => reply.take(),
             State::Waiting(receiver) => match receiver.try_recv() {
-                Ok(reply) => Some(reply),
+                Ok(reply) => {
+                    self.state = State::Ready(None);
+                    Some(reply)
+                }
                 Err(oneshot::error::TryRecvError::Empty) => None,
                 // A partition that ends without an answer leaves the outcome open.
                 Err(oneshot::error::TryRecvError::Closed) => {
@@ -117,6 +120,17 @@ mod tests {
         let giver = std::thread::spawn(move || sender.send(Reply::bare(Outcome::Busy)));
         assert_eq!(Pending { state: State::Waiting(receiver) }.wait().outcome, Outcome::Busy);
         assert!(giver.join().expect("no panic").is_ok());
+    }
+
+    #[test]
+    fn a_reply_that_was_taken_is_gone() {
+        let (sender, receiver) = oneshot::channel();
+        let mut pending = Pending { state: State::Waiting(receiver) };
+        assert_eq!(pending.try_take(), None);
+        assert!(sender.send(Reply::bare(Outcome::Approved)).is_ok());
+        assert_eq!(pending.try_take().map(|reply| reply.outcome), Some(Outcome::Approved));
+        assert_eq!(pending.try_take(), None, "not a second time, and not another one");
+        assert_eq!(pending.wait().outcome, Outcome::InProgress, "and nobody waits for it");
     }
 
     #[test]

@@ -147,12 +147,17 @@ impl Clients {
             Outcome::SystemError => allow(around.was_poisoned),
             Outcome::Malformed => allow(!command.is_well_formed() || matches!(command, Command::Capture(_))),
             _ if reply.seq.0 > around.durable => Err("it is acknowledged and not durable".into()),
-            _ if matches!(command, Command::Read(_)) => check_read(oracle, attempt, reply),
-            _ if matches!(command, Command::Record(_)) => {
-                allow(reply.outcome == Outcome::Approved && oracle.recorded.contains(&reply.seq.0))
-            }
-            _ if reply.seq.0 == 0 => self.check_undecided(oracle, command, attempt, reply, around),
-            _ => check_decided(oracle, command, attempt, reply),
+            _ => match command {
+                Command::Read(read) => check_read(oracle, read.target, attempt, reply, around.now),
+                Command::Record(record) => {
+                    let written = oracle.recorded.get(&reply.seq.0);
+                    let is_it =
+                        written.is_some_and(|(stream, bytes)| (*stream, &bytes[..]) == (record.stream, &record.bytes));
+                    allow(reply.outcome == Outcome::Approved && is_it)
+                }
+                _ if reply.seq.0 == 0 => self.check_undecided(oracle, command, attempt, reply, around),
+                _ => check_decided(oracle, command, attempt, reply),
+            },
         }
     }
 
@@ -221,6 +226,16 @@ fn account_of(command: &Command) -> Option<AccountId> {
     }
 }
 
+/// The account that a command says owns its key.
+fn named_account(command: &Command) -> Option<AccountId> {
+    match command {
+        Command::OpenAccount(c) => Some(c.account),
+        Command::Advise(c) => Some(c.account),
+        Command::Lookup(c) => Some(c.account),
+        _ => account_of(command),
+    }
+}
+
 /// The authorization that a later verb names.
 fn hold_of(oracle: &Oracle, command: &Command) -> Option<u128> {
     match command {
@@ -254,6 +269,10 @@ fn check_decided(oracle: &Oracle, command: &Command, attempt: &Attempt, reply: &
         version: reply.version.0,
         balances: if reply.repeated { told.balances } else { reply.balances },
     };
+    let is_own_key = command.key().is_none_or(|key| key == told.key);
+    if !is_own_key || named_account(command).is_some_and(|account| account != told.account) {
+        return Err(format!("it is about another key: {told:?}"));
+    }
     if said != *told {
         return Err(format!("the journal tells {told:?}"));
     }
@@ -263,9 +282,9 @@ fn check_decided(oracle: &Oracle, command: &Command, attempt: &Attempt, reply: &
     Ok(())
 }
 
-fn check_read(oracle: &Oracle, attempt: &Attempt, reply: &Reply) -> Result<(), Wrong> {
-    match reply.detail.as_deref() {
-        Some(Detail::Account(view)) => {
+fn check_read(oracle: &Oracle, target: ReadTarget, attempt: &Attempt, reply: &Reply, now: Time) -> Result<(), Wrong> {
+    match (target, reply.detail.as_deref()) {
+        (ReadTarget::Account(id), Some(Detail::Account(view))) if view.account == id => {
             let seen = oracle.seen.get(&(view.account, view.seq.0));
             if seen != Some(&(view.balances, view.version.0)) {
                 return Err(format!("the account was {seen:?} at event {}", view.seq.0));
@@ -275,13 +294,22 @@ fn check_read(oracle: &Oracle, attempt: &Attempt, reply: &Reply) -> Result<(), W
             }
             Ok(())
         }
-        Some(Detail::Authorization(view)) => match oracle.holds.get(&view.authorization.0) {
-            Some(hold) if hold.place == view.account || hold.payer == view.account => Ok(()),
-            hold => Err(format!("the authorization is {hold:?}")),
-        },
-        None => match reply.outcome {
-            Outcome::AccountNotFound | Outcome::OriginalNotFound => Ok(()),
-            _ => Err("a read without a view".into()),
-        },
+        (ReadTarget::Authorization(id), Some(Detail::Authorization(view))) if view.authorization == id => {
+            match oracle.holds.get(&view.authorization.0) {
+                Some(hold) if hold.place == view.account || hold.payer == view.account => Ok(()),
+                hold => Err(format!("the authorization is {hold:?}")),
+            }
+        }
+        (ReadTarget::Account(id), None)
+            if reply.outcome == Outcome::AccountNotFound && oracle.opened_after(id, attempt.durable) =>
+        {
+            Ok(())
+        }
+        (ReadTarget::Authorization(id), None)
+            if reply.outcome == Outcome::OriginalNotFound && oracle.visible_hold(id.0, now).is_none() =>
+        {
+            Ok(())
+        }
+        _ => Err("it is not what was asked for".into()),
     }
 }

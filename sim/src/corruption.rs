@@ -16,6 +16,7 @@ use tp_actors::{
 use tp_storage::{CrashMode, Device, MemoryDevice};
 
 use crate::clients::Clients;
+use crate::images::learn;
 use crate::oracle::Wrong;
 use crate::plan::{Case, Plan};
 use crate::traffic::Traffic;
@@ -179,15 +180,16 @@ impl Sound {
         let plan = Plan::draw(&Case::of(3));
         let (clocks, device) = (MachineClocks::new(START), MemoryDevice::new());
         let mut sound = Self { device, clocks, plan, last: 0, digest: StateDigest::of_slots([]) };
-        let (mut traffic, mut clients) = (Traffic::new(3), Clients::default());
+        let (mut traffic, mut clients, mut open) = (Traffic::new(3), Clients::default(), Vec::new());
         for _ in 0..2 {
             let mut engine = sound.open(&sound.device).map_err(|error| error.to_string())?;
             while sound.written("journal/") < JOURNAL {
                 for _ in 0..4 {
                     let command = traffic.draw(&sound.plan, engine.now());
                     clients.add(command.clone());
-                    drop(engine.call(command, CallOptions::default()));
+                    open.push((engine.call(command.clone(), CallOptions::default()), command));
                 }
+                learn(&mut traffic, &mut open);
                 engine.turn_all();
                 sound.clocks.pass(2_000);
             }
@@ -195,6 +197,12 @@ impl Sound {
         }
         let mut engine = sound.open(&sound.device.crash(CrashMode::KeepAll)).map_err(|error| error.to_string())?;
         (sound.last, sound.digest) = (engine.last_seq().0, engine.digest());
+        // Else every damage would count as reported.
+        let looked_at: Arc<dyn Device> = Arc::new(sound.device.crash(CrashMode::KeepAll));
+        let report = verify_on(&looked_at).map_err(|error| error.to_string())?;
+        if report.status != VerifyStatus::Ok || !report.problems.is_empty() {
+            return Err(format!("a sound directory does not verify: {report:?}"));
+        }
         Ok(sound)
     }
 
@@ -238,10 +246,11 @@ impl Sound {
     fn judge(&self, damaged: &MemoryDevice) -> Result<Judged, Wrong> {
         let looked_at: Arc<dyn Device> = Arc::new(damaged.crash(CrashMode::KeepAll));
         match self.open(damaged) {
-            Err(error) if matches!(error.class(), ErrorClass::Corruption | ErrorClass::Directory) => {
-                Ok(Judged::Refused)
+            Err(error) if !matches!(error.class(), ErrorClass::Corruption | ErrorClass::Directory) => {
+                Err(format!("it is not called what it is: {error}"))
             }
-            Err(error) => Err(format!("it is not called what it is: {error}")),
+            Err(error) if error.to_string().contains("memory:") => Ok(Judged::Refused),
+            Err(error) => Err(format!("no file is named: {error}")),
             Ok(mut engine) => {
                 if (engine.last_seq().0, engine.digest()) != (self.last, self.digest) {
                     let (last, tail) = (engine.last_seq(), &engine.recovery().tail);

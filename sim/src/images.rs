@@ -9,8 +9,11 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tp_actors::{CallOptions, CheckpointPolicy, Clock, Config, MachineClocks, ManualEngine, OpenError, StateDigest};
+use tp_actors::{
+    CallOptions, CheckpointPolicy, Clock, Config, MachineClocks, ManualEngine, OpenError, Pending, StateDigest,
+};
 use tp_core::codec::Events;
+use tp_core::command::Command;
 use tp_core::rules::Budgets;
 use tp_storage::{CrashMode, Device, Fault, MemoryDevice, RecoverError};
 
@@ -81,7 +84,7 @@ pub fn recover_all(seed: u64) -> Result<Images, String> {
         for mode in modes {
             let image = replay.device.crash(mode);
             recorded
-                .recover(image, promised, &mut chance, &mut states, &mut done)
+                .recover((image, matches!(mode, CrashMode::Sectors(_))), promised, &mut chance, &mut states, &mut done)
                 .map_err(|wrong| format!("seed {seed}, after call {number} ({}), {mode:?}: {wrong}", name(call)))?;
         }
     }
@@ -147,7 +150,7 @@ fn record(seed: u64) -> Result<Recorded, Wrong> {
     let plan = Plan::draw(&Case::of(seed));
     let (mut chance, mut traffic, mut clients) = (Chance::of(seed, "record"), Traffic::new(seed), Clients::default());
     let (device, clocks) = (Recording::default(), MachineClocks::new(START));
-    let mut promises = Vec::new();
+    let (mut promises, mut open) = (Vec::new(), Vec::new());
     for round in 0..3 {
         let config = config(&plan, &clocks, Arc::new(device.clone()), plan.partitions);
         let mut engine = ManualEngine::open(&config).map_err(|error| format!("the recorded run: {error}"))?;
@@ -156,13 +159,15 @@ fn record(seed: u64) -> Result<Recorded, Wrong> {
             for _ in 0..chance.between(1, 6) {
                 let command = traffic.draw(&plan, engine.now());
                 clients.add(command.clone());
-                drop(engine.call(command, CallOptions::default()));
+                open.push((engine.call(command.clone(), CallOptions::default()), command));
             }
+            learn(&mut traffic, &mut open);
             if step == 30 && round > 0 {
                 let _ = engine.begin_checkpoint();
             }
             if chance.one_in(3) {
                 engine.turn_all();
+                promises.push((device.calls(), engine.durable_seq().0));
             }
             for _ in 0..200 {
                 drop(engine.checkpoint());
@@ -171,8 +176,8 @@ fn record(seed: u64) -> Result<Recorded, Wrong> {
                 }
             }
             engine.write();
-            engine.make_room();
             promises.push((device.calls(), engine.durable_seq().0));
+            engine.make_room();
             clocks.pass(chance.below(40_000));
         }
         let last = engine.last_seq();
@@ -181,6 +186,17 @@ fn record(seed: u64) -> Result<Recorded, Wrong> {
     }
     let log = read_log(&plan, &clocks, &device)?;
     Ok(Recorded { plan, clocks, calls: device.into_calls(), promises, log })
+}
+
+/// Later commands work on what earlier ones made.
+pub(crate) fn learn(traffic: &mut Traffic, open: &mut Vec<(Pending, Command)>) {
+    open.retain_mut(|(pending, command)| {
+        let reply = pending.try_take();
+        if let Some(reply) = &reply {
+            traffic.learn(command, reply);
+        }
+        reply.is_none()
+    });
 }
 
 fn read_log(plan: &Plan, clocks: &MachineClocks, device: &Recording) -> Result<Vec<[u8; 32]>, Wrong> {
@@ -204,7 +220,7 @@ fn events_of(engine: &ManualEngine) -> Result<Vec<[u8; 32]>, Wrong> {
 impl Recorded {
     fn recover(
         &self,
-        mut image: MemoryDevice,
+        (mut image, mut is_torn): (MemoryDevice, bool),
         promised: u64,
         chance: &mut Chance,
         states: &mut BTreeMap<u64, StateDigest>,
@@ -217,13 +233,14 @@ impl Recorded {
             image.plan(Fault::PowerOffAt(image.calls() + chance.between(1, 20)));
             drop(ManualEngine::open(&config(&self.plan, &self.clocks, Arc::new(image.clone()), partitions)));
             image = image.crash(CrashMode::Sectors(chance.bits()));
+            is_torn = true;
             done.cut_again += 1;
         }
         let mut engine = loop {
             let config = config(&self.plan, &self.clocks, Arc::new(image.clone()), partitions);
             match ManualEngine::open(&Config { accept_tail, ..config }) {
                 Ok(engine) => break engine,
-                Err(OpenError::Recover(RecoverError::Ambiguous(_))) if !accept_tail => {
+                Err(OpenError::Recover(RecoverError::Ambiguous(_))) if !accept_tail && is_torn => {
                     accept_tail = true;
                     done.ambiguous += 1;
                 }

@@ -226,7 +226,7 @@ impl Traffic {
         };
         match self.chance.below(14) {
             0 if plan.has(Feature::Records) => {
-                let bytes = vec![7; self.chance.index(300)].into();
+                let bytes = self.chance.bits().to_le_bytes().repeat(1 + self.chance.index(40)).into();
                 Record { stream: u32::try_from(self.chance.below(4)).unwrap_or(0), bytes }.into()
             }
             1 | 2 if plan.has(Feature::Advices) => self.advice(account, ledger, amount, key, note),

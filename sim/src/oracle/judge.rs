@@ -2,7 +2,7 @@
 
 use tp_core::amount::{Amount, Ledger};
 use tp_core::authorization::CAPTURES_MAX;
-use tp_core::command::{self, Advice, Command, RefundTarget, Settings, Status};
+use tp_core::command::{self, Advice, Command, RefundTarget, Settings, Status, Verb};
 use tp_core::event::{Body, Purpose};
 use tp_core::ids::AccountId;
 use tp_core::key::{Key, KeyKind};
@@ -487,6 +487,22 @@ impl Verdict {
         self
     }
 
+    /// What the event's head must say.
+    fn head(&self, oracle: &Oracle, account: AccountId) -> (Outcome, Flags) {
+        let suspense = |id: &u128| Flags::SUSPENSE.when(oracle.holds.get(id).is_some_and(|h| h.place != account));
+        match self {
+            Self::Note(outcome) => (*outcome, Flags::NONE),
+            Self::Settle(_) => (Outcome::Approved, Flags::NONE),
+            Self::Tombstone(_) => (Outcome::ReversalAccepted, Flags::NONE),
+            Self::Hold { outcome, flags, .. } => (*outcome, *flags),
+            Self::Raise { hold, .. } => (Outcome::Approved, suspense(hold)),
+            Self::Release { hold, undo, .. } => {
+                (if undo.is_some() { Outcome::ReversalAccepted } else { Outcome::Approved }, suspense(hold))
+            }
+            Self::Move(m) => (m.outcome, m.flags),
+        }
+    }
+
     /// Whether the event says what was decided here.
     pub(super) fn compare(&self, oracle: &Oracle, body: &Body) -> Result<(), Wrong> {
         let head = body.head().ok_or("no head")?;
@@ -509,7 +525,7 @@ impl Verdict {
             }
             (_, Body::Released(e)) => {
                 let undo = (Key { bits: e.original, kind: e.original_kind }, e.bucket, e.uncounted);
-                let undo = (head.outcome == Outcome::ReversalAccepted).then_some(undo);
+                let undo = (head.verb == Verb::Reverse).then_some(undo);
                 Self::Release { hold: e.authorization.0, amount: money(e.amount), state: e.state, undo }
             }
             (_, Body::Moved(_) | Body::Opened(_)) => {
@@ -540,6 +556,8 @@ impl Verdict {
             }
             _ => return Err(format!("no decision: {body:?}")),
         };
+        let (outcome, flags) = self.head(oracle, head.account);
+        ensure((head.outcome, head.flags) == (outcome, flags), || format!("the oracle says {outcome} {flags:?}"))?;
         ensure(*self == said, || format!("the oracle decides {self:?}"))
     }
 }

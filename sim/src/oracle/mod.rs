@@ -12,7 +12,7 @@
 mod book;
 mod judge;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use tp_core::amount::{Amount, Balances, CreditLimit, Ledger};
 use tp_core::command::{Command, PeriodLimit, Settings, Status, Verb};
@@ -168,7 +168,7 @@ pub(crate) struct Oracle {
     /// What each event left of the accounts that it touched.
     pub(crate) seen: BTreeMap<(AccountId, u64), (Balances, u64)>,
     /// Events that are records of layers above.
-    pub(crate) recorded: BTreeSet<u64>,
+    pub(crate) recorded: BTreeMap<u64, (u32, Vec<u8>)>,
     /// The last event folded.
     pub(crate) seq: u64,
     pub(crate) time_max: Time,
@@ -195,7 +195,7 @@ impl Oracle {
             opaque_since: BTreeMap::new(),
             told: BTreeMap::new(),
             seen: BTreeMap::new(),
-            recorded: BTreeSet::new(),
+            recorded: BTreeMap::new(),
             seq: 0,
             time_max: Time(0),
         }
@@ -209,7 +209,7 @@ impl Oracle {
         let (at, body) = (event.time, &event.body);
         match body {
             Body::Forgotten(_) => {}
-            Body::Recorded(_) => drop(self.recorded.insert(seq)),
+            Body::Recorded(e) => drop(self.recorded.insert(seq, (e.stream, e.bytes.clone()))),
             Body::Fenced(e) => self.fence(at, e.account, Key { bits: e.key, kind: e.key_kind }, asked)?,
             Body::Expired(e) => self.expire(at, e.authorization.0, e.account, money(e.amount))?,
             Body::Answered(e) => self.answer(e)?,

@@ -51,7 +51,7 @@ impl World {
                 .collect();
             (broken, accounts, holds)
         });
-        let mut known = 0;
+        let mut known: BTreeSet<u128> = BTreeSet::new();
         for (broken, accounts, holds) in states {
             if let Some(broken) = broken {
                 differs(broken);
@@ -67,12 +67,16 @@ impl World {
                 }
             }
             for view in holds {
-                known += 1;
+                known.insert(view.authorization.0);
                 let hold = &oracle.holds[&view.authorization.0];
                 let sums = [hold.authorized, hold.held, hold.captured].map(i128::unsigned_abs);
                 let is_same = (sums, hold.state, hold.expires)
                     == ([view.authorized, view.held, view.captured], view.state, view.expires)
-                    && hold.captures.len() == view.captures.len();
+                    && hold.captures.len() == view.captures.len()
+                    && hold.captures.iter().zip(&view.captures).all(|(c, seen)| {
+                        let sums = [c.amount, c.refunded].map(i128::unsigned_abs);
+                        (c.id, sums) == (seen.transfer.0, [seen.amount, seen.refunded])
+                    });
                 if !is_same {
                     differs(format!("{view:?} is not {hold:?}"));
                 }
@@ -83,9 +87,9 @@ impl World {
             return Err("accounts are missing".into());
         }
         let at = oracle.time_max;
-        let visible = oracle.holds.keys().filter(|id| oracle.visible_hold(**id, at).is_some()).count();
-        if known < visible {
-            return Err(format!("{visible} authorizations are to be remembered, {known} are"));
+        let is_missing = |id: &&u128| oracle.visible_hold(**id, at).is_some() && !known.contains(id);
+        if let Some(id) = oracle.holds.keys().find(is_missing) {
+            return Err(format!("an authorization is not remembered: {:?}", oracle.holds[id]));
         }
         Ok(())
     }

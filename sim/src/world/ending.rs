@@ -8,6 +8,7 @@ use tp_core::reply::AuthorizationState;
 use tp_storage::{CrashMode, Device};
 
 use crate::oracle::Hold;
+use crate::plan::Feature;
 
 use super::{ROUNDS_MAX, World, Wrong};
 
@@ -128,6 +129,9 @@ impl World {
                 return Ok(());
             }
             self.clocks.pass(1_000 << attempt);
+        }
+        if !self.plan.has(Feature::SmallBudgets) {
+            return Err(format!("never answered for good: {:?}", self.clients.sent[number].command));
         }
         // Budgets may be full of what lives for ever.
         self.marks.hit("never taken");

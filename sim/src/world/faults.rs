@@ -1,5 +1,6 @@
 //! What goes wrong: full disks, failing calls, kills, power cuts; and orderly closes.
 
+use tp_actors::PoisonCause;
 use tp_storage::{AfterSyncFailure, CrashMode, Device as _, Fault};
 
 use super::{World, Wrong};
@@ -23,6 +24,7 @@ impl World {
             2 | 3 if self.plan.has(Feature::FullDisk) => {
                 if self.is_full {
                     self.device.clear_faults();
+                    self.has_write_fault = false;
                 } else {
                     self.device.plan(Fault::DiskFullFrom(call));
                     self.had_no_space = true;
@@ -104,7 +106,8 @@ impl World {
 
     pub(super) fn note_poison(&mut self) -> Result<(), Wrong> {
         let Some(cause) = self.engine().poison() else { return Ok(()) };
-        if !self.has_write_fault && !self.device_is_off() {
+        let is_disk = matches!(cause, PoisonCause::Journal(_));
+        if !is_disk || !self.has_write_fault && !self.device_is_off() {
             return Err(format!("the engine is poisoned without a fault: {cause}"));
         }
         self.was_poisoned = true;

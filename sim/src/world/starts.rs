@@ -104,7 +104,7 @@ impl World {
                     return Ok(());
                 }
                 let is_reported = !matches!(rotten.recovery().tail, TailReport::Clean);
-                if !is_reported && !is_lost_write(&sound, b.0)? {
+                if !is_lost_write(&sound, b.0)? {
                     return Err(format!("{what} changed the state at {a:?} to another at {b:?}, and nobody noticed"));
                 }
                 self.marks.hit(if is_reported { "rot cut as a tail" } else { "rot as a lost last write" });
