@@ -30,6 +30,8 @@ pub(crate) struct Traffic {
     promised: Vec<(AccountId, Key)>,
     authorizations: Vec<(AuthorizationId, AccountId)>,
     captures: Vec<(TransferId, AccountId)>,
+    /// Keys of commands that made holds or captures.
+    held: Vec<(AccountId, Key)>,
     opened: u128,
 }
 
@@ -46,6 +48,7 @@ impl Traffic {
             promised: Vec::new(),
             authorizations: Vec::new(),
             captures: Vec::new(),
+            held: Vec::new(),
             opened: 0,
         }
     }
@@ -62,11 +65,13 @@ impl Traffic {
         };
         if let (Some(owner), Some(id), None) = (owner, reply.authorization, reply.transfer) {
             self.authorizations.push((id, owner));
+            self.held.extend(command.key().map(|key| (owner, key)));
         }
         if let (Command::Capture(c), Some(id)) = (command, reply.transfer)
             && let Some((_, owner)) = self.authorizations.iter().find(|(a, _)| *a == c.authorization)
         {
             self.captures.push((id, *owner));
+            self.held.push((*owner, c.key));
         }
     }
 
@@ -276,13 +281,19 @@ impl Traffic {
     }
 
     fn reversal(&mut self, plan: &Plan, now: Time, account: AccountId, key: Key, note: Note) -> Command {
-        let known = self.chance.pick_recent(&self.keys).copied().filter(|_| !self.chance.one_in(6));
+        // Mostly of a command that others build upon.
+        let known = if self.chance.one_in(2) {
+            self.chance.pick_recent(&self.held).copied()
+        } else {
+            self.chance.pick_recent(&self.keys).copied().filter(|_| !self.chance.one_in(6))
+        };
         // One that was never seen may come later.
         let (account, original) = known.unwrap_or_else(|| (account, self.key(plan, now)));
         if known.is_none() {
             self.promised.push((account, original));
         }
-        let new_total = self.chance.one_in(3).then(|| amount(self.chance.below(80)));
+        // Often less than what later commands used of it.
+        let new_total = self.chance.one_in(2).then(|| amount(self.chance.below(25)));
         Reverse { key, account, original, new_total, note }.into()
     }
 

@@ -96,7 +96,10 @@ impl World {
     }
 
     pub(super) fn pass_time(&mut self) {
-        let us = match self.schedule.below(12) {
+        // A hold's time may come while an exchange works on it: exchanges are short, so leaps are more likely then.
+        let is_exchanging = self.engine().look(|partition| partition.stats().exchanges_open > 0).contains(&true);
+        let draw = self.schedule.below(12);
+        let us = match if is_exchanging { draw + 4 } else { draw } {
             0..=6 => self.schedule.below(3_000),
             7..=9 => self.schedule.below(60_000),
             10 => self.schedule.below(1_500_000),
