@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tp_core::command::{Command, Read, ReadTarget, Record};
 use tp_core::digest::StateDigest;
-use tp_core::ids::{AccountId, AuthorizationId, Seq, SlotIndex, SlotSeed};
+use tp_core::ids::{AccountId, AuthorizationId, Seq, SlotSeed};
 use tp_core::outcome::Outcome;
 use tp_core::partition::Partition;
 use tp_core::reply::{AccountView, AuthorizationView, Detail, Reply};
@@ -35,7 +35,7 @@ use crate::feed::EventFeed;
 use crate::open::{self, Opened, Threads};
 use crate::recovery::RecoveryReport;
 use crate::shared::Shared;
-use crate::status::{ClockStatus, EngineStatus, LedgerTotals, PartitionStatus};
+use crate::status::{ClockStatus, EngineStatus, LedgerTotals, PartitionStatus, digest_of, slot_digests};
 
 /// A running engine. Share it by reference or `Arc`; [`Client`]s and feeds live on their own.
 ///
@@ -222,12 +222,7 @@ impl Engine {
     /// As [`Engine::accounts`].
     pub fn digest(&self) -> Result<StateDigest, NotAnswered> {
         let at = Time(self.shared.event_time_max.load(std::sync::atomic::Ordering::Acquire));
-        let digests = move |partition: &Partition| {
-            partition.slots().map(|slot| (slot.index(), slot.digest(at))).collect::<Vec<(SlotIndex, [u8; 32])>>()
-        };
-        let mut all: Vec<_> = self.look(digests)?.into_iter().flatten().collect();
-        all.sort_unstable_by_key(|(index, _)| *index);
-        Ok(StateDigest::of_slots(all.into_iter().map(|(_, digest)| digest)))
+        Ok(digest_of(self.look(move |partition| slot_digests(partition, at))?))
     }
 
     /// The last sequence number given out; it may not be durable yet.

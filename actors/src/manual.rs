@@ -28,7 +28,7 @@ use crate::error::{CheckpointFailed, CloseError, OpenError, PoisonCause};
 use crate::open::{Prepared, prepare};
 use crate::recovery::RecoveryReport;
 use crate::shared::{Shared, Stage};
-use crate::status::{CheckpointStatus, LedgerTotals, PartitionStatus, WriterStatus};
+use crate::status::{CheckpointStatus, LedgerTotals, PartitionStatus, WriterStatus, digest_of, slot_digests};
 use crate::writer_thread::{Task, WriterCrank};
 
 /// Steps of a close before it is given up: many more than any drain takes.
@@ -183,10 +183,7 @@ impl ManualEngine {
     /// The digest of the state at the largest event time. Means something only while nothing is under way.
     pub fn digest(&mut self) -> StateDigest {
         let at = Time(self.shared.event_time_max.load(std::sync::atomic::Ordering::Acquire));
-        let digests = |p: &Partition| p.slots().map(|slot| (slot.index(), slot.digest(at))).collect::<Vec<_>>();
-        let mut all: Vec<_> = self.look(digests).into_iter().flatten().collect();
-        all.sort_unstable_by_key(|(index, _)| *index);
-        StateDigest::of_slots(all.into_iter().map(|(_, digest)| digest))
+        digest_of(self.look(|partition| slot_digests(partition, at)))
     }
 
     /// The totals of each ledger, ascending.

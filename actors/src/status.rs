@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tp_core::amount::Ledger;
-use tp_core::ids::Seq;
+use tp_core::digest::StateDigest;
+use tp_core::ids::{Seq, SlotIndex};
 use tp_core::invariants::Totals;
-use tp_core::partition::PartitionStats;
+use tp_core::partition::{Partition, PartitionStats};
 use tp_core::time::Time;
 
 use crate::error::PoisonCause;
@@ -196,4 +197,16 @@ impl LedgerTotals {
         };
         all.into_iter().map(totals_of).collect()
     }
+}
+
+/// The digests of a partition's slots at a time.
+pub(crate) fn slot_digests(partition: &Partition, at: Time) -> Vec<(SlotIndex, [u8; 32])> {
+    partition.slots().map(|slot| (slot.index(), slot.digest(at))).collect()
+}
+
+/// The digest of a state, from those of its partitions.
+pub(crate) fn digest_of(partitions: Vec<Vec<(SlotIndex, [u8; 32])>>) -> StateDigest {
+    let mut all: Vec<_> = partitions.into_iter().flatten().collect();
+    all.sort_unstable_by_key(|(index, _)| *index);
+    StateDigest::of_slots(all.into_iter().map(|(_, digest)| digest))
 }

@@ -9,21 +9,17 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tp_actors::{
-    CallOptions, CheckpointPolicy, Clock, Config, MachineClocks, ManualEngine, OpenError, Pending, StateDigest,
-};
-use tp_core::codec::Events;
+use tp_actors::{CallOptions, Config, MachineClocks, ManualEngine, OpenError, Pending, StateDigest};
 use tp_core::command::Command;
 use tp_core::rules::Budgets;
 use tp_storage::{CrashMode, Device, Fault, MemoryDevice, RecoverError};
 
 use crate::chance::Chance;
-use crate::clients::Clients;
+use crate::machine::{self, START, log_of};
 use crate::oracle::Wrong;
 use crate::plan::{Case, Plan};
 use crate::recording::{Call, Recording, Replay};
 use crate::traffic::Traffic;
-use crate::world::{START, chain, segment_bytes};
 
 /// What the images of one or more runs came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -130,25 +126,17 @@ fn name(call: &Call) -> String {
 
 fn config(plan: &Plan, clocks: &MachineClocks, device: Arc<dyn Device>, partitions: usize) -> Config {
     Config {
-        data_dir: None,
-        device: Some(device),
-        identity_seed: Some(0x5EED),
-        partitions,
-        segment_bytes: segment_bytes(partitions),
         windows: Some(plan.rules.windows),
         policy_default: plan.rules.policy_default,
         budgets: Budgets { exchanges: 32, ..Budgets::default() },
-        clock: Clock::Machine(clocks.clone()),
-        checkpoint: CheckpointPolicy { bytes_per_second: u64::MAX, ..CheckpointPolicy::off() },
-        accept_clock: true,
-        ..Config::at("")
+        ..machine::config(device, clocks, partitions)
     }
 }
 
 /// A run of a few hundred commands with checkpoints, closes and starts in between.
 fn record(seed: u64) -> Result<Recorded, Wrong> {
     let plan = Plan::draw(&Case::of(seed));
-    let (mut chance, mut traffic, mut clients) = (Chance::of(seed, "record"), Traffic::new(seed), Clients::default());
+    let (mut chance, mut traffic) = (Chance::of(seed, "record"), Traffic::new(seed));
     let (device, clocks) = (Recording::default(), MachineClocks::new(START));
     let (mut promises, mut open) = (Vec::new(), Vec::new());
     for round in 0..3 {
@@ -158,7 +146,6 @@ fn record(seed: u64) -> Result<Recorded, Wrong> {
         for step in 0..chance.between(40, 120) {
             for _ in 0..chance.between(1, 6) {
                 let command = traffic.draw(&plan, engine.now());
-                clients.add(command.clone());
                 open.push((engine.call(command.clone(), CallOptions::default()), command));
             }
             learn(&mut traffic, &mut open);
@@ -202,19 +189,7 @@ pub(crate) fn learn(traffic: &mut Traffic, open: &mut Vec<(Pending, Command)>) {
 fn read_log(plan: &Plan, clocks: &MachineClocks, device: &Recording) -> Result<Vec<[u8; 32]>, Wrong> {
     let copy = device.memory().crash(CrashMode::KeepAll);
     let engine = ManualEngine::open(&config(plan, clocks, Arc::new(copy), 1)).map_err(|error| error.to_string())?;
-    events_of(&engine)
-}
-
-fn events_of(engine: &ManualEngine) -> Result<Vec<[u8; 32]>, Wrong> {
-    let mut log: Vec<[u8; 32]> = Vec::new();
-    let mut reader = engine.source().read_from(1).map_err(|error| error.to_string())?;
-    while let Some(frame) = reader.next(engine.last_seq().0).map_err(|error| error.to_string())? {
-        for event in Events::new(frame.payload()).take(frame.count as usize) {
-            let digest = chain(log.last(), &event.map_err(|error| error.to_string())?);
-            log.push(digest);
-        }
-    }
-    Ok(log)
+    log_of(&engine)
 }
 
 impl Recorded {
@@ -251,7 +226,7 @@ impl Recorded {
         if last < promised {
             return Err(format!("event {promised} was durable, the journal ends at {last}"));
         }
-        let events = events_of(&engine)?;
+        let events = log_of(&engine)?;
         if self.log.get(..events.len()) != Some(&events[..]) || events.len() as u64 != last {
             return Err("its events are not those that were decided".into());
         }

@@ -11,6 +11,7 @@ mod clients;
 pub mod corruption;
 pub mod images;
 pub mod kills;
+mod machine;
 mod many;
 mod marks;
 pub mod night;

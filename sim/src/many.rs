@@ -71,8 +71,8 @@ pub fn run_case(case: &Case, twice: bool) -> Result<Report, Violation> {
     Ok(report)
 }
 
-/// All runs. Stops at the first few failures. `each` is called after every run, from any thread.
-pub fn run_many(runs: &Runs, each: impl Fn(u64) + Sync) -> Summary {
+/// All runs. Stops at the first few failures.
+pub fn run_many(runs: &Runs) -> Summary {
     let (next, start) = (AtomicU64::new(0), Instant::now());
     let summary = Mutex::new(Summary::default());
     let worker = || {
@@ -91,9 +91,7 @@ pub fn run_many(runs: &Runs, each: impl Fn(u64) + Sync) -> Summary {
                 Ok(report) => summary.marks.merge(&report.marks),
                 Err(violation) => summary.failures.push((case, violation)),
             }
-            let is_enough = summary.failures.len() >= 3;
-            each(summary.seeds);
-            if is_enough {
+            if summary.failures.len() >= 3 {
                 next.store(u64::MAX / 2, Ordering::Relaxed);
                 return;
             }

@@ -30,6 +30,11 @@ impl Marks {
         self.0.get(name).copied().unwrap_or(0)
     }
 
+    /// How often all whose names begin so.
+    pub fn sum(&self, prefix: &str) -> u64 {
+        self.all().filter(|(name, _)| name.starts_with(prefix)).map(|(_, times)| times).sum()
+    }
+
     /// All, by name.
     pub fn all(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0.iter().map(|(name, times)| (name.as_str(), *times))

@@ -8,7 +8,6 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::marks::Marks;
 use crate::plan::Case;
 use crate::{Runs, images, kills, run_many};
 
@@ -148,17 +147,14 @@ type Chunk = (String, Sum, Vec<String>);
 fn simulate(night: &Night, first: u64) -> Chunk {
     let like = Case::of(0);
     let runs = Runs { first, count: Some(SEEDS), time: None, like: like.clone(), jobs: night.jobs, twice: false };
-    let summary = run_many(&runs, |_| {});
-    let count = |marks: &Marks, prefix: &str| {
-        marks.all().filter(|(name, _)| name.starts_with(prefix)).map(|(_, times)| times).sum::<u64>()
-    };
+    let summary = run_many(&runs);
     let mut wrong: Vec<_> =
         summary.failures.iter().map(|(case, v)| format!("{case}, step {}: {}", v.step, v.what)).collect();
     wrong.extend(summary.missing(&like).iter().map(|name| format!("never reached: {name}")));
     let done = Sum {
         seeds: summary.seeds,
-        events: count(&summary.marks, "event "),
-        replies: count(&summary.marks, "outcome "),
+        events: summary.marks.sum("event "),
+        replies: summary.marks.sum("outcome "),
         repeated: summary.marks.times("repeated reply"),
         violations: wrong.len() as u64,
         ..Sum::default()

@@ -22,7 +22,7 @@ pub struct Found {
 pub fn hunt(bug: Bug, seeds: u64, jobs: usize) -> Found {
     plant(bug);
     let runs = Runs { first: 0, count: Some(seeds), time: None, like: Case::of(0), jobs, twice: false };
-    let summary = run_many(&runs, |_| {});
+    let summary = run_many(&runs);
     plant(Bug::None);
     let first = summary.failures.iter().min_by_key(|(case, _)| case.seed);
     let what = first.map(|(_, violation)| violation.what.lines().next().unwrap_or_default().to_owned());

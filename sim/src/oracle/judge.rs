@@ -3,7 +3,7 @@
 use tp_core::amount::{Amount, Ledger};
 use tp_core::authorization::CAPTURES_MAX;
 use tp_core::command::{self, Advice, Command, RefundTarget, Settings, Status, Verb};
-use tp_core::event::{Body, Purpose};
+use tp_core::event::{Body, Head, Movement, Purpose};
 use tp_core::ids::AccountId;
 use tp_core::key::{Key, KeyKind};
 use tp_core::outcome::Outcome;
@@ -124,10 +124,10 @@ impl Oracle {
             Command::Transfer(c) => self.transfer(at, c),
             Command::Lookup(_) | Command::Read(_) | Command::Record(_) => return Err("it decides nothing".into()),
         };
-        let verdict = match verdict.map_err(Verdict::note) {
+        let verdict = match verdict.map_err(Verdict::Note) {
             Ok(Verdict::Move(m)) if !is_remote => {
                 let side = self.counter_side(m.purpose, m.counter, m.ledger, m.amount);
-                side.map_or_else(Verdict::note, |(paid, flags)| {
+                side.map_or_else(Verdict::Note, |(paid, flags)| {
                     Verdict::Move(Move { paid: Some(paid), flags: m.flags.with(flags), ..m })
                 })
             }
@@ -472,10 +472,6 @@ impl Oracle {
 }
 
 impl Verdict {
-    pub(super) fn note(outcome: Outcome) -> Self {
-        Self::Note(outcome)
-    }
-
     /// A leg that does not touch the key's own account is flagged.
     fn on_suspense(mut self, owner: AccountId) -> Self {
         match &mut self {
@@ -506,11 +502,11 @@ impl Verdict {
     /// Whether the event says what was decided here.
     pub(super) fn compare(&self, oracle: &Oracle, body: &Body) -> Result<(), Wrong> {
         let head = body.head().ok_or("no head")?;
-        let said = match (self, body) {
-            (_, Body::Noted(_)) => Self::Note(head.outcome),
-            (_, Body::Settled(e)) => Self::Settle(e.settings),
-            (_, Body::Tombstoned(e)) => Self::Tombstone(Key { bits: e.original, kind: e.original_kind }),
-            (_, Body::Authorized(e)) => Self::Hold {
+        let said = match body {
+            Body::Noted(_) => Self::Note(head.outcome),
+            Body::Settled(e) => Self::Settle(e.settings),
+            Body::Tombstoned(e) => Self::Tombstone(Key { bits: e.original, kind: e.original_kind }),
+            Body::Authorized(e) => Self::Hold {
                 place: leg_of(body),
                 amount: money(e.amount),
                 outcome: head.outcome,
@@ -520,40 +516,16 @@ impl Verdict {
                 tolerance: e.tolerance_bp,
                 bucket: e.bucket,
             },
-            (_, Body::Incremented(e)) => {
+            Body::Incremented(e) => {
                 Self::Raise { hold: e.authorization.0, amount: money(e.amount), expires: e.expires, bucket: e.bucket }
             }
-            (_, Body::Released(e)) => {
+            Body::Released(e) => {
                 let undo = (Key { bits: e.original, kind: e.original_kind }, e.bucket, e.uncounted);
                 let undo = (head.verb == Verb::Reverse).then_some(undo);
                 Self::Release { hold: e.authorization.0, amount: money(e.amount), state: e.state, undo }
             }
-            (_, Body::Moved(_) | Body::Opened(_)) => {
-                let (m, paid) = match body {
-                    Body::Moved(e) => (e.movement, Some(e.counter)),
-                    Body::Opened(e) => (e.movement, None),
-                    _ => return Err("no movement".into()),
-                };
-                ensure(m.counter_slot == oracle.seed.slot_of(m.counter), || format!("another slot: {m:?}"))?;
-                let original = Key { bits: m.original, kind: m.original_kind };
-                Self::Move(Move {
-                    purpose: m.purpose,
-                    place: leg_of(body),
-                    counter: m.counter,
-                    paid,
-                    ledger: m.ledger,
-                    amount: money(m.amount),
-                    hold: m.authorization,
-                    capture: m.capture,
-                    from_hold: money(m.hold),
-                    bucket: m.bucket,
-                    counted: m.is_counted,
-                    is_final: m.is_final,
-                    original: m.purpose.is_undo().then_some(original),
-                    outcome: head.outcome,
-                    flags: head.flags,
-                })
-            }
+            Body::Moved(e) => said_of(oracle, &e.movement, Some(e.counter), body, head)?,
+            Body::Opened(e) => said_of(oracle, &e.movement, None, body, head)?,
             _ => return Err(format!("no decision: {body:?}")),
         };
         let (outcome, flags) = self.head(oracle, head.account);
@@ -562,8 +534,30 @@ impl Verdict {
     }
 }
 
+/// What an event says of a movement; `paid`: where the other side's leg goes, if it is in the same event.
+fn said_of(oracle: &Oracle, m: &Movement, paid: Option<AccountId>, body: &Body, head: &Head) -> Result<Verdict, Wrong> {
+    ensure(m.counter_slot == oracle.seed.slot_of(m.counter), || format!("another slot: {m:?}"))?;
+    Ok(Verdict::Move(Move {
+        purpose: m.purpose,
+        place: leg_of(body),
+        counter: m.counter,
+        paid,
+        ledger: m.ledger,
+        amount: money(m.amount),
+        hold: m.authorization,
+        capture: m.capture,
+        from_hold: money(m.hold),
+        bucket: m.bucket,
+        counted: m.is_counted,
+        is_final: m.is_final,
+        original: m.purpose.is_undo().then_some(Key { bits: m.original, kind: m.original_kind }),
+        outcome: head.outcome,
+        flags: head.flags,
+    }))
+}
+
 /// The account of the owner's leg.
-pub(super) fn leg_of(body: &Body) -> AccountId {
+fn leg_of(body: &Body) -> AccountId {
     let mut account = None;
     body.each_leg(|leg| account = account.or(leg.account));
     account.unwrap_or(AccountId(0))

@@ -259,7 +259,7 @@ impl Oracle {
         ensure(known.is_none() || barred.is_some(), || format!("IDM-1: {head:?} is decided twice: {known:?}"))?;
         ensure(barred.is_some() || !self.is_out_of_window(head.full_key(), at), || format!("a key too old: {head:?}"))?;
         let verdict = match barred {
-            Some(outcome) => judge::Verdict::note(outcome),
+            Some(outcome) => judge::Verdict::Note(outcome),
             None => self.judge(at, &command, head.account, matches!(body, Body::Opened(_)))?,
         };
         verdict.compare(self, body).map_err(|wrong| format!("{wrong}\n command {command:?}\n event {body:?}"))?;

@@ -2,32 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use tp_core::codec::Events;
 use tp_core::ids::{AccountId, AuthorizationId};
 use tp_core::slot::Slot;
 
-use super::{World, Wrong, chain};
+use super::{World, Wrong};
+use crate::machine::log_of;
 
 impl World {
     /// The journal holds what it held.
-    pub(super) fn check_log(&mut self) -> Result<(), Wrong> {
+    pub(super) fn check_log(&self) -> Result<(), Wrong> {
         let Some(engine) = &self.engine else { return Ok(()) };
-        let mut reader = engine.source().read_from(1).map_err(|error| error.to_string())?;
-        let (mut digest, mut seq) = (None, 0);
-        while seq < self.log.len() as u64 {
-            let frame = reader.next(engine.last_seq().0).map_err(|error| error.to_string())?;
-            let frame = frame.ok_or_else(|| format!("event {} is gone", seq + 1))?;
-            for event in Events::new(frame.payload()).take(frame.count as usize) {
-                let event = event.map_err(|error| error.to_string())?;
-                digest = Some(chain(digest.as_ref(), &event));
-                seq += 1;
-                let before = usize::try_from(seq).ok().and_then(|n| self.log.get(n - 1));
-                if before.is_some_and(|before| digest.as_ref() != Some(before)) {
-                    return Err(format!("event {seq} is another one than before: {event:?}"));
-                }
-            }
-        }
-        Ok(())
+        let now = log_of(engine)?;
+        let differs = self.log.iter().enumerate().find(|(n, digest)| now.get(*n) != Some(*digest));
+        differs.map_or(Ok(()), |(n, _)| Err(format!("event {} is gone, or another one than before", n + 1)))
     }
 
     /// At rest: the engine's state is the oracle's.

@@ -84,11 +84,8 @@ impl World {
         let (Some(engine), Some(oracle)) = (&self.engine, &self.oracle) else { return Ok(()) };
         let now = engine.now();
         let is_late = |hold: &&Hold| hold.state == AuthorizationState::Open && hold.expires.plus_ms(1_000) < now;
-        oracle
-            .holds
-            .values()
-            .find(is_late)
-            .map_or(Ok(()), |hold| Err(format!("at {now} it should have expired: {hold:?}")))
+        let late = oracle.holds.values().find(is_late);
+        late.map_or(Ok(()), |hold| Err(format!("at {now} it should have expired: {hold:?}")))
     }
 
     /// P3: what is open is looked up with a fence; then the late original comes after all.
@@ -119,11 +116,7 @@ impl World {
 
     pub(super) fn send_until_taken(&mut self, number: usize) -> Result<(), Wrong> {
         for attempt in 0..24 {
-            let command = self.clients.sent[number].command.clone();
-            let (Some(engine), Some(oracle)) = (&self.engine, &self.oracle) else { return Ok(()) };
-            let pending = engine.call(command, CallOptions::default());
-            let (durable, now) = (engine.durable_seq().0, engine.now());
-            self.clients.submitted(number, pending, oracle, durable, now);
+            self.call(number, CallOptions::default());
             self.settle()?;
             if self.clients.sent[number].is_resolved {
                 return Ok(());

@@ -17,27 +17,19 @@ mod starts;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tp_actors::{CheckpointPolicy, Clock, Config, MachineClocks, ManualEngine};
-use tp_core::codec::{EventBytes, encode};
-use tp_core::event::Event;
-use tp_core::time::Time;
+use tp_actors::{CheckpointPolicy, Config, MachineClocks, ManualEngine};
 use tp_storage::{FrameReader, MemoryDevice};
 
 use crate::chance::Chance;
 use crate::clients::Clients;
+use crate::machine::{self, START};
 use crate::marks::Marks;
 use crate::oracle::{Oracle, Wrong};
 use crate::plan::{Case, Feature, Plan};
 use crate::traffic::Traffic;
 
-/// When a simulated machine is switched on: 2026-01-15T11:59:00Z.
-pub(crate) const START: Time = Time(1_768_478_340_000);
 /// Rounds of everything that bring any run to rest.
 const ROUNDS_MAX: usize = 200_000;
-/// The smallest segment that takes what so many partitions may have in flight, bytes.
-pub(crate) const fn segment_bytes(partitions: usize) -> u64 {
-    (partitions.next_power_of_two() as u64) << 20
-}
 
 /// What a run was.
 #[derive(Clone, Debug)]
@@ -128,15 +120,9 @@ impl World {
     fn config(&self, device: &MemoryDevice, partitions: usize) -> Config {
         let plan = &self.plan;
         Config {
-            data_dir: None,
-            device: Some(Arc::new(device.clone())),
-            identity_seed: Some(0x5EED),
-            partitions,
-            segment_bytes: segment_bytes(partitions),
             windows: Some(plan.rules.windows),
             policy_default: plan.rules.policy_default,
             budgets: plan.rules.budgets,
-            clock: Clock::Machine(self.clocks.clone()),
             checkpoint: CheckpointPolicy {
                 interval: plan.has(Feature::Checkpoints).then_some(Duration::from_secs(5)),
                 events: plan.checkpoint_events,
@@ -147,8 +133,7 @@ impl World {
             in_flight_events: plan.in_flight_events,
             turn_commands_max: plan.turn_commands,
             turn_expiries_max: plan.turn_expiries,
-            accept_clock: true,
-            ..Config::at("")
+            ..machine::config(Arc::new(device.clone()), &self.clocks, partitions)
         }
     }
 
@@ -175,13 +160,4 @@ fn is_lost_write(sound: &ManualEngine, last: u64) -> Result<bool, Wrong> {
 
 fn allow_read_error(plan: &Plan, error: &str) -> Result<(), Wrong> {
     if plan.has(Feature::ReadErrors) { Ok(()) } else { Err(format!("the journal cannot be read: {error}")) }
-}
-
-/// The digest of a journal with one event more.
-pub(crate) fn chain(before: Option<&[u8; 32]>, event: &Event) -> [u8; 32] {
-    let mut bytes = EventBytes::new();
-    encode(event, &mut bytes);
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(before.unwrap_or(&[0; 32])).update(&bytes);
-    *hasher.finalize().as_bytes()
 }

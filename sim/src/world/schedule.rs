@@ -1,12 +1,12 @@
 //! The schedule: one step at a time, of whom it is the turn.
 
 use tp_actors::{CallOptions, Work};
-use tp_core::codec::Events;
 use tp_core::event::Body;
 use tp_core::time::Time;
 
-use super::{World, Wrong, allow_read_error, chain};
+use super::{World, Wrong, allow_read_error};
 use crate::clients::Around;
+use crate::machine::{chain, events};
 use crate::plan::Feature;
 
 impl World {
@@ -40,9 +40,14 @@ impl World {
     pub(super) fn send(&mut self, number: usize) {
         let is_short = self.plan.has(Feature::Deadlines) && self.schedule.one_in(6);
         let deadline_ms = is_short.then(|| self.schedule.below(20));
+        self.call(number, CallOptions { deadline_ms });
+    }
+
+    /// Submits a command that was added.
+    pub(super) fn call(&mut self, number: usize, options: CallOptions) {
         let command = self.clients.sent[number].command.clone();
         let (Some(engine), Some(oracle)) = (&self.engine, &self.oracle) else { return };
-        let pending = engine.call(command, CallOptions { deadline_ms });
+        let pending = engine.call(command, options);
         let (durable, now) = (engine.durable_seq().0, engine.now());
         self.clients.submitted(number, pending, oracle, durable, now);
     }
@@ -162,8 +167,8 @@ impl World {
                 Ok(None) => return Err(format!("event {} is durable and not to be read", oracle.seq + 1)),
                 Err(error) => return allow_read_error(&self.plan, &error.to_string()),
             };
-            for (n, event) in Events::new(frame.payload()).take(frame.count as usize).enumerate() {
-                let (seq, event) = (frame.first_seq + n as u64, event.map_err(|error| error.to_string())?);
+            for event in events(&frame) {
+                let (seq, event) = event?;
                 if seq <= oracle.seq {
                     continue;
                 }

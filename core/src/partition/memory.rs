@@ -1,0 +1,119 @@
+//! What a partition remembers, and for how long: forgetting by time, budgets, and the answers that peers no longer need.
+//!
+//! Owns the room that commands find; refuses to decide them.
+
+use super::{ASKS_MAX, Partition, PartitionStats};
+use crate::command::Command;
+use crate::decide::Room;
+use crate::event::{Body, Forgotten};
+use crate::evolve::EvolveError;
+use crate::outcome::Outcome;
+use crate::slot::{FORGET_STEPS, Need};
+use crate::time::Time;
+use crate::turn::{Admission, Message, Output, Turn};
+
+/// So many other slots are looked at in each turn for what may be forgotten.
+const FORGET_SLOTS: usize = 8;
+
+impl Partition {
+    /// Forgetting goes by the time of the last event. Slots that a turn added to pay for it; a few others are visited in turn, so
+    /// that what is past its window leaves quiet slots too.
+    pub(super) fn forget(&mut self) {
+        for n in 0..self.touched.len() {
+            self.forget_in(self.touched[n].index(), Need::Tidiness);
+        }
+        for _ in 0..FORGET_SLOTS {
+            self.forget_from = (self.forget_from + 1) % self.slots.len();
+            self.forget_in(self.forget_from, Need::Tidiness);
+        }
+    }
+
+    fn forget_in(&mut self, index: usize, need: Need) {
+        let Some(slot) = self.slots[index].as_deref_mut() else { return };
+        let before = PartitionStats::of(slot);
+        slot.forget(self.last_event, FORGET_STEPS, need);
+        self.stats.shift(&before, &PartitionStats::of(slot));
+    }
+
+    /// Near a budget everything that may be forgotten is; at it, as many commands are admitted as time alone frees records. Their
+    /// events move the time of the last event on, so that these are freed; without this a full partition, which makes no
+    /// events, would stay full for ever.
+    pub(super) fn make_room(&mut self, now: Time) {
+        let budgets = self.rules.budgets;
+        let is_tight = |used: u64, budget: u64| used >= budget - budget / 8;
+        (self.key_credit, self.authorization_credit) = (0, 0);
+        let is_key_tight = is_tight(self.stats.key_bytes, budgets.key_bytes);
+        if !is_key_tight && !is_tight(self.stats.authorization_bytes, budgets.authorization_bytes) {
+            return;
+        }
+        for index in 0..self.slots.len() {
+            self.forget_in(index, Need::Memory);
+        }
+        for slot in self.slots.iter_mut().flatten() {
+            let (keys, authorizations) = slot.count_past(now, FORGET_STEPS);
+            self.key_credit += keys;
+            self.authorization_credit += authorizations;
+        }
+    }
+
+    /// An event that was admitted at a budget uses up what let it in.
+    pub(super) fn spend_credit(&mut self, before: &PartitionStats) {
+        let spent = |after: u64, before: u64| usize::from(after > before);
+        self.key_credit = self.key_credit.saturating_sub(spent(self.stats.keys, before.keys));
+        let authorizations = spent(self.stats.authorization_bytes, before.authorization_bytes);
+        self.authorization_credit = self.authorization_credit.saturating_sub(authorizations);
+    }
+
+    /// What a command finds.
+    pub(super) fn room(&self, turn: Turn, command: &Command) -> Room {
+        let budgets = &self.rules.budgets;
+        let share = |bytes: u64| if command.draws_on_reserve() { bytes } else { bytes - bytes / 8 };
+        Room {
+            keys: self.key_credit > 0 || self.stats.key_bytes < share(budgets.key_bytes),
+            authorizations: self.authorization_credit > 0
+                || self.stats.authorization_bytes < share(budgets.authorization_bytes),
+            exchanges: self.stats.exchanges_open < u64::from(budgets.exchanges),
+            closed: (turn.admission == Admission::NoSpace).then_some(Outcome::NoSpace),
+        }
+    }
+
+    pub(super) fn forget_answers(&mut self, turn: Turn, message: Message, out: &mut Output) -> Result<(), EvolveError> {
+        match message {
+            Message::Ask { from, to } => {
+                if let Some(slot) = self.slot(to) {
+                    out.messages.push(Message::Forget { from: to, to: from, below: slot.exchanges.oldest() });
+                }
+                Ok(())
+            }
+            Message::Forget { from, to, below } => {
+                let has_some = self.slot(to).is_some_and(|slot| slot.answers.has_below(from, below));
+                if has_some && turn.admission == Admission::Open {
+                    self.apply(turn, Body::Forgotten(Forgotten { below, opener: from, slot: to }), out)?;
+                }
+                Ok(())
+            }
+            Message::Open(_) | Message::Answer(_) => Ok(()),
+        }
+    }
+
+    /// At rest: asks openers which of the answers still remembered may be forgotten. At most [`ASKS_MAX`] messages a call.
+    pub fn idle(&mut self, out: &mut Output) {
+        let mut asked = 0;
+        for step in 0..self.slots.len() {
+            let at = (self.ask_from + step) % self.slots.len();
+            let Some(slot) = self.slots[at].as_deref() else { continue };
+            let mut last = None;
+            for (opener, _) in slot.answers.iter() {
+                if last != Some(opener) {
+                    out.messages.push(Message::Ask { from: slot.index(), to: opener });
+                    asked += 1;
+                }
+                last = Some(opener);
+                if asked == ASKS_MAX {
+                    self.ask_from = at + 1;
+                    return;
+                }
+            }
+        }
+    }
+}

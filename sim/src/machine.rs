@@ -1,0 +1,60 @@
+//! The simulated machine's configuration, and the journal as every campaign reads it.
+//!
+//! Owns what all runs of an engine here have in common: it depends on nothing but its owner's choices. Refuses to know what is run.
+
+use std::sync::Arc;
+
+use tp_actors::{CheckpointPolicy, Clock, Config, MachineClocks, ManualEngine};
+use tp_core::codec::{EventBytes, Events, encode};
+use tp_core::event::Event;
+use tp_core::time::Time;
+use tp_storage::{Device, Frame};
+
+use crate::oracle::Wrong;
+
+/// When a simulated machine is switched on: 2026-01-15T11:59:00Z.
+pub(crate) const START: Time = Time(1_768_478_340_000);
+
+/// An engine on a simulated machine, with checkpoints on request only.
+pub(crate) fn config(device: Arc<dyn Device>, clocks: &MachineClocks, partitions: usize) -> Config {
+    Config {
+        data_dir: None,
+        device: Some(device),
+        identity_seed: Some(0x5EED),
+        partitions,
+        // The smallest that takes what so many may have in flight.
+        segment_bytes: (partitions.next_power_of_two() as u64) << 20,
+        clock: Clock::Machine(clocks.clone()),
+        checkpoint: CheckpointPolicy { bytes_per_second: u64::MAX, ..CheckpointPolicy::off() },
+        accept_clock: true,
+        ..Config::at("")
+    }
+}
+
+/// The events of a frame with their numbers.
+pub(crate) fn events(frame: &Frame) -> impl Iterator<Item = Result<(u64, Event), Wrong>> {
+    let numbers = frame.first_seq..=frame.last_seq();
+    numbers.zip(Events::new(frame.payload())).map(|(seq, event)| Ok((seq, event.map_err(|error| error.to_string())?)))
+}
+
+/// The digest of a journal with one event more.
+pub(crate) fn chain(before: Option<&[u8; 32]>, event: &Event) -> [u8; 32] {
+    let mut bytes = EventBytes::new();
+    encode(event, &mut bytes);
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(before.unwrap_or(&[0; 32])).update(&bytes);
+    *hasher.finalize().as_bytes()
+}
+
+/// The running digest of an engine's journal, event by event.
+pub(crate) fn log_of(engine: &ManualEngine) -> Result<Vec<[u8; 32]>, Wrong> {
+    let mut log: Vec<[u8; 32]> = Vec::new();
+    let mut reader = engine.source().read_from(1).map_err(|error| error.to_string())?;
+    while let Some(frame) = reader.next(engine.last_seq().0).map_err(|error| error.to_string())? {
+        for event in events(&frame) {
+            let digest = chain(log.last(), &event?.1);
+            log.push(digest);
+        }
+    }
+    Ok(log)
+}
