@@ -28,7 +28,7 @@ pub(crate) struct Traffic {
     keys: Vec<(AccountId, Key)>,
     /// Keys that were looked up or reversed before any command came with them.
     promised: Vec<(AccountId, Key)>,
-    authorizations: Vec<(AuthorizationId, AccountId)>,
+    authorizations: Vec<(AuthorizationId, AccountId, Amount)>,
     captures: Vec<(TransferId, AccountId)>,
     /// Keys of commands that made holds or captures.
     held: Vec<(AccountId, Key)>,
@@ -64,11 +64,11 @@ impl Traffic {
             _ => None,
         };
         if let (Some(owner), Some(id), None) = (owner, reply.authorization, reply.transfer) {
-            self.authorizations.push((id, owner));
+            self.authorizations.push((id, owner, reply.amount));
             self.held.extend(command.key().map(|key| (owner, key)));
         }
         if let (Command::Capture(c), Some(id)) = (command, reply.transfer)
-            && let Some((_, owner)) = self.authorizations.iter().find(|(a, _)| *a == c.authorization)
+            && let Some((_, owner, _)) = self.authorizations.iter().find(|(a, ..)| *a == c.authorization)
         {
             self.captures.push((id, *owner));
             self.held.push((*owner, c.key));
@@ -153,7 +153,7 @@ impl Traffic {
     }
 
     fn owner(&self, command: &Command) -> Option<AccountId> {
-        let of = |id: &AuthorizationId| self.authorizations.iter().find(|(a, _)| a == id).map(|(_, owner)| *owner);
+        let of = |id: &AuthorizationId| self.authorizations.iter().find(|(a, ..)| a == id).map(|(_, owner, _)| *owner);
         Some(match command {
             Command::Authorize(c) => c.account,
             Command::Transfer(c) => c.account,
@@ -195,7 +195,7 @@ impl Traffic {
     fn verb(&mut self, plan: &Plan, now: Time) -> Command {
         let recent = self.chance.pick_recent(&self.authorizations).copied();
         let (key, note) = (self.key(plan, now), self.note());
-        let Some((authorization, _)) = recent.filter(|_| !self.chance.one_in(3)) else {
+        let Some((authorization, _, held)) = recent.filter(|_| !self.chance.one_in(3)) else {
             return self.fresh(plan, now, key, note);
         };
         let amount = self.amount(plan);
@@ -207,6 +207,10 @@ impl Traffic {
             }
             1..=5 => {
                 let (payee, is_final) = (self.account(), self.chance.one_in(3));
+                // Often about all of the hold, or a little more: within the tolerance, or not.
+                let more = u128::from(self.chance.below(20));
+                let all = Amount::new(held.get() + more).filter(|_| self.chance.one_in(3));
+                let amount = all.unwrap_or(amount);
                 Capture { key, authorization, payee, amount, is_final, note }.into()
             }
             6 | 7 => Void { key, authorization, amount: self.chance.one_in(2).then_some(amount), note }.into(),
@@ -252,13 +256,13 @@ impl Traffic {
             1 | 2 => Advice::Hold { lifetime_ms: self.lifetime(), payee: None },
             _ => Advice::Post {
                 payee: self.account(),
-                authorization: self.chance.pick_recent(&self.authorizations).map(|(id, _)| *id),
+                authorization: self.chance.pick_recent(&self.authorizations).map(|(id, ..)| *id),
             },
         };
         // Mostly about the account that the authorization belongs to.
         let owner = match advice {
             Advice::Post { authorization: Some(id), .. } if !self.chance.one_in(4) => {
-                self.authorizations.iter().find(|(a, _)| *a == id).map_or(account, |(_, owner)| *owner)
+                self.authorizations.iter().find(|(a, ..)| *a == id).map_or(account, |(_, owner, _)| *owner)
             }
             _ => account,
         };
