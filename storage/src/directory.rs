@@ -104,6 +104,14 @@ pub enum DirectoryError {
         /// Their size.
         bytes: usize,
     },
+    /// The mirror belongs to another engine. Nothing was changed.
+    #[error("{mirror} is the mirror of another data directory than {directory}: name its own, or an empty folder")]
+    OtherMirror {
+        /// The data directory.
+        directory: String,
+        /// The mirror.
+        mirror: String,
+    },
     /// Space ran out.
     #[error("no space left while creating {path}")]
     DiskFull {
@@ -134,14 +142,16 @@ pub struct DataDirectory {
 }
 
 struct Inner {
-    device: Arc<dyn Device>,
+    /// The directory's own, then its mirror's.
+    devices: Vec<Arc<dyn Device>>,
     identity: Identity,
-    lock: Option<Box<dyn Send + Sync>>,
+    /// One a device; none: opened for reading only.
+    locks: Vec<Box<dyn Send + Sync>>,
 }
 
 impl std::fmt::Debug for DataDirectory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shown = self.inner.device.display("");
+        let shown = self.device().display("");
         f.debug_struct("DataDirectory").field("path", &shown).field("writable", &self.is_writable()).finish()
     }
 }
@@ -152,22 +162,13 @@ impl DataDirectory {
     /// # Errors
     /// [`DirectoryError`]; on `InUse`, `NotOurs`, `NewerFormat` and `Corrupt` nothing was changed.
     pub fn create_or_open(device: Arc<dyn Device>, make: impl FnOnce() -> Identity) -> Result<Self, DirectoryError> {
-        let started = match device.list("") {
-            Ok(names) => !names.is_empty(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Err(error) => return Err(DirectoryError::io(&*device, "")(error)),
-        };
-        if started {
-            refuse_foreign(&*device)?;
-        } else {
-            device.create_dir("").map_err(DirectoryError::io(&*device, ""))?;
-        }
+        prepare(&*device)?;
         let lock = take_lock(&*device)?;
         let identity = match read_identity(&*device)? {
             Some(identity) => identity,
             None => create(&*device, make())?,
         };
-        Ok(Self { inner: Arc::new(Inner { device, identity, lock: Some(lock) }) })
+        Ok(Self { inner: Arc::new(Inner { devices: vec![device], identity, locks: vec![lock] }) })
     }
 
     /// Opens without the lock and without writing anything: works beside a running writer.
@@ -176,14 +177,17 @@ impl DataDirectory {
     /// [`DirectoryError`]; `Missing` when there is nothing here.
     pub fn open_read_only(device: Arc<dyn Device>) -> Result<Self, DirectoryError> {
         let missing = || DirectoryError::Missing { directory: device.display("") };
-        match device.list("") {
-            Ok(names) if names.is_empty() => return Err(missing()),
-            Ok(_) => refuse_foreign(&*device)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(missing()),
-            Err(error) => return Err(DirectoryError::io(&*device, "")(error)),
-        }
-        let identity = read_identity(&*device)?.ok_or_else(missing)?;
-        Ok(Self { inner: Arc::new(Inner { device, identity, lock: None }) })
+        let identity = look(&*device)?.ok_or_else(missing)?;
+        Ok(Self { inner: Arc::new(Inner { devices: vec![device], identity, locks: Vec::new() }) })
+    }
+
+    /// From parts that were opened together; see `mirror.rs`.
+    pub(crate) fn of_parts(
+        devices: Vec<Arc<dyn Device>>,
+        identity: Identity,
+        locks: Vec<Box<dyn Send + Sync>>,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { devices, identity, locks }) }
     }
 
     /// The engine's id, as in every file.
@@ -196,24 +200,55 @@ impl DataDirectory {
         &self.inner.identity.parameters
     }
 
-    /// The device below.
+    /// The device below: of everything but the mirror.
     pub fn device(&self) -> &Arc<dyn Device> {
-        &self.inner.device
+        &self.inner.devices[0]
+    }
+
+    /// The devices of all copies of the journal: the directory's own first.
+    pub(crate) fn devices(&self) -> &[Arc<dyn Device>] {
+        &self.inner.devices
+    }
+
+    /// Whether there is a second copy of the journal.
+    pub fn is_mirrored(&self) -> bool {
+        self.inner.devices.len() > 1
     }
 
     /// Whether this handle holds the lock.
     pub fn is_writable(&self) -> bool {
-        self.inner.lock.is_some()
+        !self.inner.locks.is_empty()
     }
 
     /// Whether somebody writes here now (this handle included). An unreadable lock counts as "yes": the cautious
     /// answer, since it bounds what is read to what is known to be durable.
     pub fn writer_is_running(&self) -> bool {
-        self.is_writable() || self.inner.device.lock_is_held(LOCK_PATH).unwrap_or(true)
+        self.is_writable() || self.device().lock_is_held(LOCK_PATH).unwrap_or(true)
     }
 }
 
-fn take_lock(device: &dyn Device) -> Result<Box<dyn Send + Sync>, DirectoryError> {
+/// Refuses what is not ours; makes the folder when there is none.
+pub(crate) fn prepare(device: &dyn Device) -> Result<(), DirectoryError> {
+    let started = match device.list("") {
+        Ok(names) => !names.is_empty(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(DirectoryError::io(device, "")(error)),
+    };
+    if started { refuse_foreign(device) } else { device.create_dir("").map_err(DirectoryError::io(device, "")) }
+}
+
+/// Who it belongs to, without touching anything; `None`: there is nothing, or what a cut-off creation leaves.
+pub(crate) fn look(device: &dyn Device) -> Result<Option<Identity>, DirectoryError> {
+    match device.list("") {
+        Ok(names) if names.is_empty() => return Ok(None),
+        Ok(_) => refuse_foreign(device)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(DirectoryError::io(device, "")(error)),
+    }
+    read_identity(device)
+}
+
+pub(crate) fn take_lock(device: &dyn Device) -> Result<Box<dyn Send + Sync>, DirectoryError> {
     for attempt in 0..LOCK_TRIES {
         if attempt > 0 {
             std::thread::sleep(LOCK_PAUSE);
@@ -247,7 +282,7 @@ fn refuse_foreign(device: &dyn Device) -> Result<(), DirectoryError> {
     Ok(())
 }
 
-fn read_identity(device: &dyn Device) -> Result<Option<Identity>, DirectoryError> {
+pub(crate) fn read_identity(device: &dyn Device) -> Result<Option<Identity>, DirectoryError> {
     let file = match device.open(IDENTITY_PATH, OpenMode::Read) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -305,7 +340,7 @@ fn encode(identity: &Identity) -> Result<Block, DirectoryError> {
 }
 
 /// Makes everything, `identity` last. Whatever a cut-off creation left is made again.
-fn create(device: &dyn Device, identity: Identity) -> Result<Identity, DirectoryError> {
+pub(crate) fn create(device: &dyn Device, identity: Identity) -> Result<Identity, DirectoryError> {
     let block = encode(&identity)?;
     for dir in [segment::JOURNAL_DIR, checkpoint::CHECKPOINTS_DIR] {
         device.create_dir(dir).map_err(DirectoryError::io(device, dir))?;
@@ -314,11 +349,18 @@ fn create(device: &dyn Device, identity: Identity) -> Result<Identity, Directory
         remove_if_there(device, left).map_err(DirectoryError::io(device, left))?;
     }
     witness::create(device, identity.engine_id).map_err(DirectoryError::io(device, witness::WITNESS_PATH))?;
-    write_identity(device, &block).map_err(DirectoryError::io(device, IDENTITY_PATH))?;
+    put_identity(device, &block).map_err(DirectoryError::io(device, IDENTITY_PATH))?;
     Ok(identity)
 }
 
-fn write_identity(device: &dyn Device, block: &Block) -> io::Result<()> {
+/// Writes the identity of a folder that lost it.
+pub(crate) fn write_identity(device: &dyn Device, identity: &Identity) -> Result<(), DirectoryError> {
+    let block = encode(identity)?;
+    let written = remove_if_there(device, IDENTITY_TEMPORARY).and_then(|()| put_identity(device, &block));
+    written.map_err(DirectoryError::io(device, IDENTITY_PATH))
+}
+
+fn put_identity(device: &dyn Device, block: &Block) -> io::Result<()> {
     let file = device.open(IDENTITY_TEMPORARY, OpenMode::CreateNew)?;
     file.write_all_at(&block.0, 0)?;
     file.sync_all()?;

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::block::AlignedBytes;
 use crate::catalogue::FrameEntry;
 use crate::problem::Problem;
+use crate::scrub::Scrubber;
 
 /// A frame to append: one group of events.
 #[derive(Clone, Copy, Debug)]
@@ -217,6 +218,11 @@ pub trait Journal: Send {
 
     /// A reader factory for other threads.
     fn source(&self) -> Arc<dyn FrameSource>;
+
+    /// What reads the journal through for damage beside the writer, for another thread; `None`: this kind of journal has no such.
+    fn scrubber(&self) -> Option<Scrubber> {
+        None
+    }
 
     /// Seals, writes the witness and closes.
     ///

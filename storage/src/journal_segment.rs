@@ -5,25 +5,27 @@
 //!
 //! ```text
 //!  append ─► build in the reusable buffer ─► write ─► fdatasync ─► durable_seq      (commit(): the only place that writes)
-//!               │ does not fit                          │ error
-//!               ▼                                       ▼
-//!            roll over to the spare, then witness    poisoned, for ever
+//!               │ does not fit                  in every copy   │ error
+//!               ▼                                               ▼
+//!            roll over to the spare, then witness            poisoned, for ever
 //! ```
 //!
-//! The seam for a mirror is `commit` (a second device written and synced before it returns) and the scan (run once
-//! per copy before `begin`).
+//! With a mirror each frame is written to both copies and synced in both before it counts; a copy that fails poisons like the only one
+//! would.
 
 use std::io;
 use std::sync::Arc;
 use tp_planted::{Bug, has};
 
 use crate::block::BLOCK;
-use crate::directory::DataDirectory;
+use crate::directory::{DataDirectory, remove_if_there};
 use crate::frame::{self, FrameBuffer, FrameHeader, FrameKind, Position};
 use crate::journal::{FrameInput, FrameSource, Journal, JournalError, RoomDone, RoomError, RoomTask, check_input};
 use crate::reader::{Index, LiveSegment};
 use crate::recover::{EachFrame, Floor, JournalOptions, RecoverError, Recovered, source_of};
+use crate::scrub::Scrubber;
 use crate::segment::{self, Rest, Segment};
+use crate::syncs::Syncs;
 use crate::witness::{WITNESS_PATH, Witness, WitnessWriter};
 
 /// State of the search for a spare segment.
@@ -53,6 +55,7 @@ pub struct SegmentJournal {
     shown_seq: u64,
     buffer: FrameBuffer,
     witness: WitnessWriter,
+    syncs: Syncs,
     index: Index,
     poison: Option<Arc<str>>,
     bytes: u64,
@@ -112,19 +115,22 @@ impl SegmentJournal {
     /// Opens the new epoch; see [`Recovered::open`].
     pub(crate) fn begin(recovered: Recovered) -> Result<Self, RecoverError> {
         let Recovered { last_seq, last_time, dir, options, scan, index, .. } = recovered;
-        let device = Arc::clone(dir.device());
         let number = scan.segment_highest + 1;
-        let writing = || RecoverError::writing(device.display(&segment::path(number)), 0);
-        segment::remove_temporary(&*device).map_err(writing())?;
+        let failed = |(file, source)| RecoverError::writing(file, 0)(source);
+        for device in dir.devices() {
+            let removed = segment::remove_temporary(&**device);
+            removed.map_err(|source| failed((device.display(segment::JOURNAL_DIR), source)))?;
+        }
         // An unused spare of the last run serves under a new number; the others are given back.
-        let reusable = scan.spares.iter().position(|&(_, bytes)| bytes == options.segment_bytes);
+        let reusable = scan.spares.iter().position(|spare| spare.bytes == Some(options.segment_bytes));
         let current = match reusable {
-            Some(at) => segment::renumber(&*device, scan.spares[at].0, number),
-            None => segment::allocate(&*device, number, options.segment_bytes),
+            Some(at) => segment::renumber(&dir, scan.spares[at].number, number),
+            None => segment::allocate(&dir, number, options.segment_bytes),
         };
-        let current = current.map_err(writing())?;
-        let witness = WitnessWriter::open(&*device, &scan.witness)
-            .map_err(RecoverError::writing(device.display(WITNESS_PATH), 0))?;
+        let current = current.map_err(failed)?;
+        let witness = WitnessWriter::open(&dir, &scan.witness).map_err(failed)?;
+        let syncs = Syncs::new(dir.devices().len(), options.mirror_sync)
+            .map_err(|source| failed(("the thread that syncs the mirror".to_owned(), source)))?;
         let mut journal = Self {
             options,
             epoch: scan.epoch + 1,
@@ -139,19 +145,22 @@ impl SegmentJournal {
             shown_seq: last_seq,
             buffer: FrameBuffer::default(),
             witness,
+            syncs,
             index,
             poison: None,
             bytes: scan.bytes,
             dir,
         };
-        let rest = segment::rest(&*device, scan.end)
+        let device = Arc::clone(journal.dir.device());
+        let rest = segment::rest(&journal.dir, scan.end)
             .map_err(RecoverError::writing(device.display(&segment::path(scan.end.segment)), scan.end.offset))?;
         journal.boot(scan.end, &rest).map_err(into_recover)?;
         // Only space: a failure changes nothing.
         let _ = rest.give_back();
-        for (at, &(spare, _)) in scan.spares.iter().enumerate() {
-            if Some(at) != reusable {
-                device.remove(&segment::path(spare)).map_err(writing())?;
+        for spare in scan.spares.iter().enumerate().filter(|&(at, _)| Some(at) != reusable).map(|(_, spare)| spare) {
+            let path = segment::path(spare.number);
+            for device in journal.dir.devices() {
+                remove_if_there(&**device, &path).map_err(|source| failed((device.display(&path), source)))?;
             }
         }
         Ok(journal)
@@ -162,9 +171,19 @@ impl SegmentJournal {
         let time = self.last_time;
         let rest_checksum = rest.checksum;
         let group = Group { kind: FrameKind::Boot, count: 0, time_min: time, time_max: time, cut, rest_checksum };
+        let chain = self.chain;
         self.commit(&group, 1, &[])?;
-        self.index.write().push(LiveSegment { number: self.current.number, first_seq: self.last_seq + 1, cut: None });
+        if let Some(before) = self.index.write().last_mut() {
+            before.rest_checksum = Some(rest_checksum);
+        }
+        self.list_segment(self.current.number, chain);
         self.witness(time)
+    }
+
+    /// Shows a new segment to readers.
+    fn list_segment(&self, number: u64, chain: u32) {
+        let live = LiveSegment { number, first_seq: self.last_seq + 1, chain, cut: None, rest_checksum: None };
+        self.index.write().push(live);
     }
 
     fn check_poison(&self) -> Result<(), JournalError> {
@@ -175,8 +194,8 @@ impl SegmentJournal {
     }
 
     /// Poisons the journal and says what is in doubt.
-    fn fail(&mut self, path: &str, offset: u64, seqs: (u64, u64), source: io::Error) -> JournalError {
-        let file = self.dir.device().display(path);
+    fn fail(&mut self, path: &str, offset: u64, seqs: (u64, u64), (copy, source): (usize, io::Error)) -> JournalError {
+        let file = self.dir.devices()[copy].display(path);
         self.poison = Some(format!("{file} at byte {offset}: {source}").into());
         JournalError::Failed { file, offset, seq_first: seqs.0, seq_last: seqs.1, source }
     }
@@ -207,10 +226,14 @@ impl SegmentJournal {
             rest_checksum: group.rest_checksum,
         };
         let frame = self.buffer.build(&mut header, blocks, parts);
-        let file = &self.current.file;
-        let written = file
-            .write_all_at(frame, self.end.offset)
-            .and_then(|()| if has(Bug::SkipSync) { Ok(()) } else { file.sync_data() });
+        let offset = self.end.offset;
+        let written = self
+            .current
+            .files()
+            .try_for_each(|(copy, file)| file.write_all_at(frame, offset).map_err(|source| (copy, source)))
+            .and_then(|()| {
+                if has(Bug::SkipSync) { Ok(()) } else { self.syncs.sync(self.current.files().map(|(_, file)| file)) }
+            });
         if let Err(source) = written {
             let path = segment::path(self.current.number);
             return Err(self.fail(&path, header.at.offset, (header.first_seq, header.last_seq()), source));
@@ -229,7 +252,7 @@ impl SegmentJournal {
         let Some(spare) = self.spare.take() else {
             return Err(JournalError::NoSpace { seq: self.last_seq + 1 });
         };
-        self.index.write().push(LiveSegment { number: spare.number, first_seq: self.last_seq + 1, cut: None });
+        self.list_segment(spare.number, self.chain);
         self.end = Position { segment: spare.number, offset: 0 };
         self.current = spare;
         Ok(())
@@ -313,10 +336,8 @@ impl Journal for SegmentJournal {
         let dir = self.dir.clone();
         let (number, bytes) = (self.current.number + 1, self.options.segment_bytes);
         Some(Box::new(move || {
-            let device = dir.device();
-            let file = device.display(&segment::path(number));
-            let result = segment::allocate(&**device, number, bytes).map_err(|source| RoomError { file, source });
-            RoomDone { result }
+            let result = segment::allocate(&dir, number, bytes);
+            RoomDone { result: result.map_err(|(file, source)| RoomError { file, source }) }
         }))
     }
 
@@ -339,7 +360,7 @@ impl Journal for SegmentJournal {
             segment_first: self.segment_first,
             end: self.end,
         };
-        match self.witness.write(witness) {
+        match self.witness.write(witness, &mut self.syncs) {
             Ok(()) => Ok(()),
             Err(source) => Err(self.fail(WITNESS_PATH, 0, (self.last_seq, self.last_seq), source)),
         }
@@ -347,6 +368,10 @@ impl Journal for SegmentJournal {
 
     fn source(&self) -> Arc<dyn FrameSource> {
         source_of(&self.dir, &self.index)
+    }
+
+    fn scrubber(&self) -> Option<Scrubber> {
+        Some(Scrubber::new(self.dir.clone(), Arc::clone(&self.index)))
     }
 
     fn close(mut self: Box<Self>, time: u64) -> Result<(), JournalError> {

@@ -11,12 +11,13 @@ use parking_lot::RwLock;
 
 use crate::block::{AlignedBytes, BLOCK, Block};
 use crate::catalogue::FrameEntry;
+use crate::copies::{Check, FrameRead, HeaderRead};
 use crate::device::OpenMode;
 use crate::directory::DataDirectory;
 use crate::frame::{FrameHeader, FrameKind, HeaderState};
 use crate::journal::{Frame, FrameLocation, FrameReader, FrameSource, ReadError};
 use crate::problem::{Problem, RESTORE};
-use crate::segment::{self, FrameRead, Segment};
+use crate::segment::{self, Segment};
 
 /// A segment that holds live frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +25,12 @@ pub(crate) struct LiveSegment {
     pub(crate) number: u64,
     /// First sequence number in it, or the next one when it holds none.
     pub(crate) first_seq: u64,
+    /// Checksum of the frame before its first one.
+    pub(crate) chain: u32,
     /// Where its live frames end, once a later epoch has said so.
     pub(crate) cut: Option<u64>,
+    /// CRC-32C of what lies behind the cut, as the later epoch noted it.
+    pub(crate) rest_checksum: Option<u32>,
 }
 
 /// Live segments in order, shared by the writer and all readers.
@@ -61,7 +66,7 @@ impl SegmentSource {
     }
 
     fn open(&self, number: u64) -> Result<Segment, ReadError> {
-        Segment::open(&**self.dir.device(), number, OpenMode::Read).map_err(|source| self.io_error(number, 0, source))
+        Segment::open(&self.dir, number, OpenMode::Read).map_err(|source| self.io_error(number, 0, source))
     }
 
     /// The live segment that holds `seq`, or will.
@@ -100,8 +105,8 @@ impl FrameSource for Arc<SegmentSource> {
         if location.offset >= self.limit(&open) {
             return Ok(None);
         }
-        let read = open.read_frame(location.offset);
-        match read.map_err(|source| self.io_error(location.segment, location.offset, source))? {
+        let read = open.read_frame(location.offset, Check::Enough);
+        match read.map_err(|source| self.io_error(location.segment, location.offset, source))?.0 {
             FrameRead::Good(header, blocks)
                 if header.kind == FrameKind::Events
                     && header.engine_id == self.dir.engine_id()
@@ -113,7 +118,7 @@ impl FrameSource for Arc<SegmentSource> {
                 let what = "a block checksum does not hold";
                 Err(self.corrupt(location.segment, location.offset, header.first_seq, what))
             }
-            FrameRead::Good(..) | FrameRead::NoFrame(_) => Ok(None),
+            FrameRead::Good(..) | FrameRead::NoFrame(_) | FrameRead::Split => Ok(None),
         }
     }
 }
@@ -159,8 +164,12 @@ impl SegmentReader {
         if self.offset + BLOCK > self.source.limit(open) {
             return Ok(Step::End);
         }
-        let state = open.read_header(self.offset);
-        match state.map_err(|source| self.source.io_error(open.number, self.offset, source))? {
+        let read = open.read_header(self.offset, Check::Enough);
+        let (read, _) = read.map_err(|source| self.source.io_error(open.number, self.offset, source))?;
+        let HeaderRead::State(state) = read else {
+            return Err(self.corrupt(open.number, "the copies hold two different frames here"));
+        };
+        match state {
             HeaderState::Valid(header)
                 if open.holds(&header, self.offset) && header.engine_id == self.source.dir.engine_id() =>
             {
@@ -173,6 +182,10 @@ impl SegmentReader {
                 Ok(Step::Take(header))
             }
             HeaderState::Zero => Ok(Step::End),
+            // Bytes where nothing was ever written: the next segment continues with what would follow here.
+            _ if self.source.segment_after(open.number).is_some_and(|next| next.first_seq <= self.target) => {
+                Ok(Step::End)
+            }
             HeaderState::Valid(_) => Err(self.corrupt(open.number, "this frame belongs elsewhere")),
             HeaderState::Garbage => Err(self.corrupt(open.number, "the frame header is damaged")),
             HeaderState::Newer(_) => Err(self.corrupt(open.number, "this frame was written by newer software")),
@@ -215,8 +228,8 @@ impl SegmentReader {
 impl FrameReader for SegmentReader {
     fn next(&mut self, up_to: u64) -> Result<Option<Frame>, ReadError> {
         let Some((open, header)) = self.seek(up_to)? else { return Ok(None) };
-        let read = open.read_frame(self.offset);
-        match read.map_err(|source| self.source.io_error(open.number, self.offset, source))? {
+        let read = open.read_frame(self.offset, Check::Enough);
+        match read.map_err(|source| self.source.io_error(open.number, self.offset, source))?.0 {
             FrameRead::Good(again, blocks) if again == header => {
                 self.pass(&header);
                 Ok(Some(frame_of(&header, blocks)))

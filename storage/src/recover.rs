@@ -4,7 +4,7 @@
 //! [`Recovered::open`] starts a new epoch. In between the caller replays. Refuses to write into an old segment (SEG-1).
 //!
 //! ```text
-//!  recover ─► Recovered ── frames(from) ──► caller replays ──► open ─► new segment: boot frame, synced ─► witness
+//!  recover ─► Recovered ── frames(from) ──► caller replays ──► open ─► copies alike ─► new segment: boot frame, synced ─► witness
 //! ```
 
 use std::io;
@@ -19,7 +19,9 @@ use crate::journal::{Frame, FrameReader, FrameSource, ReadError};
 use crate::journal_segment::SegmentJournal;
 use crate::problem::{Problem, is_disk_full};
 use crate::reader::{Index, SegmentSource};
+use crate::rebuild::{RebuildError, rebuild_all};
 use crate::scan::{Scan, ScanMode, ScanRequest, TailReport, scan};
+use crate::syncs::MirrorSync;
 
 /// How a segment journal is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,12 +34,14 @@ pub struct JournalOptions {
     pub reserve_bytes: u64,
     /// Cut an ambiguous tail instead of refusing to open. Default: no.
     pub accept_tail: bool,
+    /// How the copies of a mirrored journal are synced. Default: together.
+    pub mirror_sync: MirrorSync,
 }
 
 impl JournalOptions {
     /// Options with segments of this size, and half of it in reserve.
     pub fn with_segment_bytes(segment_bytes: u64) -> Self {
-        Self { segment_bytes, reserve_bytes: segment_bytes / 2, accept_tail: false }
+        Self { segment_bytes, reserve_bytes: segment_bytes / 2, accept_tail: false, mirror_sync: MirrorSync::default() }
     }
 }
 
@@ -78,6 +82,12 @@ pub enum RecoverError {
     /// A segment in the middle, or the first one, is not there. Nothing was changed.
     #[error("{0}")]
     MissingSegment(Box<Problem>),
+    /// The directory and its mirror were each written to without the other. Nothing was changed.
+    #[error("{0}")]
+    Diverged(Box<Problem>),
+    /// A copy of the journal could not be made like the other. No copy is worse than it was.
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
     /// A file of another engine. Nothing was changed.
     #[error("{file} belongs to another engine: put the right file back")]
     NotOurs {
@@ -175,7 +185,7 @@ impl Recovered {
             last_seq: scan.last_seq,
             last_time: scan.last_time,
             tail: scan.tail.clone(),
-            notes: scan.notes.clone(),
+            notes: scan.all_notes(),
             dir: dir.clone(),
             options,
             floor,
@@ -212,11 +222,18 @@ impl Recovered {
         self.scan.epoch
     }
 
-    /// Begins the new epoch: a new segment whose first frame says where the old one was cut, synced; then the witness.
+    /// Segments that were found bad or missing in one copy: [`Recovered::open`] rebuilds them from the other.
+    pub fn segments_to_rebuild(&self) -> usize {
+        self.scan.differences.segments().values().map(Vec::len).sum()
+    }
+
+    /// Makes the copies alike, and begins the new epoch: a new segment whose first frame says where the old one was cut, synced; then
+    /// the witness.
     ///
     /// # Errors
     /// [`RecoverError`]; opening may be tried again from the start.
     pub fn open(self) -> Result<SegmentJournal, RecoverError> {
+        rebuild_all(&self.dir, &self.scan.differences, self.scan.extents())?;
         SegmentJournal::begin(self)
     }
 }
@@ -290,8 +307,8 @@ fn look(
         floor,
         last_seq: scan.last_seq,
         last_time: scan.last_time,
-        tail: scan.tail,
-        notes: scan.notes,
+        tail: scan.tail.clone(),
+        notes: scan.all_notes(),
         epoch_last: scan.epoch,
         dir: dir.clone(),
         index: Arc::new(RwLock::new(scan.live)),

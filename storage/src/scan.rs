@@ -13,17 +13,21 @@
 //!                          └─ bad, but a valid frame, watermark, witness or floor above .. corrupt or tail lost
 //! ```
 //!
-//! With a second copy (mirror) this same scan runs once per device; the longer valid tail wins.
+//! With a second copy (mirror) each place is read in both (`copies.rs`): what one of them holds is there, so the longer valid tail wins
+//! by itself. What the other lacks is noted, to be rebuilt before the boot frame is written. Two copies that went on differently after a
+//! point are told from each other and refused (**FRK-1**): neither may be thrown away unasked.
 
 use std::collections::BTreeMap;
 use std::io;
 use tp_planted::{Bug, has};
 
+use crate::copies::{BadCopies, Check, HeaderRead};
 use crate::device::OpenMode;
 use crate::directory::DataDirectory;
 use crate::frame::{FORMAT, FrameHeader, FrameKind, HeaderState, Position};
 use crate::problem::{Problem, RESTORE};
 use crate::reader::LiveSegment;
+use crate::rebuild::{Differences, Extent};
 use crate::recover::{EachFrame, Floor, RecoverError};
 use crate::scan_walk::Walker;
 use crate::segment::{self, Segment};
@@ -98,84 +102,149 @@ pub(crate) struct Scan {
     pub(crate) notes: Vec<Problem>,
     pub(crate) segment_highest: u64,
     /// Segments behind the end that hold nothing but zeros.
-    pub(crate) spares: Vec<(u64, u64)>,
+    pub(crate) spares: Vec<Spare>,
     pub(crate) bytes: u64,
     /// In a strict scan: bytes where nothing was ever written.
     pub(crate) strays: Vec<Problem>,
+    /// What one copy does not hold and the other does.
+    pub(crate) differences: Differences,
+}
+
+impl Scan {
+    /// All findings that were no reason to refuse.
+    pub(crate) fn all_notes(&self) -> Vec<Problem> {
+        self.notes.iter().chain(&self.strays).chain(self.differences.problems()).cloned().collect()
+    }
+
+    /// What each live segment holds. (Not beside a writer: the last one goes on there.)
+    pub(crate) fn extents(&self) -> impl Iterator<Item = Extent> {
+        Extent::all(&self.live, (self.last_seq + 1, self.chain))
+    }
+}
+
+/// A segment behind the end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spare {
+    pub(crate) number: u64,
+    /// Its length, if every copy has it whole.
+    pub(crate) bytes: Option<u64>,
 }
 
 pub(crate) struct Head {
     pub(crate) segment: Segment,
     pub(crate) state: HeaderState,
+    pub(crate) bad: BadCopies,
 }
 
 pub(crate) type Heads = BTreeMap<u64, Head>;
 
 /// Scans the journal of a directory.
 pub(crate) fn scan(request: &ScanRequest<'_>, observer: Option<&mut EachFrame<'_>>) -> Result<Scan, RecoverError> {
-    let (witness, note) = read_witness(request)?;
+    let (witnesses, notes) = read_witnesses(request)?;
+    let witness = newest(&witnesses);
     let heads = read_heads(request, &witness)?;
     let path = live_path(request.dir, &heads)?;
     let mut walker = Walker::new(request, &heads, observer);
     walker.watermark = witness.durable_seq.max(request.floor.seq);
     walker.last_time = witness.time;
-    walker.notes.extend(note);
+    walker.notes.extend(notes);
     let stop = walker.walk(&path)?;
     let judged = walker.judge(&path, &stop, &witness)?;
+    walker.check_witnesses(&path, &witnesses)?;
+    walker.compare_rest()?;
     Ok(walker.finish(path, judged, witness))
 }
 
-fn read_witness(request: &ScanRequest<'_>) -> Result<(Witness, Option<Problem>), RecoverError> {
-    let device = &**request.dir.device();
-    let file = device.display(witness::WITNESS_PATH);
-    match witness::read(device, request.dir.engine_id(), request.mode == ScanMode::Recover) {
-        Ok(read) => Ok((read.witness, read.problem)),
-        Err(WitnessFailure::Io(source)) => Err(RecoverError::Io { file, offset: 0, source }),
-        Err(WitnessFailure::Newer(format)) => Err(RecoverError::NewerFormat { file, offset: 0, format, known: FORMAT }),
-        Err(WitnessFailure::NotOurs) => Err(RecoverError::NotOurs { file }),
-        Err(WitnessFailure::Damaged(problem)) => Err(RecoverError::Corrupt(Box::new(problem))),
+/// The witness of each copy that has a good one: at least one. With a mirror a bad one beside a good one is only noted.
+fn read_witnesses(request: &ScanRequest<'_>) -> Result<(Vec<Witness>, Vec<Problem>), RecoverError> {
+    let (mut good, mut notes, mut damaged) = (Vec::new(), Vec::new(), None);
+    for device in request.dir.devices() {
+        let file = device.display(witness::WITNESS_PATH);
+        match witness::read(&**device, request.dir.engine_id(), request.mode == ScanMode::Recover) {
+            Ok(read) => {
+                good.push(read.witness);
+                notes.extend(read.problem);
+            }
+            Err(WitnessFailure::Io(source)) => return Err(RecoverError::Io { file, offset: 0, source }),
+            Err(WitnessFailure::Newer(format)) => {
+                return Err(RecoverError::NewerFormat { file, offset: 0, format, known: FORMAT });
+            }
+            Err(WitnessFailure::NotOurs) => return Err(RecoverError::NotOurs { file }),
+            Err(WitnessFailure::Damaged(problem)) => damaged = Some(problem),
+        }
     }
+    match (good.is_empty(), damaged) {
+        (true, Some(problem)) => Err(RecoverError::Corrupt(Box::new(problem))),
+        (_, damaged) => {
+            notes.extend(damaged.map(|mut problem| {
+                "the other copy's witness is used, and this one is written again when the engine runs"
+                    .clone_into(&mut problem.next_step);
+                problem
+            }));
+            Ok((good, notes))
+        }
+    }
+}
+
+/// The one that saw most of the journal.
+fn newest(witnesses: &[Witness]) -> Witness {
+    let by_age = witnesses.iter().max_by_key(|witness| (witness.epoch, witness.end, witness.durable_seq));
+    let mut newest = by_age.copied().unwrap_or_default();
+    newest.writes = witnesses.iter().map(|witness| witness.writes).max().unwrap_or(0);
+    newest
 }
 
 /// Opens every segment and reads its first header. In recovery the tail files are synced and read past the cache.
 fn read_heads(request: &ScanRequest<'_>, witness: &Witness) -> Result<Heads, RecoverError> {
-    let device = &**request.dir.device();
-    let numbers = segment::list(device).map_err(|source| RecoverError::Io {
-        file: device.display(segment::JOURNAL_DIR),
-        offset: 0,
-        source,
-    })?;
+    let mut numbers = std::collections::BTreeSet::new();
+    for device in request.dir.devices() {
+        let listed = segment::list(&**device);
+        let failed = |source| RecoverError::Io { file: device.display(segment::JOURNAL_DIR), offset: 0, source };
+        numbers.extend(listed.map_err(failed)?);
+    }
     let tail_from = numbers.len().saturating_sub(TAIL_SEGMENTS);
     let mut heads = Heads::new();
     for (index, &number) in numbers.iter().enumerate() {
         let sync = request.mode == ScanMode::Recover && (index >= tail_from || number >= witness.end.segment);
+        let file = || request.dir.device().display(&segment::path(number));
         match read_head(request, number, sync) {
-            Ok(head) => {
+            Ok(Some(head)) => {
                 heads.insert(number, head);
             }
+            Ok(None) => return Err(split(request.dir, Position { segment: number, offset: 0 }, 0)),
             // An unused spare that a writer has just renamed; a live segment would be missed on the live path.
             Err(error) if error.kind() == io::ErrorKind::NotFound && request.mode != ScanMode::Recover => {}
-            Err(source) => {
-                return Err(RecoverError::Io { file: device.display(&segment::path(number)), offset: 0, source });
-            }
+            Err(source) => return Err(RecoverError::Io { file: file(), offset: 0, source }),
         }
     }
     Ok(heads)
 }
 
-fn read_head(request: &ScanRequest<'_>, number: u64, sync: bool) -> io::Result<Head> {
+/// `None`: the copies hold two good frames that differ.
+fn read_head(request: &ScanRequest<'_>, number: u64, sync: bool) -> io::Result<Option<Head>> {
     let mode = if sync { OpenMode::ReadWrite } else { OpenMode::Read };
-    let segment = Segment::open(&**request.dir.device(), number, mode)?;
+    let segment = Segment::open(request.dir, number, mode)?;
     if sync {
         if !has(Bug::SkipOpenSync) {
-            segment.file.sync_data()?;
+            segment.files().try_for_each(|(_, file)| file.sync_data())?;
         }
         if !has(Bug::TrustCache) {
-            segment.file.forget_cache()?;
+            segment.forget_cache()?;
         }
     }
-    let state = segment.read_header(0)?;
-    Ok(Head { segment, state })
+    let (read, bad) = segment.read_header(0, Check::All)?;
+    let HeaderRead::State(state) = read else { return Ok(None) };
+    Ok(Some(Head { segment, state, bad }))
+}
+
+/// The copies hold different good frames.
+pub(crate) fn split(dir: &DataDirectory, at: Position, seq: u64) -> RecoverError {
+    let file = dir.devices().last().map_or_else(String::new, |mirror| mirror.display(&segment::path(at.segment)));
+    let what =
+        "the mirror goes another way from here on than the data directory does: each was written to without the other";
+    let step =
+        "find out which of the two is right; then start on that one alone, and give it an empty folder as its mirror";
+    RecoverError::Diverged(Box::new(Problem::new(file, at.offset, what, step).with_seqs(seq, 0)))
 }
 
 /// The segments with live frames, oldest first: back from the newest one whose first header is good, along the numbers
@@ -184,14 +253,14 @@ fn live_path(dir: &DataDirectory, heads: &Heads) -> Result<Vec<LiveSegment>, Rec
     let newest = heads.iter().rev().find(|(_, head)| matches!(head.state, HeaderState::Valid(_)));
     let Some((&newest, _)) = newest else { return Ok(Vec::new()) };
     let mut path: Vec<LiveSegment> = Vec::new();
-    let (mut number, mut cut) = (newest, None);
+    let (mut number, mut cut, mut rest_checksum) = (newest, None, None);
     loop {
         let header = path_header(dir, heads, number, path.last())?;
-        path.push(LiveSegment { number, first_seq: header.first_seq, cut });
-        (number, cut) = match header.kind {
+        path.push(LiveSegment { number, first_seq: header.first_seq, chain: header.chain, cut, rest_checksum });
+        (number, cut, rest_checksum) = match header.kind {
             FrameKind::Boot if header.cut.segment == 0 => break,
-            FrameKind::Boot => (header.cut.segment, Some(header.cut.offset)),
-            FrameKind::Events | FrameKind::Seal => (number - 1, None),
+            FrameKind::Boot => (header.cut.segment, Some(header.cut.offset), Some(header.rest_checksum)),
+            FrameKind::Events | FrameKind::Seal => (number - 1, None, None),
         };
         if path.last().is_some_and(|later| number >= later.number) || cut == Some(0) {
             let what = "the boot frame names a cut that cannot be";
@@ -246,9 +315,13 @@ pub(crate) fn corrupt(dir: &DataDirectory, number: u64, offset: u64, what: &str,
 
 impl Walker<'_, '_> {
     /// What the scan found, when nothing speaks against it.
-    fn finish(self, path: Vec<LiveSegment>, tail: TailReport, witness: Witness) -> Scan {
+    fn finish(mut self, path: Vec<LiveSegment>, tail: TailReport, witness: Witness) -> Scan {
         let beside_writer = self.request.mode == ScanMode::BesideWriter;
         let mut live = path;
+        if let Some(newest) = live.last().filter(|_| beside_writer) {
+            // It is being written: one copy after the other.
+            self.differences.forget(newest.number);
+        }
         if !beside_writer {
             live.retain(|live| live.number <= self.end.segment);
             if let Some(last) = live.last_mut() {
@@ -272,6 +345,7 @@ impl Walker<'_, '_> {
             spares: self.spares,
             bytes: self.bytes,
             strays: self.strays,
+            differences: self.differences,
         }
     }
 }

@@ -3,14 +3,18 @@
 //! Owns the rules torn / ambiguous / corrupt / tail lost, applied to where the walk stopped and to everything that lies
 //! behind; changes nothing.
 
+use std::io;
+
 use crate::block::BLOCK;
-use crate::frame::{FORMAT, FrameHeader, HeaderState, Position, parse_header};
+use crate::copies::{Check, FrameRead};
+use crate::frame::{FORMAT, FrameHeader, FrameKind, HeaderState, Position, parse_header};
 use crate::problem::{Problem, RESTORE};
 use crate::reader::LiveSegment;
+use crate::rebuild::CopyOf;
 use crate::recover::RecoverError;
-use crate::scan::{Cut, ScanMode, TailReport};
+use crate::scan::{Cut, Head, ScanMode, Spare, TailReport, split};
 use crate::scan_walk::{Stop, Stopped, Walker};
-use crate::segment;
+use crate::segment::{self, Segment};
 use crate::witness::Witness;
 
 /// What lies behind the stop.
@@ -22,68 +26,154 @@ struct Remains {
 }
 
 impl Walker<'_, '_> {
-    /// In a strict scan: nothing may stand behind the last frame of a full segment.
+    /// Nothing may stand behind the last frame of a full segment: looked at where the walk met something, and in a strict scan.
     pub(crate) fn check_rest(&mut self, stopped: &Stopped) -> Result<(), RecoverError> {
-        if !self.request.strict {
+        if !self.request.strict && matches!(stopped.stop, Stop::End | Stop::Hole) {
             return Ok(());
         }
-        let remains = self.remains_in(stopped.at)?;
-        if let Some(first) = remains.first {
-            let file = self.request.dir.device().display(&segment::path(first.segment));
-            let what = "bytes where nothing was ever written; no event is concerned";
-            self.strays.push(Problem::new(file, first.offset, what, "check the disk; the data is whole"));
-        }
+        let found: Vec<_> = self.each_copy(stopped.at, |segment, copy| {
+            let mut first = None;
+            segment.run_on(copy, stopped.at.offset, |at, _| {
+                first.get_or_insert(at);
+                Ok(())
+            })?;
+            Ok(first)
+        })?;
+        let what = "bytes where nothing was ever written; no event is concerned";
+        self.note_strays(stopped.at, found, what);
         Ok(())
     }
 
     /// In a strict scan: what lies behind a cut is as it was when the boot frame was written.
-    pub(crate) fn check_behind_cut(&mut self, stopped: &Stopped, next: &LiveSegment) -> Result<(), RecoverError> {
-        let boot = self.header_of(next.number).filter(|header| header.cut == stopped.at);
-        let (true, Some(boot), Some(head)) = (self.request.strict, boot, self.heads.get(&stopped.at.segment)) else {
+    pub(crate) fn check_behind_cut(&mut self, stopped: &Stopped, live: &LiveSegment) -> Result<(), RecoverError> {
+        let (true, Some(noted)) = (self.request.strict, live.rest_checksum) else { return Ok(()) };
+        let found = self.each_copy(stopped.at, |segment, copy| {
+            let (checksum, _) = segment.rest_from(copy, stopped.at.offset)?;
+            Ok((checksum != noted).then_some(stopped.at.offset))
+        })?;
+        let what = "bytes behind the end of an earlier run have changed since; no event is concerned";
+        self.note_strays(stopped.at, found, what);
+        Ok(())
+    }
+
+    /// Asks about each copy of a segment.
+    fn each_copy<T>(
+        &self,
+        at: Position,
+        ask: impl Fn(&Segment, usize) -> io::Result<T>,
+    ) -> Result<Vec<T>, RecoverError> {
+        let Some(head) = self.heads.get(&at.segment) else { return Ok(Vec::new()) };
+        let copies = 0..self.request.dir.devices().len();
+        copies.map(|copy| ask(&head.segment, copy)).collect::<io::Result<_>>().map_err(self.io_error(at))
+    }
+
+    /// Notes where copies hold what should not be there: to be rebuilt from one that does not, if there is one.
+    fn note_strays(&mut self, at: Position, found: Vec<Option<u64>>, what: &str) {
+        let is_clean_somewhere = found.contains(&None);
+        for (copy, offset) in found.into_iter().enumerate().filter_map(|(copy, offset)| Some((copy, offset?))) {
+            if is_clean_somewhere {
+                self.differences.note(self.request.dir, CopyOf { segment: at.segment, copy }, offset, (0, 0), what);
+            } else {
+                let file = self.request.dir.devices()[copy].display(&segment::path(at.segment));
+                self.strays.push(Problem::new(file, offset, what, "check the disk; the data is whole"));
+            }
+        }
+    }
+
+    /// FRK-1: behind a cut, no copy has a frame that goes on from there.
+    pub(crate) fn check_fork(&self, cut: Position, next: &LiveSegment) -> Result<(), RecoverError> {
+        if !self.request.dir.is_mirrored() {
             return Ok(());
+        }
+        let goes_on = |header: &FrameHeader| {
+            header.kind != FrameKind::Boot && header.first_seq == self.next_seq && header.chain == self.chain
         };
-        let (checksum, _) = head.segment.rest_from(stopped.at.offset).map_err(self.io_error(stopped.at))?;
-        if checksum != boot.rest_checksum {
-            let file = self.request.dir.device().display(&segment::path(stopped.at.segment));
-            let what = "bytes behind the end of an earlier run have changed since; no event is concerned";
-            self.strays.push(Problem::new(file, stopped.at.offset, what, "check the disk; the data is whole"));
+        let between = self.heads.range(cut.segment + 1..next.number);
+        let starts = between.map(|(&segment, _)| Position { segment, offset: 0 });
+        for at in std::iter::once(cut).chain(starts) {
+            let found = self.each_copy(at, |segment, copy| {
+                let Some(only) = segment.only(copy).filter(|only| at.offset < only.bytes) else { return Ok(false) };
+                let (read, _) = only.read_frame(at.offset, Check::Enough)?;
+                Ok(matches!(read, FrameRead::Good(header, _) if only.holds(&header, at.offset) && goes_on(&header)))
+            })?;
+            if found.contains(&true) {
+                return Err(split(self.request.dir, at, self.next_seq));
+            }
         }
         Ok(())
     }
 
-    /// Looks at everything from `at` to the end of its segment.
+    /// FRK-1: what each copy's witness saw is part of this journal.
+    pub(crate) fn check_witnesses(&self, path: &[LiveSegment], witnesses: &[Witness]) -> Result<(), RecoverError> {
+        for witness in witnesses.iter().filter(|witness| self.request.dir.is_mirrored() && witness.end.segment > 0) {
+            let live = path.iter().find(|live| live.number == witness.end.segment);
+            if !live.is_some_and(|live| live.cut.is_none_or(|cut| witness.end.offset <= cut)) {
+                return Err(split(self.request.dir, witness.end, witness.durable_seq));
+            }
+        }
+        Ok(())
+    }
+
+    /// What lies behind the end is the same in every copy: the next boot frame notes one checksum for all.
+    pub(crate) fn compare_rest(&mut self) -> Result<(), RecoverError> {
+        if !self.request.dir.is_mirrored() || self.request.mode == ScanMode::BesideWriter || self.end.segment == 0 {
+            return Ok(());
+        }
+        let checksums = self.each_copy(self.end, |segment, copy| Ok(segment.rest_from(copy, self.end.offset)?.0))?;
+        let is_noted =
+            (0..checksums.len()).any(|copy| self.differences.is_in(CopyOf { segment: self.end.segment, copy }));
+        if !is_noted && checksums.windows(2).any(|pair| pair[0] != pair[1]) {
+            let of = CopyOf { segment: self.end.segment, copy: 1 };
+            let what =
+                "what an unfinished write left behind the end is not the same in both copies; no event is concerned";
+            self.differences.note(self.request.dir, of, self.end.offset, (0, 0), what);
+        }
+        Ok(())
+    }
+
+    /// Looks at everything from `at` to the end of its segment, in every copy.
     fn remains_in(&self, at: Position) -> Result<Remains, RecoverError> {
         let mut remains = Remains { first: None, blocks: 0, valid_later: None, newer: None };
         let Some(head) = self.heads.get(&at.segment) else { return Ok(remains) };
         let engine_id = self.request.dir.engine_id();
-        let walked = head.segment.run_on(at.offset, |offset, block| {
-            let here = Position { segment: at.segment, offset };
-            remains.first.get_or_insert(here);
-            remains.blocks += 1;
-            match parse_header(block) {
-                HeaderState::Valid(header) if header.at == here && header.engine_id == engine_id && here != at => {
-                    remains.valid_later.get_or_insert((here, header));
+        for copy in 0..self.request.dir.devices().len() {
+            let mut blocks = 0;
+            let walked = head.segment.run_on(copy, at.offset, |offset, block| {
+                let here = Position { segment: at.segment, offset };
+                remains.first = Some(remains.first.map_or(here, |first| first.min(here)));
+                blocks += 1;
+                match parse_header(block) {
+                    HeaderState::Valid(header) if header.at == here && header.engine_id == engine_id && here != at => {
+                        remains.valid_later.get_or_insert((here, header));
+                    }
+                    HeaderState::Newer(format) => {
+                        remains.newer.get_or_insert((here, format));
+                    }
+                    _ => {}
                 }
-                HeaderState::Newer(format) => {
-                    remains.newer.get_or_insert((here, format));
-                }
-                _ => {}
-            }
-            true
-        });
-        walked.map_err(self.io_error(at))?;
+                Ok(())
+            });
+            walked.map_err(self.io_error(at))?;
+            remains.blocks = remains.blocks.max(blocks);
+        }
         Ok(remains)
     }
 
     /// Looks at everything behind the stop: the rest of its segment, and all later segments.
-    fn remains(&mut self, stopped: &Stopped) -> Result<Remains, RecoverError> {
+    fn remains(&mut self, path: &[LiveSegment], stopped: &Stopped) -> Result<Remains, RecoverError> {
         let mut all = self.remains_in(stopped.at)?;
-        let later: Vec<(u64, u64)> =
-            self.heads.range(stopped.at.segment + 1..).map(|(&number, head)| (number, head.segment.bytes)).collect();
-        for (number, bytes) in later {
+        let copies = self.request.dir.devices().len();
+        let spare = |(&number, head): (&u64, &Head)| {
+            let is_whole = (0..copies).all(|copy| head.segment.is_whole(copy));
+            Spare { number, bytes: is_whole.then_some(head.segment.bytes) }
+        };
+        let later: Vec<Spare> = self.heads.range(stopped.at.segment + 1..).map(spare).collect();
+        self.find_left_over(path, stopped)?;
+        for spare in later {
+            let number = spare.number;
             let remains = self.remains_in(Position { segment: number, offset: 0 })?;
             if remains.first.is_none() {
-                self.spares.push((number, bytes));
+                self.spares.push(spare);
             }
             all.first = all.first.or(remains.first);
             all.blocks += remains.blocks;
@@ -91,6 +181,20 @@ impl Walker<'_, '_> {
             all.newer = all.newer.or(remains.newer);
         }
         Ok(all)
+    }
+
+    /// Spares of earlier runs that were not removed in time, and hold nothing.
+    fn find_left_over(&mut self, path: &[LiveSegment], stopped: &Stopped) -> Result<(), RecoverError> {
+        let is_live = |number| path.iter().any(|live| live.number == number);
+        let empty = |(_, head): &(&u64, &Head)| head.state == HeaderState::Zero;
+        let before = self.heads.range(..stopped.at.segment).filter(empty).map(|(&number, _)| number);
+        let candidates: Vec<u64> = before.filter(|&number| !is_live(number)).collect();
+        for number in candidates {
+            if self.remains_in(Position { segment: number, offset: 0 })?.first.is_none() {
+                self.spares.push(Spare { number, bytes: None });
+            }
+        }
+        Ok(())
     }
 
     /// Judges the end of the journal.
@@ -103,7 +207,7 @@ impl Walker<'_, '_> {
         if self.request.mode == ScanMode::BesideWriter {
             return self.judge_beside_writer(stopped, witness);
         }
-        let remains = self.remains(stopped)?;
+        let remains = self.remains(path, stopped)?;
         if let Some((at, format)) = remains.newer {
             let file = self.request.dir.device().display(&segment::path(at.segment));
             return Err(RecoverError::NewerFormat { file, offset: at.offset, format, known: FORMAT });

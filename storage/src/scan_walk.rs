@@ -9,13 +9,15 @@ use std::io;
 use tp_planted::{Bug, has};
 
 use crate::block::Block;
+use crate::copies::{BadCopies, Check, FrameRead};
 use crate::frame::{FORMAT, FrameHeader, FrameKind, HeaderState, Position};
 use crate::journal::Frame;
 use crate::problem::Problem;
 use crate::reader::{LiveSegment, frame_of};
+use crate::rebuild::Differences;
 use crate::recover::{EachFrame, RecoverError};
-use crate::scan::{Heads, ScanMode, ScanRequest, corrupt};
-use crate::segment::{self, FrameRead, Segment};
+use crate::scan::{Heads, ScanMode, ScanRequest, Spare, corrupt, split};
+use crate::segment::{self, Segment};
 
 /// Why the walk through a segment stopped.
 #[derive(Clone, Debug)]
@@ -49,9 +51,10 @@ pub(crate) struct Walker<'a, 'o> {
     pub(crate) last_time: u64,
     pub(crate) watermark: u64,
     pub(crate) notes: Vec<Problem>,
-    pub(crate) spares: Vec<(u64, u64)>,
+    pub(crate) spares: Vec<Spare>,
     pub(crate) bytes: u64,
     pub(crate) strays: Vec<Problem>,
+    pub(crate) differences: Differences,
     waiting: VecDeque<Waiting>,
     /// The last number of the last frame that counts.
     pub(crate) counted: u64,
@@ -81,6 +84,7 @@ impl<'a, 'o> Walker<'a, 'o> {
             spares: Vec::new(),
             bytes: 0,
             strays: Vec::new(),
+            differences: Differences::default(),
             waiting: VecDeque::new(),
             counted: 0,
         }
@@ -129,7 +133,12 @@ impl<'a, 'o> Walker<'a, 'o> {
 
     /// Counts a segment that is known by its first frame only.
     fn skip(&mut self, live: &LiveSegment) {
+        if let Some(head) = self.heads.get(&live.number) {
+            self.differences.note_files(self.request.dir, &head.segment);
+        }
         if let Some(header) = self.header_of(live.number) {
+            let bad = self.heads.get(&live.number).map_or_else(BadCopies::default, |head| head.bad);
+            self.differences.note_frame(self.request.dir, &header, bad);
             self.watermark = self.watermark.max(header.durable_seq);
             self.last_time = self.last_time.max(header.time_max);
         }
@@ -143,13 +152,14 @@ impl<'a, 'o> Walker<'a, 'o> {
         };
         if (self.request.mode == ScanMode::Recover || self.request.strict) && !has(Bug::TrustCache) {
             let at = Position { segment: live.number, offset: 0 };
-            head.segment.file.forget_cache().map_err(self.io_error(at))?;
+            head.segment.forget_cache().map_err(self.io_error(at))?;
         }
+        self.differences.note_files(self.request.dir, &head.segment);
         let limit = live.cut.unwrap_or(head.segment.bytes).min(head.segment.bytes);
         let mut at = Position { segment: live.number, offset: 0 };
         while at.offset < limit {
-            let read = head.segment.read_frame(at.offset).map_err(self.io_error(at))?;
-            match self.accept(&head.segment, at, read)? {
+            let (read, bad) = head.segment.read_frame(at.offset, Check::All).map_err(self.io_error(at))?;
+            match self.accept(&head.segment, at, read, bad)? {
                 Ok(end) => at = end,
                 Err(stop) => return Ok(Stopped { at, stop }),
             }
@@ -163,6 +173,7 @@ impl<'a, 'o> Walker<'a, 'o> {
         segment: &Segment,
         at: Position,
         read: FrameRead,
+        bad: BadCopies,
     ) -> Result<Result<Position, Stop>, RecoverError> {
         let (header, blocks) = match read {
             FrameRead::Good(header, blocks) => (header, blocks),
@@ -174,12 +185,16 @@ impl<'a, 'o> Walker<'a, 'o> {
             FrameRead::NoFrame(_) => {
                 return Ok(Err(Stop::Bad { what: "these bytes are not a frame header".to_owned(), seq_last: 0 }));
             }
+            FrameRead::Split => return Err(split(self.request.dir, at, self.next_seq)),
             FrameRead::BadBlocks { header, first_bad, never_written } => {
                 return Ok(Err(self.judge_bad_blocks(segment, at, &header, first_bad, never_written)));
             }
         };
         if let Some(what) = self.why_stranger(segment, at, &header) {
             return Ok(Err(Stop::Stranger { what, seq_last: header.first_seq.saturating_sub(1) }));
+        }
+        if bad.any() {
+            self.differences.note_frame(self.request.dir, &header, bad);
         }
         self.next_seq = header.last_seq() + 1;
         self.chain = header.checksum;
@@ -255,16 +270,21 @@ impl<'a, 'o> Walker<'a, 'o> {
         None
     }
 
+    /// Whether the next segment continues with what would follow here.
+    fn is_joined(&self, next: &LiveSegment) -> bool {
+        self.header_of(next.number).is_some_and(|head| head.first_seq == self.next_seq && head.chain == self.chain)
+    }
+
     /// A segment that is not the last one must end where the next one says or shows that it did.
     fn check_joint(&mut self, live: &LiveSegment, stopped: &Stopped, next: &LiveSegment) -> Result<(), RecoverError> {
         let what = match (&stopped.stop, live.cut) {
-            (Stop::End, Some(cut)) if stopped.at.offset == cut => return self.check_behind_cut(stopped, next),
+            (Stop::End, Some(cut)) if stopped.at.offset == cut => {
+                self.check_fork(stopped.at, next)?;
+                return self.check_behind_cut(stopped, live);
+            }
+            // The next segment repeats the checksum of the last frame of this one, so nothing that counted can be missing between.
+            (_, None) if self.is_joined(next) => return self.check_rest(stopped),
             (Stop::End | Stop::Hole, None) => {
-                let header = self.header_of(next.number);
-                let joined = header.is_some_and(|h| h.first_seq == self.next_seq && h.chain == self.chain);
-                if joined {
-                    return self.check_rest(stopped);
-                }
                 "frames are missing here: the next segment does not continue this one".to_owned()
             }
             (Stop::Bad { what, .. } | Stop::Stranger { what, .. }, _) => what.clone(),

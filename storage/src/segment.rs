@@ -1,6 +1,6 @@
 //! Segment files: names, reading frames out of them, allocating new ones.
 //!
-//! Owns `journal/<number>.segment`; refuses to judge what a bad frame means (the scan does). A segment has a fixed size,
+//! Owns `journal/<number>.segment` in every copy of the journal; refuses to judge what a bad frame means (the scan does). A segment has a fixed size,
 //! gets its name only when its zeros are durable, and is never recycled, so a segment that is shorter than its frames
 //! say was damaged and not merely cut off.
 
@@ -8,13 +8,15 @@ use std::io;
 use std::sync::Arc;
 use tp_planted::{Bug, has};
 
-use crate::block::{BLOCK, BLOCK_BYTES, Block, bytes_of_mut};
+use crate::block::{BLOCK, BLOCK_BYTES, Block, bytes_of, bytes_of_mut};
+use crate::copies::{BadCopies, Check, CopyFile, FrameRead, HeaderRead, Place};
 use crate::device::{Device, DeviceFile, OpenMode};
-use crate::directory::remove_if_there;
-use crate::frame::{self, FrameHeader, HeaderState, Position};
+use crate::directory::{DataDirectory, remove_if_there};
+use crate::frame::{FrameHeader, HeaderState, Position};
 
 pub(crate) const JOURNAL_DIR: &str = "journal";
 const SPARE_TEMPORARY: &str = "journal/spare.new";
+pub(crate) const REBUILT_TEMPORARY: &str = "journal/rebuilt.new";
 const SUFFIX: &str = ".segment";
 
 /// Path of a segment.
@@ -36,42 +38,55 @@ pub(crate) fn list(device: &dyn Device) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// An open segment.
+/// An open segment: its file in each copy of the journal that has it.
 #[derive(Clone)]
 pub(crate) struct Segment {
     pub(crate) number: u64,
-    pub(crate) file: Arc<dyn DeviceFile>,
-    /// Length of the file when it was opened.
+    /// Length of the file when it was opened; where the copies differ, of the one that is as long as its first frame says.
     pub(crate) bytes: u64,
-}
-
-/// A frame, read in full.
-pub(crate) enum FrameRead {
-    /// Header and blocks are good; the blocks are the whole frame.
-    Good(FrameHeader, Vec<Block>),
-    /// The header is good, these blocks are not; `never_written`: all of them are zero.
-    BadBlocks { header: FrameHeader, first_bad: usize, never_written: bool },
-    /// No good header here.
-    NoFrame(HeaderState),
+    engine_id: u128,
+    copies: Vec<Option<CopyFile>>,
 }
 
 impl Segment {
-    pub(crate) fn open(device: &dyn Device, number: u64, mode: OpenMode) -> io::Result<Self> {
-        let file = device.open(&path(number), mode)?;
-        let bytes = file.size()?;
-        Ok(Self { number, file, bytes })
+    /// Opens the files of all copies.
+    ///
+    /// # Errors
+    /// `NotFound` when no copy has it; what the system reports for any of them.
+    pub(crate) fn open(dir: &DataDirectory, number: u64, mode: OpenMode) -> io::Result<Self> {
+        let copies = dir.devices().iter().map(|device| match device.open(&path(number), mode) {
+            Ok(file) => CopyFile::new(file).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        });
+        let copies: Vec<Option<CopyFile>> = copies.collect::<io::Result<_>>()?;
+        let bytes = bytes_of_copies(&copies, number)?.ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self { number, bytes, engine_id: dir.engine_id(), copies })
     }
 
-    /// Reads one block; what lies after the end of the file reads as zero.
-    fn read_block(&self, offset: u64) -> io::Result<Block> {
-        let mut block = Block::ZERO;
-        self.file.read_at(&mut block.0, offset)?;
-        Ok(block)
+    pub(crate) fn of(dir: &DataDirectory, number: u64, bytes: u64, files: Vec<Arc<dyn DeviceFile>>) -> Self {
+        let copies = files.into_iter().map(|file| Some(CopyFile { file, bytes })).collect();
+        Self { number, bytes, engine_id: dir.engine_id(), copies }
+    }
+
+    /// The files there are, each with the number of its copy.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (usize, &Arc<dyn DeviceFile>)> {
+        self.copies.iter().enumerate().filter_map(|(copy, file)| Some((copy, &file.as_ref()?.file)))
+    }
+
+    /// Whether a copy has the file, as long as it should be.
+    pub(crate) fn is_whole(&self, copy: usize) -> bool {
+        self.copies[copy].as_ref().is_some_and(|file| file.bytes == self.bytes)
+    }
+
+    fn place(&self, offset: u64) -> Place<'_> {
+        let at = Position { segment: self.number, offset };
+        Place { copies: &self.copies, engine_id: self.engine_id, at }
     }
 
     /// Reads the header at `offset`.
-    pub(crate) fn read_header(&self, offset: u64) -> io::Result<HeaderState> {
-        Ok(frame::parse_header(&self.read_block(offset)?))
+    pub(crate) fn read_header(&self, offset: u64, check: Check) -> io::Result<(HeaderRead, BadCopies)> {
+        self.place(offset).read_header(check)
     }
 
     /// Whether a header is where it says it is, and fits into this file.
@@ -80,63 +95,86 @@ impl Segment {
     }
 
     /// Reads the frame at `offset` and checks every checksum. Whether it belongs there is the caller's question.
-    pub(crate) fn read_frame(&self, offset: u64) -> io::Result<FrameRead> {
-        let first = self.read_block(offset)?;
-        let state = frame::parse_header(&first);
-        let HeaderState::Valid(header) = state else { return Ok(FrameRead::NoFrame(state)) };
-        let mut blocks = vec![Block::ZERO; header.blocks as usize];
-        blocks[0] = first;
-        self.file.read_at(bytes_of_mut(&mut blocks[1..]), offset + BLOCK)?;
-        let bad = frame::bad_blocks(&blocks);
-        match bad.first() {
-            None => Ok(FrameRead::Good(header, blocks)),
-            Some(&first_bad) => {
-                let never_written = bad.iter().all(|&index| blocks[index].is_zero());
-                Ok(FrameRead::BadBlocks { header, first_bad, never_written })
-            }
-        }
+    pub(crate) fn read_frame(&self, offset: u64, check: Check) -> io::Result<(FrameRead, BadCopies)> {
+        self.place(offset).read_frame(check)
     }
 
-    /// CRC-32C of the bytes from `offset` to the end of the file, and whether all are zero.
-    pub(crate) fn rest_from(&self, offset: u64) -> io::Result<(u32, bool)> {
-        const STEP: usize = 256;
-        let mut blocks = vec![Block::ZERO; STEP];
-        let (mut at, mut checksum, mut is_zero) = (offset, 0, true);
-        while at < self.bytes {
-            let bytes = bytes_of_mut(&mut blocks);
-            let wanted = usize::try_from((self.bytes - at).min(bytes.len() as u64)).map_err(io::Error::other)?;
-            let read = self.file.read_at(&mut bytes[..wanted], at)?;
-            bytes[read..].fill(0);
-            checksum = crc32c::crc32c_append(checksum, &bytes[..wanted]);
+    /// Asks that the next reads come from the medium, in every copy.
+    pub(crate) fn forget_cache(&self) -> io::Result<()> {
+        self.files().try_for_each(|(_, file)| file.forget_cache())
+    }
+
+    /// One copy by itself; `None`: it does not have the file.
+    pub(crate) fn only(&self, copy: usize) -> Option<Self> {
+        let file = self.copies[copy].clone()?;
+        Some(Self { number: self.number, bytes: file.bytes, engine_id: self.engine_id, copies: vec![Some(file)] })
+    }
+
+    /// Of one copy: CRC-32C of the bytes from `offset` to the end of the file, and whether all are zero.
+    pub(crate) fn rest_from(&self, copy: usize, offset: u64) -> io::Result<(u32, bool)> {
+        let (mut checksum, mut is_zero) = (0, true);
+        self.each_run(copy, offset, |_, blocks| {
+            checksum = crc32c::crc32c_append(checksum, bytes_of(blocks));
             is_zero &= blocks.iter().all(Block::is_zero);
-            at += wanted as u64;
-        }
+            Ok(())
+        })?;
         Ok((checksum, is_zero))
     }
 
-    /// Walks the blocks from `offset` to the end of the file and hands those that are not zero to `found`, with their
-    /// offset, until it answers `false`.
-    pub(crate) fn run_on(&self, offset: u64, mut found: impl FnMut(u64, &Block) -> bool) -> io::Result<()> {
-        const STEP: usize = 64;
+    /// Of one copy: walks the blocks from `offset` to the end of the file and hands those that are not zero to `found`, with their
+    /// offset.
+    pub(crate) fn run_on(
+        &self,
+        copy: usize,
+        offset: u64,
+        mut found: impl FnMut(u64, &Block) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.each_run(copy, offset, |at, blocks| {
+            let used = blocks.iter().enumerate().filter(|(_, block)| !block.is_zero());
+            used.map(|(index, block)| (at + index as u64 * BLOCK, block)).try_for_each(|(at, block)| found(at, block))
+        })
+    }
+
+    /// Hands over the blocks of a copy in runs; what lies after the end of a file that is too short reads as zero.
+    fn each_run(
+        &self,
+        copy: usize,
+        offset: u64,
+        mut each: impl FnMut(u64, &[Block]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        const STEP: usize = 256;
+        let Some(file) = &self.copies[copy] else { return Ok(()) };
         let mut blocks = vec![Block::ZERO; STEP];
         let mut at = offset;
         while at < self.bytes {
             let bytes = bytes_of_mut(&mut blocks);
             let wanted = usize::try_from((self.bytes - at).min(bytes.len() as u64)).map_err(io::Error::other)?;
-            let read = self.file.read_at(&mut bytes[..wanted], at)?;
+            let read = file.file.read_at(&mut bytes[..wanted], at)?;
             bytes[read..].fill(0);
-            for (index, block) in blocks.iter().take(wanted.div_ceil(BLOCK_BYTES)).enumerate() {
-                if !block.is_zero() && !found(at + index as u64 * BLOCK, block) {
-                    return Ok(());
-                }
-            }
+            each(at, &blocks[..wanted.div_ceil(BLOCK_BYTES)])?;
             at += wanted as u64;
         }
         Ok(())
     }
 }
 
-/// What lies behind a cut, to the end of its segment.
+/// The length that counts; `None`: no copy has the file.
+fn bytes_of_copies(copies: &[Option<CopyFile>], number: u64) -> io::Result<Option<u64>> {
+    let lengths = copies.iter().flatten().map(|copy| copy.bytes);
+    let (shortest, longest) = (lengths.clone().min(), lengths.max());
+    if shortest == longest {
+        return Ok(longest);
+    }
+    for copy in copies.iter().flatten() {
+        let HeaderState::Valid(header) = copy.read_header(0)? else { continue };
+        if header.at == (Position { segment: number, offset: 0 }) && header.segment_bytes == copy.bytes {
+            return Ok(Some(copy.bytes));
+        }
+    }
+    Ok(longest)
+}
+
+/// What lies behind a cut, to the end of its segment; the same in every copy.
 pub(crate) struct Rest {
     segment: Option<Segment>,
     offset: u64,
@@ -149,33 +187,42 @@ impl Rest {
     /// Gives the space back, if all of it reads as zeros. The bytes stay as they are, so no rule of recovery can tell; without
     /// this every start would cost the rest of a segment.
     pub(crate) fn give_back(&self) -> io::Result<()> {
-        match &self.segment {
-            Some(segment) if self.is_zero && segment.bytes > self.offset => {
-                segment.file.give_back(self.offset, segment.bytes - self.offset)
-            }
-            _ => Ok(()),
-        }
+        let Some(segment) = self.segment.as_ref().filter(|segment| self.is_zero && segment.bytes > self.offset) else {
+            return Ok(());
+        };
+        segment.files().try_for_each(|(_, file)| file.give_back(self.offset, segment.bytes - self.offset))
     }
 }
 
 /// Reads what lies behind a cut. Segment 0: there is no cut.
-pub(crate) fn rest(device: &dyn Device, cut: Position) -> io::Result<Rest> {
+pub(crate) fn rest(dir: &DataDirectory, cut: Position) -> io::Result<Rest> {
     let mut rest = Rest { segment: None, offset: cut.offset, checksum: 0, is_zero: true };
     if cut.segment == 0 {
         return Ok(rest);
     }
-    let segment = Segment::open(device, cut.segment, OpenMode::ReadWrite)?;
-    (rest.checksum, rest.is_zero) = segment.rest_from(cut.offset)?;
+    let segment = Segment::open(dir, cut.segment, OpenMode::ReadWrite)?;
+    (rest.checksum, rest.is_zero) = segment.rest_from(0, cut.offset)?;
     rest.segment = Some(segment);
     Ok(rest)
 }
 
-/// Allocates a segment: zeros under a temporary name, synced, renamed, and its directory synced.
+/// Allocates a segment in every copy: zeros under a temporary name, synced, renamed, and its directory synced.
 ///
 /// A file of that name may only be left from an attempt whose last sync failed: it never held a frame.
-pub(crate) fn allocate(device: &dyn Device, number: u64, bytes: u64) -> io::Result<Segment> {
+///
+/// # Errors
+/// The path as its device shows it, and what the system reports.
+pub(crate) fn allocate(dir: &DataDirectory, number: u64, bytes: u64) -> Result<Segment, (String, io::Error)> {
+    let files = dir
+        .devices()
+        .iter()
+        .map(|device| allocate_on(&**device, number, bytes).map_err(|error| (device.display(&path(number)), error)));
+    Ok(Segment::of(dir, number, bytes, files.collect::<Result<_, _>>()?))
+}
+
+fn allocate_on(device: &dyn Device, number: u64, bytes: u64) -> io::Result<Arc<dyn DeviceFile>> {
     remove_if_there(device, SPARE_TEMPORARY)?;
-    let written = fill(device, bytes);
+    let written = fill(device, SPARE_TEMPORARY, bytes);
     if written.is_err() {
         // Give back what was taken; the first failure is the one to report.
         let _ = remove_if_there(device, SPARE_TEMPORARY);
@@ -185,24 +232,28 @@ pub(crate) fn allocate(device: &dyn Device, number: u64, bytes: u64) -> io::Resu
     if !has(Bug::SkipNameSync) {
         device.sync_dir(JOURNAL_DIR)?;
     }
-    Ok(Segment { number, file, bytes })
+    Ok(file)
 }
 
-fn fill(device: &dyn Device, bytes: u64) -> io::Result<Arc<dyn DeviceFile>> {
-    let file = device.open(SPARE_TEMPORARY, OpenMode::CreateNew)?;
+/// Makes a file of zeros, synced.
+pub(crate) fn fill(device: &dyn Device, path: &str, bytes: u64) -> io::Result<Arc<dyn DeviceFile>> {
+    let file = device.open(path, OpenMode::CreateNew)?;
     file.allocate(bytes)?;
     file.sync_all()?;
     Ok(file)
 }
 
-/// Gives an unused segment, known to be all zeros on the medium, a new number.
-pub(crate) fn renumber(device: &dyn Device, from: u64, to: u64) -> io::Result<Segment> {
-    device.rename(&path(from), &path(to))?;
-    device.sync_dir(JOURNAL_DIR)?;
-    Segment::open(device, to, OpenMode::ReadWrite)
+/// Gives an unused segment, known to be all zeros on the medium of every copy, a new number.
+pub(crate) fn renumber(dir: &DataDirectory, from: u64, to: u64) -> Result<Segment, (String, io::Error)> {
+    for device in dir.devices() {
+        let renamed = device.rename(&path(from), &path(to)).and_then(|()| device.sync_dir(JOURNAL_DIR));
+        renamed.map_err(|error| (device.display(&path(to)), error))?;
+    }
+    Segment::open(dir, to, OpenMode::ReadWrite).map_err(|error| (dir.device().display(&path(to)), error))
 }
 
-/// Removes what a cut-off allocation left.
+/// Removes what a cut-off allocation or rebuilding left.
 pub(crate) fn remove_temporary(device: &dyn Device) -> io::Result<()> {
-    remove_if_there(device, SPARE_TEMPORARY)
+    remove_if_there(device, SPARE_TEMPORARY)?;
+    remove_if_there(device, REBUILT_TEMPORARY)
 }

@@ -10,6 +10,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError, CheckpointStore};
 use crate::directory::DataDirectory;
 use crate::journal::Frame;
 use crate::problem::{Problem, RESTORE};
+use crate::rebuild::{RebuildError, rebuild_all};
 use crate::recover::{Floor, RecoverError, read_only_mode};
 use crate::scan::{Cut, ScanRequest, TailReport, scan};
 
@@ -18,6 +19,8 @@ use crate::scan::{Cut, ScanRequest, TailReport, scan};
 pub enum VerifyStatus {
     /// Everything is as it was written. (A witness copy whose write was cut off is reported, and is no damage.)
     Ok,
+    /// A copy of the journal is damaged or missing somewhere, and the other copy is good there: a scrub or the next start repairs it.
+    OneCopyBad,
     /// The last frame was never completely written; recovery will cut it.
     TornTail,
     /// The last frame is bad, and it cannot be told whether it was acknowledged.
@@ -43,6 +46,8 @@ pub struct VerifyReport {
     pub checkpoints: u64,
     /// Everything found.
     pub problems: Vec<Problem>,
+    /// What was found in one copy of the journal, and rebuilt from the other.
+    pub repaired: Vec<Problem>,
 }
 
 /// Why a directory could not be verified at all. (Damage is no error here: it is in the report.)
@@ -55,6 +60,18 @@ pub enum VerifyError {
     /// The checkpoints could not be read.
     #[error(transparent)]
     Checkpoint(CheckpointError),
+    /// A copy of the journal could not be rebuilt.
+    #[error(transparent)]
+    Rebuild(RebuildError),
+}
+
+/// What to do about a copy that is not good beside one that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mending {
+    /// Report it, and change nothing.
+    Report,
+    /// Rebuild it. The directory was opened for writing.
+    Rebuild,
 }
 
 impl VerifyReport {
@@ -72,6 +89,7 @@ impl VerifyReport {
 /// [`VerifyError`] when reading fails; damage is in the report.
 pub fn verify(
     dir: &DataDirectory,
+    mending: Mending,
     on_frame: &mut dyn FnMut(&Frame) -> ControlFlow<()>,
     on_checkpoint: &mut dyn FnMut(&Checkpoint) -> ControlFlow<()>,
 ) -> Result<VerifyReport, VerifyError> {
@@ -83,9 +101,10 @@ pub fn verify(
         durable_seq: 0,
         checkpoints: 0,
         problems: Vec::new(),
+        repaired: Vec::new(),
     };
     let floor = verify_checkpoints(dir, on_checkpoint, &mut report)?;
-    verify_journal(dir, &floor, on_frame, &mut report)?;
+    verify_journal(dir, &floor, mending, on_frame, &mut report)?;
     Ok(report)
 }
 
@@ -117,6 +136,7 @@ fn verify_checkpoints(
 fn verify_journal(
     dir: &DataDirectory,
     floor: &Floor,
+    mending: Mending,
     on_frame: &mut dyn FnMut(&Frame) -> ControlFlow<()>,
     report: &mut VerifyReport,
 ) -> Result<(), VerifyError> {
@@ -139,6 +159,17 @@ fn verify_journal(
         Ok(scan) => {
             report.last_seq = scan.last_seq;
             report.durable_seq = scan.watermark;
+            match mending {
+                Mending::Rebuild => {
+                    rebuild_all(dir, &scan.differences, scan.extents()).map_err(VerifyError::Rebuild)?;
+                    report.repaired.extend(scan.differences.problems().cloned());
+                }
+                Mending::Report => {
+                    for problem in scan.differences.problems() {
+                        report.add(VerifyStatus::OneCopyBad, problem.clone());
+                    }
+                }
+            }
             report.problems.extend(scan.notes);
             for problem in scan.strays {
                 report.add(VerifyStatus::Corrupt, problem);
@@ -168,9 +199,10 @@ fn torn_problem(cut: Cut) -> Problem {
 /// The finding in an error; errors that are none go up.
 fn journal_problem(error: RecoverError) -> Result<(VerifyStatus, Problem), VerifyError> {
     match error {
-        RecoverError::Corrupt(problem) | RecoverError::TailLost(problem) | RecoverError::MissingSegment(problem) => {
-            Ok((VerifyStatus::Corrupt, *problem))
-        }
+        RecoverError::Corrupt(problem)
+        | RecoverError::TailLost(problem)
+        | RecoverError::MissingSegment(problem)
+        | RecoverError::Diverged(problem) => Ok((VerifyStatus::Corrupt, *problem)),
         RecoverError::Ambiguous(problem) => Ok((VerifyStatus::AmbiguousTail, *problem)),
         RecoverError::NotOurs { file } => {
             Ok((VerifyStatus::Corrupt, Problem::new(file, 0, "this file belongs to another engine", RESTORE)))

@@ -10,8 +10,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::block::{BLOCK, BLOCK_BYTES, Block, is_zero};
 use crate::device::{Device, DeviceFile, OpenMode};
+use crate::directory::DataDirectory;
 use crate::frame::{FORMAT, Position};
 use crate::problem::{Problem, RESTORE};
+use crate::syncs::Syncs;
 
 pub(crate) const WITNESS_PATH: &str = "witness";
 const MAGIC: [u8; 8] = *b"TPCWITNS";
@@ -181,22 +183,42 @@ pub(crate) fn create(device: &dyn Device, engine_id: u128) -> std::io::Result<()
     file.sync_all()
 }
 
-/// Writes the copies in turn.
+/// Writes the copies in turn: in the file of the directory, and in that of its mirror.
 pub(crate) struct WitnessWriter {
-    file: Arc<dyn DeviceFile>,
+    files: Vec<Arc<dyn DeviceFile>>,
     writes: u64,
 }
 
 impl WitnessWriter {
-    pub(crate) fn open(device: &dyn Device, last: &Witness) -> std::io::Result<Self> {
-        Ok(Self { file: device.open(WITNESS_PATH, OpenMode::ReadWrite)?, writes: last.writes })
+    /// `last`: the newest that was read. A file that is missing beside one that is there is made again.
+    ///
+    /// # Errors
+    /// The path as its device shows it, and what the system reports.
+    pub(crate) fn open(dir: &DataDirectory, last: &Witness) -> Result<Self, (String, std::io::Error)> {
+        let open = |device: &Arc<dyn Device>| match device.open(WITNESS_PATH, OpenMode::ReadWrite) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && dir.is_mirrored() => {
+                create(&**device, dir.engine_id())?;
+                device.sync_dir("")?;
+                device.open(WITNESS_PATH, OpenMode::ReadWrite)
+            }
+            other => other,
+        };
+        let files =
+            dir.devices().iter().map(|device| open(device).map_err(|error| (device.display(WITNESS_PATH), error)));
+        Ok(Self { files: files.collect::<Result<_, _>>()?, writes: last.writes })
     }
 
-    /// Writes and syncs the next copy. `witness.writes` is filled in here.
-    pub(crate) fn write(&mut self, mut witness: Witness) -> std::io::Result<()> {
+    /// Writes and syncs the next copy, everywhere. `witness.writes` is filled in here.
+    ///
+    /// # Errors
+    /// Which file, and what the system reports.
+    pub(crate) fn write(&mut self, mut witness: Witness, syncs: &mut Syncs) -> Result<(), (usize, std::io::Error)> {
         self.writes += 1;
         witness.writes = self.writes;
-        self.file.write_all_at(&witness.encode().0, (self.writes % COPIES) * BLOCK)?;
-        self.file.sync_data()
+        let (block, at) = (witness.encode(), (self.writes % COPIES) * BLOCK);
+        for (copy, file) in self.files.iter().enumerate() {
+            file.write_all_at(&block.0, at).map_err(|error| (copy, error))?;
+        }
+        syncs.sync(self.files.iter())
     }
 }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use support::{append_sized, changed, copy, directory, make_room, open, options};
 use tp_storage::{
-    CheckpointError, CheckpointStore, DataDirectory, DirectoryError, Floor, Frame, Journal, MemoryDevice, RecoverError,
-    SegmentJournal, TailReport, VerifyStatus, verify,
+    CheckpointError, CheckpointStore, DataDirectory, DirectoryError, Floor, Frame, Journal, MemoryDevice, Mending,
+    RecoverError, SegmentJournal, TailReport, VerifyStatus, verify,
 };
 
 const LAST: u64 = 65;
@@ -58,7 +58,7 @@ fn judge(device: &MemoryDevice, context: &str) -> &'static str {
         }
         ControlFlow::Continue(())
     };
-    let report = match verify(&dir, &mut on_frame, &mut on_checkpoint) {
+    let report = match verify(&dir, Mending::Report, &mut on_frame, &mut on_checkpoint) {
         Ok(report) => report,
         Err(error) => panic!("{context}: {error}"),
     };
@@ -104,6 +104,7 @@ fn an_undamaged_directory_verifies() {
     let (mut frames, mut checkpoints) = (0, 0);
     let report = verify(
         &dir,
+        Mending::Report,
         &mut |_| {
             frames += 1;
             ControlFlow::Continue(())
@@ -269,7 +270,7 @@ proptest! {
             bytes[at..end].copy_from_slice(&noise[..end - at]);
         });
         if let Ok(dir) = DataDirectory::open_read_only(Arc::new(image.clone())) {
-            let _ = verify(&dir, &mut |_| ControlFlow::Continue(()), &mut |_| ControlFlow::Continue(()));
+            let _ = verify(&dir, Mending::Report, &mut |_| ControlFlow::Continue(()), &mut |_| ControlFlow::Continue(()));
             if let Ok(dir) = DataDirectory::create_or_open(Arc::new(image), support::identity)
                 && let Ok(recovered) = SegmentJournal::recover(&dir, options(), Floor::default(), 0)
             {

@@ -42,7 +42,8 @@ impl World {
             0 | 1 if self.plan.has(Feature::Kills) => self.kill(),
             2..=4 if self.plan.has(Feature::PowerCuts) => self.cut_power(),
             5 if self.plan.has(Feature::PowerCuts) => {
-                // In the midst of whatever comes next.
+                // In the midst of whatever comes next; it may hit a new segment.
+                self.had_no_space = true;
                 self.device.plan(Fault::PowerOffAt(self.device.calls() + self.faults.between(1, 12)));
                 for _ in 0..self.faults.between(1, 6) {
                     self.engine().turn_all();

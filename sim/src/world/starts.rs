@@ -40,7 +40,7 @@ impl World {
         (self.has_write_fault, self.is_full) = (false, false);
         self.check_log()?;
         self.look()?; // the others are told that their outcome is open
-        (self.was_poisoned, self.is_closing) = (false, false);
+        (self.was_poisoned, self.is_closing, self.had_no_space) = (false, false, false);
         self.check_state()
     }
 

@@ -1,0 +1,112 @@
+//! The mirror: opening a data directory together with the second copy of its journal.
+//!
+//! Owns the pairing of two folders (who makes whom, and what is refused) and the restoring of an identity that one of them lost.
+//! Refuses to know frames: which copy holds what is `copies.rs`, making them alike again is `rebuild.rs`.
+//!
+//! ```text
+//!   directory | mirror     what happens
+//!   new       | new        both are made, for one engine
+//!   ours      | new        the mirror is made; recovery copies the journal there before anything is served
+//!   new       | ours       the directory is made from its mirror, in the same way: a disk was replaced
+//!   ours      | ours       opened; ours | another engine's: refused
+//! ```
+//!
+//! A mirror is a data directory by itself (identity, lock, witness, journal; its `checkpoints/` stays empty): when the first disk is
+//! gone for good, an engine starts on it.
+
+use std::sync::Arc;
+
+use crate::device::Device;
+use crate::directory::{DataDirectory, DirectoryError, Identity, create, look, prepare, take_lock, write_identity};
+
+impl DataDirectory {
+    /// As [`DataDirectory::create_or_open`], with a second copy of the journal on another device. Takes the locks of both.
+    ///
+    /// # Errors
+    /// [`DirectoryError`], of either; `OtherMirror` when they belong to two engines.
+    pub fn create_or_open_mirrored(
+        device: Arc<dyn Device>,
+        mirror: Arc<dyn Device>,
+        make: impl FnOnce() -> Identity,
+    ) -> Result<Self, DirectoryError> {
+        let devices = vec![device, mirror];
+        let found = Found::on(&devices)?;
+        let identity = found.identity.unwrap_or_else(make);
+        let mut locks = Vec::with_capacity(devices.len());
+        for (device, state) in devices.iter().zip(found.states) {
+            if state != State::Damaged {
+                prepare(&**device)?;
+            }
+            locks.push(take_lock(&**device)?);
+        }
+        for (device, state) in devices.iter().zip(found.states) {
+            match state {
+                State::Whole => {}
+                State::New => drop(create(&**device, identity.clone())?),
+                State::Damaged => write_identity(&**device, &identity)?,
+            }
+        }
+        Ok(Self::of_parts(devices, identity, locks))
+    }
+
+    /// As [`DataDirectory::open_read_only`], with a second copy of the journal.
+    ///
+    /// # Errors
+    /// [`DirectoryError`], of either.
+    pub fn open_read_only_mirrored(device: Arc<dyn Device>, mirror: Arc<dyn Device>) -> Result<Self, DirectoryError> {
+        let devices = vec![device, mirror];
+        let missing = DirectoryError::Missing { directory: devices[0].display("") };
+        let identity = Found::on(&devices)?.identity.ok_or(missing)?;
+        Ok(Self::of_parts(devices, identity, Vec::new()))
+    }
+}
+
+/// How the identity of one folder is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    New,
+    Whole,
+    /// Not readable or not there, and the other folder has it.
+    Damaged,
+}
+
+struct Found {
+    identity: Option<Identity>,
+    states: [State; 2],
+}
+
+impl Found {
+    /// Looks at both, and changes nothing.
+    fn on(devices: &[Arc<dyn Device>]) -> Result<Self, DirectoryError> {
+        let other =
+            || DirectoryError::OtherMirror { directory: devices[0].display(""), mirror: devices[1].display("") };
+        let state = |identity: &Option<Identity>| if identity.is_some() { State::Whole } else { State::New };
+        match (look(&*devices[0]), look(&*devices[1])) {
+            (Ok(Some(first)), Ok(Some(second))) if first != second => Err(other()),
+            (Ok(first), Ok(second)) => {
+                let states = [state(&first), state(&second)];
+                Ok(Self { identity: first.or(second), states })
+            }
+            (Err(error), Ok(Some(identity))) if is_lost(&*devices[0], &error) => {
+                Ok(Self { identity: Some(identity), states: [State::Damaged, State::Whole] })
+            }
+            (Ok(Some(identity)), Err(error)) if is_lost(&*devices[1], &error) => {
+                Ok(Self { identity: Some(identity), states: [State::Whole, State::Damaged] })
+            }
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+}
+
+/// Whether a folder of ours has lost nothing but its identity. (Whose journal it holds, the scan finds out.)
+fn is_lost(device: &dyn Device, error: &DirectoryError) -> bool {
+    match error {
+        DirectoryError::Corrupt { .. } => true,
+        DirectoryError::NotOurs { .. } => {
+            let ours = ["LOCK", "witness", "journal", "checkpoints", "identity.new"];
+            let is_ours = |name: &String| ours.contains(&name.as_str()) || name.starts_with("catalogue");
+            device.list("").is_ok_and(|names| names.iter().all(is_ours))
+        }
+        _ => false,
+    }
+}
