@@ -96,8 +96,12 @@ fn take_checkpoint(threads: &Threads) -> CheckpointResult {
 
 /// Ends every thread. What is in the rings is still written. Returns the journal's report, if its writer ran.
 pub(crate) fn stop(shared: &Shared, threads: Threads) -> Option<Result<(), tp_storage::JournalError>> {
-    let Threads { checkpointer, mut system, writer, catalogue, directory } = threads;
+    let Threads { checkpointer, mut system, writer, catalogue, scrubber, directory } = threads;
     shared.enter(Stage::Ended);
+    if let Some(scrubber) = scrubber {
+        drop(scrubber.stop);
+        let _ = scrubber.thread.join(); // it only reads and rebuilds
+    }
     if let Some(checkpointer) = checkpointer {
         let _ = checkpointer.orders.try_send(CheckpointOrder::Stop); // dropping the sender ends it too
         drop(checkpointer.orders);

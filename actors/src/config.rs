@@ -74,6 +74,22 @@ impl Default for CheckpointPolicy {
     }
 }
 
+/// How the journal is read through for damage while the engine runs: sealed segments, every copy, past the page cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ScrubPolicy {
+    /// Upper bound of its reading, bytes a second, of all copies together. Range from 64 KiB. Default 4 MiB, a few per cent of what
+    /// a disk gives.
+    pub bytes_per_second: u64,
+    /// From the start of one pass to the start of the next; the first begins after a minute at the latest. Default 24 hours.
+    pub interval: Duration,
+}
+
+impl Default for ScrubPolicy {
+    fn default() -> Self {
+        Self { bytes_per_second: 4 << 20, interval: Duration::from_hours(24) }
+    }
+}
+
 /// How an engine is opened.
 #[derive(Clone)]
 pub struct Config {
@@ -82,6 +98,13 @@ pub struct Config {
     /// Another file system than the operating system's below the data directory: fault injection and simulation. With
     /// it the catalogue lives in memory. Default none.
     pub device: Option<Arc<dyn Device>>,
+    /// A folder for a second copy of the journal, on another disk in production; made when missing. Each event is durable in both
+    /// before anyone hears of it, and what one copy loses is repaired from the other. Needs [`JournalKind::Segment`]. Default none.
+    pub mirror: Option<PathBuf>,
+    /// As `device`, of the mirror: with a `device` of its own only.
+    pub mirror_device: Option<Arc<dyn Device>>,
+    /// Whether and how fast the journal is read through for damage while the engine runs. Default [`ScrubPolicy::default`].
+    pub scrub: Option<ScrubPolicy>,
     /// Partitions, each with a thread of its own: 1 to 256, never part of the data. Default: the cores.
     pub partitions: usize,
     /// Which journal. A directory keeps the kind it was made with. Default [`JournalKind::Segment`].
@@ -134,6 +157,9 @@ impl Config {
         Self {
             data_dir: Some(path.into()),
             device: None,
+            mirror: None,
+            mirror_device: None,
+            scrub: Some(ScrubPolicy::default()),
             partitions: std::thread::available_parallelism().map_or(1, usize::from).min(PARTITIONS_MAX),
             journal: JournalKind::Segment,
             segment_bytes: 64 << 20,
@@ -188,9 +214,16 @@ impl Config {
         range("budgets.exchanges", u64::from(self.budgets.exchanges), 1, u64::from(u32::MAX))?;
         range("checkpoint.events", self.checkpoint.events.unwrap_or(1), 1, u64::MAX)?;
         range("checkpoint.bytes_per_second", self.checkpoint.bytes_per_second, 1 << 20, u64::MAX)?;
+        range(
+            "scrub.bytes_per_second",
+            self.scrub.map_or(1 << 20, |scrub| scrub.bytes_per_second),
+            64 << 10,
+            u64::MAX,
+        )?;
         if (self.journal == JournalKind::Memory) != self.is_in_memory() {
             return Err(BadConfig::JournalAndDirectory);
         }
+        self.validate_mirror()?;
         let bounds = Bounds::of(self);
         if bounds.turn_messages < 1 || bounds.exchanges < 1 {
             return Err(BadConfig::SegmentTooSmall { segment_bytes: self.segment_bytes, partitions: self.partitions });
@@ -200,10 +233,31 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Whether there is a second copy of the journal.
+    pub fn is_mirrored(&self) -> bool {
+        self.mirror.is_some() || self.mirror_device.is_some()
+    }
+
+    fn validate_mirror(&self) -> Result<(), BadConfig> {
+        if self.is_mirrored() && self.journal != JournalKind::Segment {
+            return Err(BadConfig::MirrorNeedsSegments { journal: self.journal });
+        }
+        if self.mirror.is_some() && self.mirror == self.data_dir {
+            return Err(BadConfig::MirrorIsDirectory);
+        }
+        if self.mirror_device.is_some() != (self.device.is_some() && self.is_mirrored()) {
+            return Err(BadConfig::MirrorDevice);
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("data_dir", &self.data_dir)
+            .field("mirror", &self.mirror)
             .field("partitions", &self.partitions)
             .field("journal", &self.journal)
             .field("segment_bytes", &self.segment_bytes)
@@ -237,6 +291,18 @@ pub enum BadConfig {
     /// A journal in memory with a directory, or one in files without.
     #[error("the journal kind does not fit: in memory means no data directory, the others need one")]
     JournalAndDirectory,
+    /// Only the segment journal has a second copy.
+    #[error("a mirror is a second copy of the segment journal, the journal asked for is {journal:?}")]
+    MirrorNeedsSegments {
+        /// The journal asked for.
+        journal: JournalKind,
+    },
+    /// The mirror is the data directory.
+    #[error("the mirror is the data directory itself: name a folder on another disk")]
+    MirrorIsDirectory,
+    /// Two kinds of devices.
+    #[error("device and mirror_device go together: both lie on the operating system's files, or neither does")]
+    MirrorDevice,
     /// What may be in flight at once does not fit into a segment.
     #[error("segments of {segment_bytes} bytes are too small for {partitions} partitions: use larger ones or fewer")]
     SegmentTooSmall {

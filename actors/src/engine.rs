@@ -270,6 +270,7 @@ impl Engine {
             writer: *shared.writer_status.lock(),
             checkpoint: *shared.checkpoint_status.lock(),
             catalogue: shared.catalogue_status.lock().clone(),
+            scrub: shared.scrub_status.lock().clone(),
             clock: ClockStatus { difference_ms, is_alarming },
         }
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use tp_core::EvolveError;
 use tp_storage::{
-    CatalogueError, CatalogueTrouble, CheckpointError, DirectoryError, JournalError, ReadError, RecoverError,
-    SledJournalError,
+    CatalogueError, CatalogueTrouble, CheckpointError, DirectoryError, JournalError, ReadError, RebuildError,
+    RecoverError, SledJournalError,
 };
 
 use crate::config::BadConfig;
@@ -138,13 +138,23 @@ pub(crate) fn recover_class(error: &RecoverError) -> ErrorClass {
         RecoverError::Corrupt(_)
         | RecoverError::Ambiguous(_)
         | RecoverError::TailLost(_)
-        | RecoverError::MissingSegment(_) => ErrorClass::Corruption,
+        | RecoverError::MissingSegment(_)
+        | RecoverError::Diverged(_) => ErrorClass::Corruption,
+        RecoverError::Rebuild(error) => rebuild_class(error),
         RecoverError::NotOurs { .. } | RecoverError::NewerFormat { .. } | RecoverError::ReadOnlyDirectory => {
             ErrorClass::Directory
         }
         RecoverError::Options(_) => ErrorClass::Usage,
         RecoverError::DiskFull { .. } | RecoverError::Io { .. } => ErrorClass::Disk,
         _ => ErrorClass::Other,
+    }
+}
+
+/// The class of the error of a rebuilding.
+pub(crate) fn rebuild_class(error: &RebuildError) -> ErrorClass {
+    match error {
+        RebuildError::Lost(_) => ErrorClass::Corruption,
+        _ => ErrorClass::Disk,
     }
 }
 

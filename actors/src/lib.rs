@@ -43,6 +43,7 @@ mod parameters;
 mod recovery;
 mod release;
 mod replay;
+mod scrubber_thread;
 mod shared;
 mod status;
 mod step;
@@ -60,7 +61,7 @@ pub use checkpointer::CheckpointDone;
 pub use client::Client;
 pub use clock::{Clock, GivenClock, MachineClocks};
 pub use close::Closed;
-pub use config::{BadConfig, CheckpointPolicy, Config, JournalKind, PARTITIONS_MAX};
+pub use config::{BadConfig, CheckpointPolicy, Config, JournalKind, PARTITIONS_MAX, ScrubPolicy};
 pub use engine::Engine;
 pub use error::{
     Busy, CheckpointFailed, CloseError, CursorError, ErrorClass, FeedError, NotAnswered, OpenError, PoisonCause,
@@ -70,9 +71,10 @@ pub use feed::EventFeed;
 pub use manual::{ManualEngine, Work};
 pub use recovery::RecoveryReport;
 pub use status::{
-    CatalogueStatus, CheckpointStatus, ClockStatus, EngineStatus, LedgerTotals, PartitionStatus, WriterStatus,
+    CatalogueStatus, CheckpointStatus, ClockStatus, EngineStatus, LedgerTotals, PartitionStatus, ScrubStatus,
+    WriterStatus,
 };
 pub use tp_core::digest::StateDigest;
-pub use tp_storage::{Cut, Problem, TailReport, VerifyStatus};
-pub use verify::{VerifyFailed, VerifyReport, verify, verify_on};
+pub use tp_storage::{Cut, Problem, Scrubbed, TailReport, VerifyStatus};
+pub use verify::{VerifyFailed, VerifyReport, scrub, scrub_on, verify, verify_mirrored, verify_mirrored_on, verify_on};
 pub use view::{UpTo, View, ViewError, ViewOptions};

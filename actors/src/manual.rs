@@ -17,7 +17,7 @@ use tp_core::ids::{Seq, SlotSeed};
 use tp_core::partition::Partition;
 use tp_core::slot::Slot;
 use tp_core::time::Time;
-use tp_storage::{CheckpointStore, DataDirectory, FrameSource, JournalError, RoomDone};
+use tp_storage::{CheckpointStore, DataDirectory, FrameSource, JournalError, RoomDone, Scrubbed, Scrubber};
 
 use crate::call::{CallOptions, Pending};
 use crate::checkpointer::{Advance, CheckpointDone, CheckpointStep};
@@ -51,6 +51,7 @@ pub struct ManualEngine {
     tasks: Receiver<Task>,
     done: Sender<RoomDone>,
     checkpointer: Option<CheckpointStep>,
+    scrubber: Option<Scrubber>,
     source: Arc<dyn FrameSource>,
     report: RecoveryReport,
     takes_checkpoint_at_close: bool,
@@ -70,7 +71,7 @@ impl ManualEngine {
     /// # Errors
     /// [`OpenError`].
     pub fn open(config: &Config) -> Result<Self, OpenError> {
-        let Prepared { shared, steps, writer, source, epoch, directory, report, .. } = prepare(config)?;
+        let Prepared { shared, steps, writer, source, scrubber, epoch, directory, report, .. } = prepare(config)?;
         let (orders, inbox) = bounded(16);
         let (task_sender, tasks) = bounded(1);
         let (done, results) = bounded(1);
@@ -89,6 +90,7 @@ impl ManualEngine {
             tasks,
             done,
             checkpointer,
+            scrubber,
             source,
             report,
             takes_checkpoint_at_close,
@@ -172,6 +174,13 @@ impl ManualEngine {
             Advance::Waits(_) => (Work::Rests, None),
             Advance::Ended(taken) => (Work::Made, Some(taken)),
         }
+    }
+
+    /// The scrubber reads about so many bytes of each copy of a sealed segment. `None`: this journal has none.
+    pub fn scrub(&mut self, bytes: u64) -> Option<Scrubbed> {
+        let scrubbed = self.scrubber.as_mut()?.step(bytes);
+        self.shared.scrub_status.lock().add(&scrubbed);
+        Some(scrubbed)
     }
 
     /// Looks at each partition. What is seen may not be durable.

@@ -14,7 +14,7 @@ use tp_core::partition::Partition;
 use tp_core::rules::{Budgets, Rules};
 use tp_core::slot::Slot;
 use tp_core::time::Time;
-use tp_storage::{CheckpointStore, DataDirectory, FrameSource};
+use tp_storage::{CheckpointStore, DataDirectory, FrameSource, Scrubber};
 
 use crate::actor::PartitionActor;
 use crate::catalogue::{self, CatalogueHandle};
@@ -26,6 +26,7 @@ use crate::crank::PartitionCrank;
 use crate::error::OpenError;
 use crate::parameters::Parameters;
 use crate::recovery::{Recovered, RecoveryReport, place_of, recover};
+use crate::scrubber_thread::{self, ScrubberHandle};
 use crate::shared::{Shared, Start};
 use crate::step::Step;
 use crate::wake::Sleeper;
@@ -38,6 +39,7 @@ pub(crate) struct Threads {
     pub(crate) system: SystemHandle,
     pub(crate) writer: Option<WriterHandle>,
     pub(crate) catalogue: Option<CatalogueHandle>,
+    pub(crate) scrubber: Option<ScrubberHandle>,
     /// Keeps the directory's lock until everything else has ended.
     pub(crate) directory: Option<DataDirectory>,
 }
@@ -63,6 +65,7 @@ pub(crate) struct Prepared {
     pub(crate) writer: WriterStep,
     pub(crate) sleeper: Sleeper,
     pub(crate) source: Arc<dyn FrameSource>,
+    pub(crate) scrubber: Option<Scrubber>,
     pub(crate) epoch: u64,
     pub(crate) directory: Option<DataDirectory>,
     pub(crate) catalogue: Option<Box<dyn tp_storage::Catalogue>>,
@@ -90,19 +93,22 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared, OpenError> {
     }));
     let rules = Arc::new(rules_of(config, &state.parameters, bounds));
     let steps = steps_of(&shared, &rules, state.parameters, state.slots, report.last_seq);
-    let (source, epoch) = (journal.source(), journal.epoch());
+    let (source, scrubber, epoch) = (journal.source(), journal.scrubber(), journal.epoch());
     let writer = WriterStep::new(journal, config.partitions);
-    Ok(Prepared { shared, steps, writer, sleeper, source, epoch, directory, catalogue, report })
+    Ok(Prepared { shared, steps, writer, sleeper, source, scrubber, epoch, directory, catalogue, report })
 }
 
 /// Opens an engine.
 pub(crate) fn open(config: &Config) -> Result<Opened, OpenError> {
     let start = Instant::now();
     let system_error = |source| OpenError::System { what: "a thread", source };
-    let Prepared { shared, steps, writer, sleeper, source, epoch, directory, catalogue, mut report } = prepare(config)?;
+    let prepared = prepare(config)?;
+    let Prepared { shared, steps, writer, sleeper, source, scrubber, epoch, directory, catalogue, mut report } =
+        prepared;
     let system = start_system(&shared, steps)?;
-    let mut threads = Threads { checkpointer: None, system, writer: None, catalogue: None, directory };
-    let started = start_others(config, &shared, &source, epoch, (writer, sleeper), catalogue, &mut threads);
+    let mut threads = Threads { checkpointer: None, system, writer: None, catalogue: None, scrubber: None, directory };
+    let started = start_others(config, &shared, &source, epoch, (writer, sleeper), catalogue, &mut threads)
+        .and_then(|()| start_scrubber(config, &shared, scrubber, &mut threads));
     if let Err(error) = started {
         crate::close::stop(&shared, threads);
         return Err(system_error(error));
@@ -130,6 +136,18 @@ fn start_others(
         let store = CheckpointStore::new(&directory);
         threads.checkpointer =
             Some(checkpointer_thread::start(Arc::clone(shared), store, config.checkpoint, epoch, orders)?);
+    }
+    Ok(())
+}
+
+fn start_scrubber(
+    config: &Config,
+    shared: &Arc<Shared>,
+    scrubber: Option<Scrubber>,
+    threads: &mut Threads,
+) -> std::io::Result<()> {
+    if let Some((scrubber, policy)) = scrubber.zip(config.scrub) {
+        threads.scrubber = Some(scrubber_thread::start(Arc::clone(shared), scrubber, policy)?);
     }
     Ok(())
 }

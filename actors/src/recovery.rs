@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use tp_core::ids::Seq;
 use tp_storage::{
-    Catalogue, CatalogueTrouble, CheckpointStore, DataDirectory, Floor, Frame, Identity, Journal, JournalOptions,
-    MemoryJournal, SegmentJournal, SledCatalogue, SledJournal, TailReport,
+    Catalogue, CatalogueTrouble, CheckpointStore, DataDirectory, Device, DiskDevice, Floor, Frame, Identity, Journal,
+    JournalOptions, MemoryJournal, MirrorSync, SegmentJournal, SledCatalogue, SledJournal, TailReport,
 };
 
 use crate::config::{BadConfig, Bounds, Config, JournalKind};
@@ -61,9 +61,16 @@ pub(crate) fn recover(config: &Config) -> Result<Recovered, OpenError> {
     }
 }
 
-fn device_of(config: &Config) -> Option<Arc<dyn tp_storage::Device>> {
-    let disk = |path| Arc::new(tp_storage::DiskDevice::new(path)) as Arc<dyn tp_storage::Device>;
+fn disk(path: &PathBuf) -> Arc<dyn Device> {
+    Arc::new(DiskDevice::new(path))
+}
+
+fn device_of(config: &Config) -> Option<Arc<dyn Device>> {
     config.device.clone().or_else(|| config.data_dir.as_ref().map(disk))
+}
+
+fn mirror_of(config: &Config) -> Option<Arc<dyn Device>> {
+    config.mirror_device.clone().or_else(|| config.mirror.as_ref().map(disk))
 }
 
 fn random_parameters(config: &Config) -> Result<(Parameters, u128), OpenError> {
@@ -93,9 +100,13 @@ fn in_memory(config: &Config) -> Result<Recovered, OpenError> {
     })
 }
 
-fn open_directory(config: &Config, device: Arc<dyn tp_storage::Device>) -> Result<DataDirectory, OpenError> {
+fn open_directory(config: &Config, device: Arc<dyn Device>) -> Result<DataDirectory, OpenError> {
     let (parameters, engine_id) = random_parameters(config)?;
-    Ok(DataDirectory::create_or_open(device, || Identity { engine_id, parameters: parameters.encode() })?)
+    let identity = || Identity { engine_id, parameters: parameters.encode() };
+    Ok(match mirror_of(config) {
+        Some(mirror) => DataDirectory::create_or_open_mirrored(device, mirror, identity)?,
+        None => DataDirectory::create_or_open(device, identity)?,
+    })
 }
 
 /// What the directory fixes, and whether the configuration asks for something else.
@@ -136,6 +147,8 @@ fn recover_segments(config: &Config, directory: DataDirectory, parameters: Param
         segment_bytes: config.segment_bytes,
         reserve_bytes: Bounds::of(config).reserve_bytes,
         accept_tail: config.accept_tail,
+        // A simulated disk has no use for a thread, and a run of it must repeat itself.
+        mirror_sync: if config.device.is_some() { MirrorSync::InTurn } else { MirrorSync::Together },
     };
     let (loaded, (recovered, replayed_from)) = load_and(&store, parameters, u64::MAX, |loaded| {
         let from = loaded.state.replayed_to;

@@ -19,7 +19,7 @@ use crate::config::Bounds;
 use crate::error::PoisonCause;
 use crate::inbound::Inbound;
 use crate::lane::{Lane, count};
-use crate::status::{CatalogueStatus, CheckpointStatus, WriterStatus};
+use crate::status::{CatalogueStatus, CheckpointStatus, ScrubStatus, WriterStatus};
 use crate::wake::{Durable, WriterWaker};
 
 /// How far the engine's life has come.
@@ -96,6 +96,7 @@ pub(crate) struct Shared {
     pub(crate) writer_status: Mutex<WriterStatus>,
     pub(crate) checkpoint_status: Mutex<CheckpointStatus>,
     pub(crate) catalogue_status: Mutex<CatalogueStatus>,
+    pub(crate) scrub_status: Mutex<ScrubStatus>,
 }
 
 /// What a new [`Shared`] starts from.
@@ -138,6 +139,7 @@ impl Shared {
             writer_status: Mutex::new(WriterStatus { has_room: start.has_room, ..WriterStatus::default() }),
             checkpoint_status: Mutex::new(CheckpointStatus::default()),
             catalogue_status: Mutex::new(CatalogueStatus::default()),
+            scrub_status: Mutex::new(ScrubStatus::default()),
         }
     }
 

@@ -13,6 +13,7 @@ use tp_core::ids::{Seq, SlotIndex};
 use tp_core::invariants::Totals;
 use tp_core::partition::{Partition, PartitionStats};
 use tp_core::time::Time;
+use tp_storage::Scrubbed;
 
 use crate::error::PoisonCause;
 use crate::lane::Lane;
@@ -39,6 +40,8 @@ pub struct EngineStatus {
     pub checkpoint: CheckpointStatus,
     /// The catalogue.
     pub catalogue: CatalogueStatus,
+    /// The reading of the journal for damage.
+    pub scrub: ScrubStatus,
     /// The clock.
     pub clock: ClockStatus,
 }
@@ -151,6 +154,40 @@ pub struct CatalogueStatus {
     pub failure: Option<Arc<str>>,
     /// Why it was replaced the last time, and where the old one is.
     pub note: Option<Arc<str>>,
+}
+
+/// The reading of the journal for damage.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct ScrubStatus {
+    /// Passes over all sealed segments so far.
+    pub passes: u64,
+    /// Bytes read so far, of all copies.
+    pub bytes: u64,
+    /// Segments of one copy that were rebuilt from the other.
+    pub repaired: u64,
+    /// Findings that could not be repaired. Anything but 0 wants an operator before the next start.
+    pub damaged: u64,
+    /// The last finding.
+    pub note: Option<Arc<str>>,
+}
+
+impl ScrubStatus {
+    pub(crate) fn add(&mut self, scrubbed: &Scrubbed) {
+        match scrubbed {
+            Scrubbed::Read(bytes) => self.bytes += bytes,
+            Scrubbed::Repaired(problems) => {
+                self.repaired += problems.len() as u64;
+                self.note = problems.last().map(|problem| format!("repaired: {problem}").into());
+            }
+            Scrubbed::Found(problem) => {
+                self.damaged += 1;
+                self.note = Some(problem.to_string().into());
+            }
+            Scrubbed::PassEnded => self.passes += 1,
+            _ => {}
+        }
+    }
 }
 
 /// The clock.

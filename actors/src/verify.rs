@@ -1,7 +1,7 @@
 //! `verify`: every byte, every event, every invariant.
 //!
 //! Owns the joining of storage's findings (bytes) with the domain's (events, invariants, checkpoints against the
-//! replay); changes nothing. One report; the worst finding decides.
+//! replay); changes nothing, but for what a scrub repairs. One report; the worst finding decides.
 //!
 //! ```text
 //!  storage: checkpoints, witness, segments --frames--> decode --> evolve --> at as_of(slot): image = page?
@@ -16,12 +16,12 @@ use tp_core::digest::StateDigest;
 use tp_core::slot::Slot;
 use tp_core::time::Time;
 use tp_storage::{
-    Checkpoint, CheckpointError, DataDirectory, Device, DirectoryError, DiskDevice, Frame, Page, Problem, VerifyError,
-    VerifyStatus,
+    Checkpoint, CheckpointError, DataDirectory, Device, DirectoryError, DiskDevice, Frame, Identity, Mending, Page,
+    Problem, VerifyError, VerifyStatus,
 };
 
 use crate::config::JournalKind;
-use crate::error::{ErrorClass, ReplayError, directory_class, recover_class};
+use crate::error::{ErrorClass, ReplayError, directory_class, rebuild_class, recover_class};
 use crate::fold::{State, read_slot};
 use crate::replay::each_event;
 use crate::view::{ViewError, read_parameters};
@@ -48,6 +48,8 @@ pub struct VerifyReport {
     pub digest: Option<StateDigest>,
     /// Everything found.
     pub problems: Vec<Problem>,
+    /// What a scrub found in one copy of the journal, and rebuilt from the other.
+    pub repaired: Vec<Problem>,
 }
 
 /// Why a directory could not be verified at all. Damage is no error here: it is in the report.
@@ -71,6 +73,7 @@ impl VerifyFailed {
             Self::Storage(VerifyError::Checkpoint(
                 CheckpointError::NotOurs { .. } | CheckpointError::NewerFormat { .. },
             )) => ErrorClass::Directory,
+            Self::Storage(VerifyError::Rebuild(error)) => rebuild_class(error),
             Self::Storage(_) => ErrorClass::Disk,
         }
     }
@@ -91,8 +94,15 @@ impl From<DirectoryError> for VerifyFailed {
 /// # Errors
 /// [`VerifyFailed`] when there is nothing to verify or it cannot be read.
 pub fn verify(path: impl AsRef<Path>) -> Result<VerifyReport, VerifyFailed> {
-    let device: Arc<dyn Device> = Arc::new(DiskDevice::new(path.as_ref()));
-    verify_on(&device)
+    verify_on(&disk(path.as_ref()))
+}
+
+/// As [`verify`], with the second copy of the journal: both are read in full.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_mirrored(path: impl AsRef<Path>, mirror: impl AsRef<Path>) -> Result<VerifyReport, VerifyFailed> {
+    verify_mirrored_on(&disk(path.as_ref()), &disk(mirror.as_ref()))
 }
 
 /// As [`verify`], on another file system.
@@ -100,17 +110,62 @@ pub fn verify(path: impl AsRef<Path>) -> Result<VerifyReport, VerifyFailed> {
 /// # Errors
 /// As [`verify`].
 pub fn verify_on(device: &Arc<dyn Device>) -> Result<VerifyReport, VerifyFailed> {
-    let directory = DataDirectory::open_read_only(Arc::clone(device))?;
-    let parameters = read_parameters(&directory)?;
+    check(&DataDirectory::open_read_only(Arc::clone(device))?, Mending::Report)
+}
+
+/// As [`verify_mirrored`], on another file system.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_mirrored_on(device: &Arc<dyn Device>, mirror: &Arc<dyn Device>) -> Result<VerifyReport, VerifyFailed> {
+    check(&DataDirectory::open_read_only_mirrored(Arc::clone(device), Arc::clone(mirror))?, Mending::Report)
+}
+
+/// As [`verify`] of a stopped engine, and repairs whatever one copy of the journal lacks and the other has. Holds the locks meanwhile.
+/// Without a mirror there is nothing to repair from.
+///
+/// # Errors
+/// [`VerifyFailed`]; also when an engine runs, or a copy could not be rebuilt. No copy is then worse than it was.
+pub fn scrub(path: impl AsRef<Path>, mirror: Option<&Path>) -> Result<VerifyReport, VerifyFailed> {
+    scrub_on(disk(path.as_ref()), mirror.map(disk))
+}
+
+/// As [`scrub`], on other file systems.
+///
+/// # Errors
+/// As [`scrub`].
+pub fn scrub_on(device: Arc<dyn Device>, mirror: Option<Arc<dyn Device>>) -> Result<VerifyReport, VerifyFailed> {
+    let identity =
+        |looked: &DataDirectory| Identity { engine_id: looked.engine_id(), parameters: looked.parameters().to_vec() };
+    let directory = match mirror {
+        None => {
+            let looked = DataDirectory::open_read_only(Arc::clone(&device))?;
+            DataDirectory::create_or_open(device, || identity(&looked))?
+        }
+        Some(mirror) => {
+            let looked = DataDirectory::open_read_only_mirrored(Arc::clone(&device), Arc::clone(&mirror))?;
+            DataDirectory::create_or_open_mirrored(device, mirror, || identity(&looked))?
+        }
+    };
+    check(&directory, Mending::Rebuild)
+}
+
+fn disk(path: &Path) -> Arc<dyn Device> {
+    Arc::new(DiskDevice::new(path))
+}
+
+fn check(directory: &DataDirectory, mending: Mending) -> Result<VerifyReport, VerifyFailed> {
+    let parameters = read_parameters(directory)?;
     if parameters.journal == JournalKind::Sled {
         return Err(ViewError::SledJournal.into());
     }
     let mut pages: Vec<PageCheck> = Vec::new();
-    let mut replaying = Replaying::new(State::empty(parameters), device.display("journal"));
+    let mut replaying = Replaying::new(State::empty(parameters), directory.device().display("journal"));
     // Storage hands over all checkpoints before the first frame.
     let pages_cell = std::cell::RefCell::new(&mut pages);
     let bytes = tp_storage::verify(
-        &directory,
+        directory,
+        mending,
         &mut |frame| replaying.frame(frame, &mut pages_cell.borrow_mut()),
         &mut |checkpoint| {
             note_pages(checkpoint, &mut pages_cell.borrow_mut());
@@ -131,6 +186,7 @@ pub fn verify_on(device: &Arc<dyn Device>) -> Result<VerifyReport, VerifyFailed>
         checkpoints: bytes.checkpoints,
         digest,
         problems,
+        repaired: bytes.repaired,
     })
 }
 

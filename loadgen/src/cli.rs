@@ -130,6 +130,9 @@ struct RunArgs {
     /// Where the data is; may have been used before [default: a temporary directory, removed afterwards].
     #[arg(long, value_name = "DIR", help_heading = "Target")]
     data_dir: Option<PathBuf>,
+    /// A folder for a second copy of the journal; with a temporary data directory a temporary folder in it.
+    #[arg(long, value_name = "DIR", help_heading = "Target")]
+    mirror: Option<PathBuf>,
     /// Partitions [default: the cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Target")]
     partitions: Option<u16>,
@@ -236,6 +239,9 @@ impl RunArgs {
         if journal == JournalKind::Memory && self.data_dir.is_some() {
             return Err("--journal memory keeps nothing: it takes no --data-dir".to_owned());
         }
+        if journal != JournalKind::Segment && self.mirror.is_some() {
+            return Err("--mirror is a second copy of the segment journal: leave --journal out".to_owned());
+        }
         let mut plan = Plan {
             workload,
             schedule,
@@ -254,6 +260,7 @@ impl RunArgs {
                 authorization_bytes: 0,
             },
             data_dir: self.data_dir.clone(),
+            mirror: self.mirror.clone(),
             record_acks: self.record_acks.clone(),
         };
         // A stall of half a second must not overflow the inboxes.
@@ -399,6 +406,7 @@ mod tests {
             "--checkpoint-interval 1ms",
             "--find-max --profile hold:1:1s",
             "--journal memory --data-dir x",
+            "--journal sled --mirror x",
             "--in-flight 0",
             "--hold-lifetime 1us",
             "--key-window 1ms",

@@ -30,15 +30,16 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Opens the engine of a plan; `path`: its data directory.
+    /// Opens the engine of a plan; `path`: its data directory; `mirror`: that of the second copy of its journal.
     ///
     /// # Errors
     /// When it cannot be opened: in use, damaged, of another kind.
-    pub fn open(plan: &EmbeddedPlan, path: &Path) -> Result<Self> {
+    pub fn open(plan: &EmbeddedPlan, path: &Path, mirror: Option<&Path>) -> Result<Self> {
         let keeps = plan.journal != JournalKind::Memory;
-        let is_new = !path.join("identity").exists();
+        let is_new = std::iter::once(path).chain(mirror).all(|folder| !folder.join("identity").exists());
         let mut config = if keeps { Config::at(path) } else { Config::in_memory() };
         config.journal = plan.journal;
+        config.mirror = mirror.map(Path::to_owned);
         config.partitions = plan.partitions;
         config.inbox_commands = plan.inbox_commands;
         // A directory keeps the windows that it was made with.

@@ -33,6 +33,8 @@ pub struct Plan {
     pub embedded: EmbeddedPlan,
     /// Where the data is; `None`: a temporary directory, removed afterwards.
     pub data_dir: Option<PathBuf>,
+    /// Where the second copy of the journal is, if there shall be one; with a temporary data directory in a temporary folder there.
+    pub mirror: Option<PathBuf>,
     /// Where acknowledgements are written.
     pub record_acks: Option<PathBuf>,
 }

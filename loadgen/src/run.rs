@@ -48,11 +48,20 @@ impl Place {
     fn of(plan: &Plan) -> Result<Self> {
         match &plan.data_dir {
             Some(path) => {
-                std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+                make(path)?;
                 Ok(Self::Given(path.clone()))
             }
             None => Ok(Self::Temporary(tempfile::Builder::new().prefix("tp-loadgen-").tempdir()?)),
         }
+    }
+
+    fn of_mirror(plan: &Plan) -> Result<Option<Self>> {
+        let Some(path) = &plan.mirror else { return Ok(None) };
+        make(path)?;
+        Ok(Some(match &plan.data_dir {
+            Some(_) => Self::Given(path.clone()),
+            None => Self::Temporary(tempfile::Builder::new().prefix("tp-loadgen-mirror-").tempdir_in(path)?),
+        }))
     }
 
     /// Removes it when it is temporary, and waits until the file system is through with that: discarding gigabytes in the
@@ -71,6 +80,10 @@ impl Place {
             Self::Temporary(directory) => directory.path(),
         }
     }
+}
+
+fn make(path: &Path) -> Result<()> {
+    std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))
 }
 
 /// Refuses what cannot end well: too little space or memory.
@@ -101,9 +114,11 @@ fn check_room(plan: &Plan, path: &Path) -> Result<()> {
 /// # Errors
 /// When it cannot start or does not come to an end. Missed objectives are no error: they are in the report.
 pub fn run(plan: &Plan, command: &str, stop: &AtomicBool, display: &mut Display) -> Result<Report> {
-    let place = Place::of(plan)?;
+    let (place, mirror) = (Place::of(plan)?, Place::of_mirror(plan)?);
     check_room(plan, place.path())?;
-    let target: Box<dyn Target> = Box::new(Embedded::open(&plan.embedded, place.path())?);
+    let mirror_path = mirror.as_ref().map(Place::path);
+    mirror_path.map_or(Ok(()), |path| check_room(plan, path))?;
+    let target: Box<dyn Target> = Box::new(Embedded::open(&plan.embedded, place.path(), mirror_path)?);
     let acks = plan.record_acks.as_deref().map(AckRecorder::create).transpose()?;
     let machine = machine::describe(place.path());
     display.say(&format!("preparing {} accounts", count(plan.workload.accounts)));
@@ -118,6 +133,7 @@ pub fn run(plan: &Plan, command: &str, stop: &AtomicBool, display: &mut Display)
     let journal_rss = (running.target.progress().journal_bytes, machine::resident_bytes());
     display.say("checking the money");
     let money = running.finish()?;
+    mirror.map_or(Ok(()), Place::remove)?;
     place.remove()?;
     Ok(report(plan, command, machine, judged, trials, money, journal_rss))
 }
@@ -349,6 +365,7 @@ fn configuration(plan: &Plan, schedule: &Schedule) -> BTreeMap<String, String> {
         ("exchanges at a time", count(EXCHANGES.into())),
         ("inbox of a partition", count(embedded.inbox_commands as u64)),
         ("key window", show_duration(Duration::from_millis(embedded.key_window_ms))),
+        ("mirror", if plan.mirror.is_some() { "yes" } else { "no" }.to_owned()),
         ("data directory", if plan.data_dir.is_some() { "given" } else { "temporary" }.to_owned()),
     ];
     entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()

@@ -12,6 +12,7 @@ use tp_planted::Bug;
 use crate::corruption;
 use crate::images;
 use crate::kills;
+use crate::machine::Copies;
 use crate::many::{Runs, Summary, run_many, shrink};
 use crate::night;
 use crate::plan::{Case, Feature};
@@ -64,6 +65,9 @@ struct CorruptionArgs {
     /// Only every so many bits and lengths
     #[arg(long, default_value_t = 1)]
     stride: usize,
+    /// With a second copy of the journal, one copy damaged at a time
+    #[arg(long)]
+    mirror: bool,
     /// Threads; the cores by default
     #[arg(long)]
     jobs: Option<usize>,
@@ -249,25 +253,31 @@ fn run_corruption(args: &CorruptionArgs) -> anyhow::Result<ExitCode> {
     }
     std::panic::set_hook(Box::new(|_| {})); // a panic is a violation, and shown as one
     let start = Instant::now();
-    let sweep = corruption::sweep(args.stride, args.jobs.unwrap_or_else(cores)).map_err(anyhow::Error::msg)?;
+    let copies = if args.mirror { Copies::Two } else { Copies::One };
+    let sweep = corruption::sweep(copies, args.stride, args.jobs.unwrap_or_else(cores)).map_err(anyhow::Error::msg)?;
     for wrong in &sweep.wrong {
         println!("violated: {wrong}");
     }
     let mut sum = corruption::Shown::default();
-    println!("{:<11} {:<19} {:>9} {:>9} {:>9} {:>9}", "file", "damage", "refused", "reported", "unneeded", "wrong");
+    println!(
+        "{:<11} {:<19} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "file", "damage", "refused", "reported", "repaired", "unneeded", "wrong"
+    );
     for ((file, damage), shown) in &sweep.shown {
-        let corruption::Shown { refused, reported, unneeded, wrong } = *shown;
-        println!("{file:<11} {damage:<19} {refused:>9} {reported:>9} {unneeded:>9} {wrong:>9}");
+        let corruption::Shown { refused, reported, repaired, unneeded, wrong } = *shown;
+        println!("{file:<11} {damage:<19} {refused:>9} {reported:>9} {repaired:>9} {unneeded:>9} {wrong:>9}");
+        sum.repaired += repaired;
         sum.refused += refused;
         sum.reported += reported;
         sum.unneeded += unneeded;
         sum.wrong += wrong;
     }
     println!(
-        "{} damages: {} refused, {} reported with the same state, {} of a missing file that is not needed, {} wrong, in {:.1} s",
-        sum.refused + sum.reported + sum.unneeded + sum.wrong,
+        "{} damages: {} refused, {} reported with the same state, {} repaired from the other copy, {} of a missing file that is not needed, {} wrong, in {:.1} s",
+        sum.refused + sum.reported + sum.repaired + sum.unneeded + sum.wrong,
         sum.refused,
         sum.reported,
+        sum.repaired,
         sum.unneeded,
         sum.wrong,
         start.elapsed().as_secs_f64()

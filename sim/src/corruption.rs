@@ -1,22 +1,24 @@
 //! Damage at rest: every bit, every sector, every length, every file of a small data directory (P6).
 //!
 //! Owns the list of damages and what must follow from each: the engine refuses to open and says that stored bytes are damaged, or it
-//! opens with the same state to the last event, and `verify` reports the damage. Anything else is a violation. The directory is
-//! a real one: a run of the engine with two checkpoints, closed in order. Refuses to know formats.
+//! opens with the same state to the last event, and `verify` reports the damage. Anything else is a violation. With a mirror one copy is
+//! damaged at a time, and the engine refuses nothing but what may be an unfinished write behind the end: it opens with the same state, and
+//! a scrub leaves both copies sound. The directory is a real one: a run of the engine with two checkpoints, closed in order. Refuses to
+//! know formats.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use tp_actors::{
-    CallOptions, CheckpointPolicy, Config, ErrorClass, MachineClocks, ManualEngine, StateDigest, VerifyStatus,
-    verify_on,
+    CallOptions, CheckpointPolicy, Config, ErrorClass, MachineClocks, ManualEngine, OpenError, StateDigest,
+    VerifyStatus,
 };
-use tp_storage::{CrashMode, Device, MemoryDevice};
+use tp_storage::{CrashMode, Device as _, MemoryDevice, RecoverError};
 
 use crate::images::learn;
-use crate::machine::{self, START};
+use crate::machine::{Copies, START};
 use crate::oracle::Wrong;
 use crate::plan::{Case, Plan};
 use crate::traffic::Traffic;
@@ -33,6 +35,8 @@ pub struct Shown {
     pub refused: u64,
     /// The engine opened with the same state; `verify` reports the damage.
     pub reported: u64,
+    /// With a mirror: the same, and the scrub repaired it.
+    pub repaired: u64,
     /// The engine opened with the same state, and does not need the file that is missing.
     pub unneeded: u64,
     /// Something was lost or changed, or the error is another one.
@@ -96,6 +100,7 @@ impl Damage {
 
 /// A sound directory and what it holds.
 struct Sound {
+    copies: Copies,
     device: MemoryDevice,
     clocks: MachineClocks,
     plan: Plan,
@@ -107,8 +112,8 @@ struct Sound {
 ///
 /// # Errors
 /// When no sound directory could be made.
-pub fn sweep(stride: usize, jobs: usize) -> Result<Sweep, String> {
-    let sound = Sound::make()?;
+pub fn sweep(copies: Copies, stride: usize, jobs: usize) -> Result<Sweep, String> {
+    let sound = Sound::make(copies)?;
     let mut all = Vec::new();
     for path in sound.device.paths() {
         let bytes = sound.device.contents(&path).unwrap_or_default();
@@ -125,6 +130,7 @@ pub fn sweep(stride: usize, jobs: usize) -> Result<Sweep, String> {
             match judged {
                 Ok(Judged::Refused) => shown.refused += 1,
                 Ok(Judged::Reported) => shown.reported += 1,
+                Ok(Judged::Repaired) => shown.repaired += 1,
                 Ok(Judged::Unneeded) => shown.unneeded += 1,
                 Err(wrong) => {
                     shown.wrong += 1;
@@ -143,6 +149,7 @@ pub fn sweep(stride: usize, jobs: usize) -> Result<Sweep, String> {
 
 /// Which kind of file it is.
 fn kind(path: &str) -> &'static str {
+    let path = path.strip_prefix("data/").or_else(|| path.strip_prefix("mirror/")).unwrap_or(path);
     match path.split('/').next() {
         Some("journal") => "journal",
         Some("checkpoints") => "checkpoint",
@@ -171,18 +178,19 @@ fn damages(bytes: &[u8], stride: usize) -> Vec<Damage> {
 enum Judged {
     Refused,
     Reported,
+    Repaired,
     Unneeded,
 }
 
 impl Sound {
-    fn make() -> Result<Self, Wrong> {
+    fn make(copies: Copies) -> Result<Self, Wrong> {
         let plan = Plan::draw(&Case::of(3));
         let (clocks, device) = (MachineClocks::new(START), MemoryDevice::new());
-        let mut sound = Self { device, clocks, plan, last: 0, digest: StateDigest::of_slots([]) };
+        let mut sound = Self { copies, device, clocks, plan, last: 0, digest: StateDigest::of_slots([]) };
         let (mut traffic, mut open) = (Traffic::new(3), Vec::new());
         for _ in 0..2 {
             let mut engine = sound.open(&sound.device).map_err(|error| error.to_string())?;
-            while sound.written("journal/") < JOURNAL {
+            while sound.written("journal/") < JOURNAL * sound.copies.count() {
                 for _ in 0..4 {
                     let command = traffic.draw(&sound.plan, engine.now());
                     open.push((engine.call(command.clone(), CallOptions::default()), command));
@@ -196,8 +204,8 @@ impl Sound {
         let mut engine = sound.open(&sound.device.crash(CrashMode::KeepAll)).map_err(|error| error.to_string())?;
         (sound.last, sound.digest) = (engine.last_seq().0, engine.digest());
         // Else every damage would count as reported.
-        let looked_at: Arc<dyn Device> = Arc::new(sound.device.crash(CrashMode::KeepAll));
-        let report = verify_on(&looked_at).map_err(|error| error.to_string())?;
+        let looked_at = sound.device.crash(CrashMode::KeepAll);
+        let report = copies.verify(&looked_at).map_err(|error| error.to_string())?;
         if report.status != VerifyStatus::Ok || !report.problems.is_empty() {
             return Err(format!("a sound directory does not verify: {report:?}"));
         }
@@ -206,13 +214,13 @@ impl Sound {
 
     /// Bytes written below a folder.
     fn written(&self, folder: &str) -> usize {
-        let files = self.device.paths().into_iter().filter(|path| path.starts_with(folder));
+        let files = self.device.paths().into_iter().filter(|path| path.contains(folder));
         let written = |bytes: Vec<u8>| bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         files.filter_map(|path| self.device.contents(&path)).map(written).sum()
     }
 
     fn open(&self, device: &MemoryDevice) -> Result<ManualEngine, tp_actors::OpenError> {
-        let config = machine::config(Arc::new(device.clone()), &self.clocks, 1);
+        let config = self.copies.config(device, &self.clocks, 1);
         let checkpoint = CheckpointPolicy { at_close: true, ..config.checkpoint };
         ManualEngine::open(&Config { checkpoint, ..config })
     }
@@ -234,23 +242,26 @@ impl Sound {
     }
 
     fn judge(&self, damaged: &MemoryDevice, damage: Damage) -> Result<Judged, Wrong> {
-        let looked_at: Arc<dyn Device> = Arc::new(damaged.crash(CrashMode::KeepAll));
+        let looked_at = damaged.crash(CrashMode::KeepAll);
         match self.open(damaged) {
             Err(error) if !matches!(error.class(), ErrorClass::Corruption | ErrorClass::Directory) => {
                 Err(format!("it is not called what it is: {error}"))
             }
-            Err(error) if error.to_string().contains("memory:") => Ok(Judged::Refused),
-            Err(error) => Err(format!("no file is named: {error}")),
+            Err(error) if !error.to_string().contains("memory:") => Err(format!("no file is named: {error}")),
+            Err(OpenError::Recover(RecoverError::Ambiguous(_))) => Ok(Judged::Refused),
+            Err(error) if self.copies == Copies::Two => Err(format!("the other copy is good, and yet: {error}")),
+            Err(_) => Ok(Judged::Refused),
             Ok(mut engine) => {
                 if (engine.last_seq().0, engine.digest()) != (self.last, self.digest) {
                     let (last, tail) = (engine.last_seq(), &engine.recovery().tail);
                     return Err(format!("it opens at event {last} of {}, {tail:?}", self.last));
                 }
-                let is_reported = match verify_on(&looked_at) {
+                let is_reported = match self.copies.verify(&looked_at) {
                     Ok(report) => report.status != VerifyStatus::Ok || !report.problems.is_empty(),
                     Err(_) => true,
                 };
                 match (is_reported, damage) {
+                    (true, _) if self.copies == Copies::Two => self.judge_repair(&looked_at),
                     (true, _) => Ok(Judged::Reported),
                     // A missing checkpoint costs a longer replay, a missing spare segment nothing.
                     (false, Damage::Delete) => Ok(Judged::Unneeded),
@@ -258,5 +269,15 @@ impl Sound {
                 }
             }
         }
+    }
+
+    /// A scrub makes both copies sound again. (Checkpoints and witnesses have one copy each, and are written anew by an engine.)
+    fn judge_repair(&self, damaged: &MemoryDevice) -> Result<Judged, Wrong> {
+        let report = self.copies.scrub(damaged).map_err(|error| format!("the scrub fails: {error}"))?;
+        if report.repaired.is_empty() {
+            return Ok(Judged::Reported);
+        }
+        let again = self.copies.verify(damaged).map_err(|error| format!("after the scrub: {error}"))?;
+        if again.status == VerifyStatus::Ok { Ok(Judged::Repaired) } else { Err(format!("after the scrub: {again:?}")) }
     }
 }

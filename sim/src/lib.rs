@@ -22,6 +22,7 @@ mod recording;
 mod traffic;
 mod world;
 
+pub use machine::Copies;
 pub use many::{GATE_SEEDS, Runs, Summary, run_case, run_many, shrink};
 pub use marks::{MUST, Marks};
 pub use plan::{Case, Feature};

@@ -4,11 +4,14 @@
 
 use std::sync::Arc;
 
-use tp_actors::{CheckpointPolicy, Clock, Config, MachineClocks, ManualEngine};
+use tp_actors::{
+    CheckpointPolicy, Clock, Config, MachineClocks, ManualEngine, VerifyFailed, VerifyReport, scrub_on,
+    verify_mirrored_on, verify_on,
+};
 use tp_core::codec::{EventBytes, Events, encode};
 use tp_core::event::Event;
 use tp_core::time::Time;
-use tp_storage::{Device, Frame};
+use tp_storage::{Device, FolderDevice, Frame, MemoryDevice};
 
 use crate::oracle::Wrong;
 
@@ -28,6 +31,55 @@ pub(crate) fn config(device: Arc<dyn Device>, clocks: &MachineClocks, partitions
         checkpoint: CheckpointPolicy { bytes_per_second: u64::MAX, ..CheckpointPolicy::off() },
         accept_clock: true,
         ..Config::at("")
+    }
+}
+
+/// How many copies of the journal a machine keeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Copies {
+    /// The data directory, which is the whole disk.
+    One,
+    /// The data directory and its mirror, in two folders of one disk, so that the power goes for both at once.
+    Two,
+}
+
+impl Copies {
+    /// The device of the data directory, and of the mirror.
+    pub(crate) fn on(self, device: &MemoryDevice) -> (Arc<dyn Device>, Option<Arc<dyn Device>>) {
+        let all: Arc<dyn Device> = Arc::new(device.clone());
+        let folder = |name: &str| Arc::new(FolderDevice::new(Arc::clone(&all), name)) as Arc<dyn Device>;
+        match self {
+            Self::One => (all, None),
+            Self::Two => (folder("data"), Some(folder("mirror"))),
+        }
+    }
+
+    /// Of a machine with this disk.
+    pub(crate) fn config(self, device: &MemoryDevice, clocks: &MachineClocks, partitions: usize) -> Config {
+        let (device, mirror_device) = self.on(device);
+        Config { mirror_device, ..config(device, clocks, partitions) }
+    }
+
+    /// Their number.
+    pub(crate) fn count(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+        }
+    }
+
+    /// A scrub of all copies.
+    pub(crate) fn scrub(self, device: &MemoryDevice) -> Result<VerifyReport, VerifyFailed> {
+        let (device, mirror) = self.on(device);
+        scrub_on(device, mirror)
+    }
+
+    /// `verify`, of all copies.
+    pub(crate) fn verify(self, device: &MemoryDevice) -> Result<VerifyReport, VerifyFailed> {
+        match self.on(device) {
+            (device, Some(mirror)) => verify_mirrored_on(&device, &mirror),
+            (device, None) => verify_on(&device),
+        }
     }
 }
 

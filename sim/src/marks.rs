@@ -108,6 +108,7 @@ pub const MUST: &[&str] = &[
     "refused exchange",
     "repeated reply",
     "rot found",
+    "rot repaired from the mirror",
     "segments rolled over",
     "tail ambiguous",
     "tail cut",

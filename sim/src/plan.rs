@@ -83,6 +83,8 @@ features! {
     Uuids = "uuids";
     /// Slow disk: the writer gets its turn seldom.
     SlowDisk = "slow-disk";
+    /// A second copy of the journal; damage at rest is repaired from it.
+    Mirror = "mirror";
 }
 
 impl FromStr for Feature {
@@ -153,7 +155,7 @@ pub(crate) const CZK: Ledger = match Ledger::new("CZK", 2) {
 impl Plan {
     pub(crate) fn draw(case: &Case) -> Self {
         let mut chance = Chance::of(case.seed, "plan");
-        let all = Feature::ALL.iter().copied();
+        let all = Feature::ALL.iter().copied().filter(|feature| *feature != Feature::Mirror);
         let mut features: BTreeSet<Feature> = all.filter(|_| chance.below(100) < 55).collect();
         features.retain(|feature| !case.without.contains(feature));
         let has = |feature| features.contains(&feature);
@@ -181,6 +183,7 @@ impl Plan {
         let inbox = chance.between(1, 12);
         let (in_flight, turn) = (chance.between(1, 24), chance.between(1, 8));
         let checkpoint_events = chance.one_in(2).then(|| chance.between(50, 400));
+        let is_mirrored = chance.one_in(3) && !case.without.contains(&Feature::Mirror);
         let windows = if has(Feature::ShortWindows) {
             short
         } else {
@@ -206,7 +209,10 @@ impl Plan {
             turn_commands: if is_small { size(turn) } else { 512 },
             turn_expiries: if is_small { size(turn) } else { 128 },
             checkpoint_events: checkpoint_events.filter(|_| has(Feature::Checkpoints)),
-            features,
+            features: {
+                features.extend(is_mirrored.then_some(Feature::Mirror));
+                features
+            },
         }
     }
 

@@ -17,7 +17,7 @@ Exit codes:
   5  corruption, or a tail that is ambiguous
   6  disk full, or a write or sync that failed
 
-Only import, checkpoint and catalogue rebuild write. The others open the directory
+Only import, checkpoint, scrub and catalogue rebuild write. The others open the directory
 read-only and work beside a running engine, up to its durable sequence number.";
 
 /// A transaction-processing core for payments: authorizations decided over a double-entry ledger, durable before
@@ -49,7 +49,9 @@ pub(crate) enum Verb {
     /// Print every event as one JSON object a line.
     Dump(Dump),
     /// Read every byte of journal, witness and checkpoints, replay, compare digests and invariants.
-    Verify(Directory),
+    Verify(Copies),
+    /// As verify, and repair what one copy of the journal lacks from the other. The engine must not run; a running one scrubs by itself.
+    Scrub(Copies),
     /// Write a checkpoint, so that the next start replays less.
     Checkpoint(Checkpoint),
     /// Work on the catalogue, the rebuildable index of the journal.
@@ -77,12 +79,25 @@ pub(crate) struct Directory {
     pub(crate) data_dir: PathBuf,
 }
 
+/// Where the data and the second copy of its journal are.
+#[derive(Args, Debug)]
+pub(crate) struct Copies {
+    #[command(flatten)]
+    pub(crate) directory: Directory,
+    /// The mirror: the folder of the second copy of the journal.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mirror: Option<PathBuf>,
+}
+
 /// What only a command that writes can decide about a directory.
 #[derive(Args, Debug)]
 pub(crate) struct Writing {
     /// Cut an ambiguous tail off and go on. Only when no other copy of the file is left: what is cut may have been acknowledged.
     #[arg(long)]
     pub(crate) accept_tail: bool,
+    /// A folder for a second copy of the journal, on another disk; created when it is missing, and made whole first when it is not.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mirror: Option<PathBuf>,
 }
 
 /// `tpcore checkpoint`

@@ -13,11 +13,15 @@ use super::output::{Output, object};
 /// Runs the command.
 pub(crate) fn run(arguments: &Checkpoint, output: &mut Output) -> Result<Code, Failure> {
     let directory = &arguments.directory.data_dir;
-    if !arguments.writing.accept_tail || !directory.exists() {
+    let mirror = arguments.writing.mirror.as_ref();
+    // What is damaged here may be whole there.
+    let is_there = mirror.is_some_and(|mirror| must_exist(mirror).is_ok());
+    if !is_there && (!arguments.writing.accept_tail || !directory.exists()) {
         must_exist(directory)?;
     }
     let mut config = Config::at(directory);
     config.accept_tail = arguments.writing.accept_tail;
+    config.mirror = mirror.cloned();
     config.forget_when_idle = false;
     // A clock that stands at zero: the engine starts, and stays, at the last recorded time.
     config.clock = Clock::given(GivenClock::new(Time(0)));

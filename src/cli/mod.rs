@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   arguments --> args --> accounts, statement, authorization, state, dump, verify    read-only, beside a running engine
-//!                     \--> import, checkpoint, catalogue rebuild                      take the directory's lock and write
+//!                     \--> import, checkpoint, scrub, catalogue rebuild               take the directory's lock and write
 //!   every one returns Result<Code, Failure>; `exit` turns it into the process's exit code, `output` into text or JSON
 //! ```
 
@@ -57,6 +57,7 @@ fn run(verb: &Verb, output: &mut Output) -> Result<Code, Failure> {
         Verb::Authorization(a) => authorization::run(a, output),
         Verb::Dump(a) => dump::run(a, output),
         Verb::Verify(a) => verify::run(a, output),
+        Verb::Scrub(a) => verify::scrub(a, output),
         Verb::Checkpoint(a) => checkpoint::run(a, output),
         Verb::Catalogue { verb: CatalogueVerb::Rebuild(a) } => catalogue::run(a, output),
     }

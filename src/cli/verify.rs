@@ -1,24 +1,40 @@
-//! `tpcore verify`: every byte read, everything replayed, digests and invariants compared.
+//! `tpcore verify` and `tpcore scrub`: every byte read, everything replayed, digests and invariants compared; and one copy of the
+//! journal repaired from the other.
 
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use tpcore::{Problem, VerifyReport, VerifyStatus};
+use tpcore::{Problem, VerifyFailed, VerifyReport, VerifyStatus};
 
-use super::args::Directory;
+use super::args::Copies;
 use super::exit::{Code, Failure};
 use super::open::class_code;
 use super::output::{Output, object};
 
-/// Runs the command.
-pub(crate) fn run(arguments: &Directory, output: &mut Output) -> Result<Code, Failure> {
-    let report = match tpcore::verify(&arguments.data_dir) {
+/// Runs `verify`.
+pub(crate) fn run(arguments: &Copies, output: &mut Output) -> Result<Code, Failure> {
+    let data_dir = &arguments.directory.data_dir;
+    let report = match &arguments.mirror {
+        Some(mirror) => tpcore::verify_mirrored(data_dir, mirror),
+        None => tpcore::verify(data_dir),
+    };
+    finish(data_dir, report, output)
+}
+
+/// Runs `scrub`.
+pub(crate) fn scrub(arguments: &Copies, output: &mut Output) -> Result<Code, Failure> {
+    let data_dir = &arguments.directory.data_dir;
+    finish(data_dir, tpcore::scrub(data_dir, arguments.mirror.as_deref()), output)
+}
+
+fn finish(data_dir: &Path, report: Result<VerifyReport, VerifyFailed>, output: &mut Output) -> Result<Code, Failure> {
+    let report = match report {
         Ok(report) => report,
         Err(error) => {
             let code = class_code(error.class(), &error);
             let message = format!("the data directory cannot be verified: {error}");
             if code == Code::Corrupt && output.is_json() {
-                output.object(&unreadable(&arguments.data_dir, &error.to_string()))?;
+                output.object(&unreadable(data_dir, &error.to_string()))?;
                 return Ok(code);
             }
             return Err(Failure::new(code, message));
@@ -38,6 +54,7 @@ pub(crate) fn run(arguments: &Directory, output: &mut Output) -> Result<Code, Fa
 const fn status(status: VerifyStatus) -> &'static str {
     match status {
         VerifyStatus::Ok => "ok",
+        VerifyStatus::OneCopyBad => "one_copy_bad",
         VerifyStatus::TornTail => "torn_tail",
         VerifyStatus::AmbiguousTail => "ambiguous_tail",
         VerifyStatus::Corrupt => "corrupt",
@@ -54,6 +71,7 @@ fn report_json(report: &VerifyReport) -> Map<String, Value> {
         ("durable_seq", json!(report.durable_seq)),
         ("digest", json!(report.digest.map(|digest| digest.to_string()))),
         ("problems", report.problems.iter().map(problem_json).collect()),
+        ("repaired", report.repaired.iter().map(problem_json).collect()),
     ])
 }
 
@@ -76,6 +94,7 @@ fn unreadable(data_dir: &Path, what: &str) -> Map<String, Value> {
         ("durable_seq", json!(0)),
         ("digest", Value::Null),
         ("problems", json!([problem])),
+        ("repaired", json!([])),
     ])
 }
 
@@ -103,6 +122,9 @@ fn text(report: &VerifyReport, output: &mut Output) -> Result<(), Failure> {
     }
     for problem in &report.problems {
         output.line(&format!("problem      {problem}"))?;
+    }
+    for Problem { file, offset, what, .. } in &report.repaired {
+        output.line(&format!("repaired     {file} at byte {offset}: {what}; rebuilt from the other copy"))?;
     }
     Ok(())
 }

@@ -18,10 +18,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use crate::block::{BLOCK_BYTES, Block, is_zero};
 use crate::device::{Device, OpenMode};
 use crate::frame::FORMAT;
-use crate::problem::is_disk_full;
+use crate::problem::{Problem, is_disk_full};
 use crate::{checkpoint, segment, witness};
 
-const IDENTITY_PATH: &str = "identity";
+pub(crate) const IDENTITY_PATH: &str = "identity";
 const IDENTITY_TEMPORARY: &str = "identity.new";
 const LOCK_PATH: &str = "LOCK";
 const MAGIC: [u8; 8] = *b"TPCIDENT";
@@ -147,6 +147,8 @@ struct Inner {
     identity: Identity,
     /// One a device; none: opened for reading only.
     locks: Vec<Box<dyn Send + Sync>>,
+    /// What was found at the opening and was no reason to refuse.
+    notes: Vec<Problem>,
 }
 
 impl std::fmt::Debug for DataDirectory {
@@ -168,7 +170,7 @@ impl DataDirectory {
             Some(identity) => identity,
             None => create(&*device, make())?,
         };
-        Ok(Self { inner: Arc::new(Inner { devices: vec![device], identity, locks: vec![lock] }) })
+        Ok(Self { inner: Arc::new(Inner { devices: vec![device], identity, locks: vec![lock], notes: Vec::new() }) })
     }
 
     /// Opens without the lock and without writing anything: works beside a running writer.
@@ -178,7 +180,7 @@ impl DataDirectory {
     pub fn open_read_only(device: Arc<dyn Device>) -> Result<Self, DirectoryError> {
         let missing = || DirectoryError::Missing { directory: device.display("") };
         let identity = look(&*device)?.ok_or_else(missing)?;
-        Ok(Self { inner: Arc::new(Inner { devices: vec![device], identity, locks: Vec::new() }) })
+        Ok(Self { inner: Arc::new(Inner { devices: vec![device], identity, locks: Vec::new(), notes: Vec::new() }) })
     }
 
     /// From parts that were opened together; see `mirror.rs`.
@@ -186,8 +188,14 @@ impl DataDirectory {
         devices: Vec<Arc<dyn Device>>,
         identity: Identity,
         locks: Vec<Box<dyn Send + Sync>>,
+        notes: Vec<Problem>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { devices, identity, locks }) }
+        Self { inner: Arc::new(Inner { devices, identity, locks, notes }) }
+    }
+
+    /// What was found at the opening and was no reason to refuse.
+    pub(crate) fn notes(&self) -> &[Problem] {
+        &self.inner.notes
     }
 
     /// The engine's id, as in every file.

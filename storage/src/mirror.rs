@@ -17,7 +17,10 @@
 use std::sync::Arc;
 
 use crate::device::Device;
-use crate::directory::{DataDirectory, DirectoryError, Identity, create, look, prepare, take_lock, write_identity};
+use crate::directory::{
+    DataDirectory, DirectoryError, IDENTITY_PATH, Identity, create, look, prepare, take_lock, write_identity,
+};
+use crate::problem::Problem;
 
 impl DataDirectory {
     /// As [`DataDirectory::create_or_open`], with a second copy of the journal on another device. Takes the locks of both.
@@ -31,7 +34,7 @@ impl DataDirectory {
     ) -> Result<Self, DirectoryError> {
         let devices = vec![device, mirror];
         let found = Found::on(&devices)?;
-        let identity = found.identity.unwrap_or_else(make);
+        let identity = found.identity.clone().unwrap_or_else(make);
         let mut locks = Vec::with_capacity(devices.len());
         for (device, state) in devices.iter().zip(found.states) {
             if state != State::Damaged {
@@ -46,7 +49,8 @@ impl DataDirectory {
                 State::Damaged => write_identity(&**device, &identity)?,
             }
         }
-        Ok(Self::of_parts(devices, identity, locks))
+        let notes = found.notes(&devices);
+        Ok(Self::of_parts(devices, identity, locks, notes))
     }
 
     /// As [`DataDirectory::open_read_only`], with a second copy of the journal.
@@ -56,8 +60,10 @@ impl DataDirectory {
     pub fn open_read_only_mirrored(device: Arc<dyn Device>, mirror: Arc<dyn Device>) -> Result<Self, DirectoryError> {
         let devices = vec![device, mirror];
         let missing = DirectoryError::Missing { directory: devices[0].display("") };
-        let identity = Found::on(&devices)?.identity.ok_or(missing)?;
-        Ok(Self::of_parts(devices, identity, Vec::new()))
+        let found = Found::on(&devices)?;
+        let notes = found.notes(&devices);
+        let identity = found.identity.ok_or(missing)?;
+        Ok(Self::of_parts(devices, identity, Vec::new(), notes))
     }
 }
 
@@ -95,6 +101,18 @@ impl Found {
             }
             (Err(error), _) | (_, Err(error)) => Err(error),
         }
+    }
+}
+
+impl Found {
+    fn notes(&self, devices: &[Arc<dyn Device>]) -> Vec<Problem> {
+        let damaged = devices.iter().zip(self.states).filter(|(_, state)| *state == State::Damaged);
+        let note = |(device, _): (&Arc<dyn Device>, State)| {
+            let what = "the identity of this folder is damaged or missing, the other copy has it";
+            let step = "nothing to do: it is written again when the engine starts, or by a scrub";
+            Problem::new(device.display(IDENTITY_PATH), 0, what, step)
+        };
+        damaged.map(note).collect()
     }
 }
 

@@ -147,7 +147,7 @@ pub(crate) fn scan(request: &ScanRequest<'_>, observer: Option<&mut EachFrame<'_
     let mut walker = Walker::new(request, &heads, observer);
     walker.watermark = witness.durable_seq.max(request.floor.seq);
     walker.last_time = witness.time;
-    walker.notes.extend(notes);
+    walker.notes.extend(request.dir.notes().iter().cloned().chain(notes));
     let stop = walker.walk(&path)?;
     let judged = walker.judge(&path, &stop, &witness)?;
     walker.check_witnesses(&path, &witnesses)?;

@@ -119,11 +119,16 @@ impl Walker<'_, '_> {
         if !self.request.dir.is_mirrored() || self.request.mode == ScanMode::BesideWriter || self.end.segment == 0 {
             return Ok(());
         }
-        let checksums = self.each_copy(self.end, |segment, copy| Ok(segment.rest_from(copy, self.end.offset)?.0))?;
-        let is_noted =
-            (0..checksums.len()).any(|copy| self.differences.is_in(CopyOf { segment: self.end.segment, copy }));
-        if !is_noted && checksums.windows(2).any(|pair| pair[0] != pair[1]) {
-            let of = CopyOf { segment: self.end.segment, copy: 1 };
+        let is_noted = |copy| self.differences.is_in(CopyOf { segment: self.end.segment, copy });
+        if (0..self.request.dir.devices().len()).any(is_noted) {
+            return Ok(()); // it takes the other's rest
+        }
+        let rests = self.each_copy(self.end, |segment, copy| segment.rest_from(copy, self.end.offset))?;
+        // One where nothing was written is preferred.
+        let kept = rests.iter().find(|(_, is_zero)| *is_zero).or(rests.first()).copied();
+        let others = rests.iter().enumerate().filter(|(_, rest)| Some(**rest) != kept);
+        for copy in others.map(|(copy, _)| copy) {
+            let of = CopyOf { segment: self.end.segment, copy };
             let what =
                 "what an unfinished write left behind the end is not the same in both copies; no event is concerned";
             self.differences.note(self.request.dir, of, self.end.offset, (0, 0), what);

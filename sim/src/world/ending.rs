@@ -1,11 +1,9 @@
 //! The end of a run: faults are over, everybody is answered, what is open is resolved, the files are sound.
 
-use std::sync::Arc;
-
 use tp_actors::{CallOptions, ManualEngine, StateDigest, VerifyStatus};
 use tp_core::command::{Command, Lookup};
 use tp_core::reply::AuthorizationState;
-use tp_storage::{CrashMode, Device};
+use tp_storage::CrashMode;
 
 use crate::oracle::Hold;
 use crate::plan::Feature;
@@ -26,7 +24,7 @@ impl World {
         }
         let put_off = self.put_off();
         self.marks.add("turn put off", put_off);
-        let rolled = self.device.paths().iter().filter(|path| path.starts_with("journal/")).count() > 3;
+        let rolled = self.device.paths().iter().filter(|path| path.contains("journal/")).count() > 3;
         self.marks.add("segments rolled over", u64::from(rolled));
         let digest = self.engine().digest();
         let last = self.engine().last_seq().0;
@@ -48,8 +46,8 @@ impl World {
                 return Err(format!("on {partitions} partitions the state is another one"));
             }
         }
-        let device: Arc<dyn Device> = Arc::new(self.device.crash(CrashMode::DropUnsynced));
-        let report = tp_actors::verify_on(&device).map_err(|error| format!("`verify` fails: {error}"))?;
+        let report = self.copies().verify(&self.device.crash(CrashMode::DropUnsynced));
+        let report = report.map_err(|error| format!("`verify` fails: {error}"))?;
         if report.status != VerifyStatus::Ok {
             return Err(format!("`verify` says {report:?}"));
         }

@@ -24,7 +24,7 @@ impl World {
             self.partitions = self.faults.index(4) + 1;
             self.marks.hit("open with another number of partitions");
         }
-        let engine = self.open(after)?;
+        let engine = self.open(after, promised)?;
         let (last, report) = (engine.last_seq().0, engine.recovery().clone());
         if last < promised {
             return Err(format!("event {promised} was durable, the journal ends at {last} after {after}: {report:?}"));
@@ -45,8 +45,8 @@ impl World {
     }
 
     /// Opens until it opens: the power may go again, the tail may be in doubt, bytes may have changed at rest.
-    pub(super) fn open(&mut self, after: &str) -> Result<ManualEngine, Wrong> {
-        self.try_rotten()?;
+    pub(super) fn open(&mut self, after: &str, promised: u64) -> Result<ManualEngine, Wrong> {
+        self.try_rotten(promised)?;
         let mut accept_tail = false;
         loop {
             let cuts = self.plan.has(Feature::CutRecoveries) && self.faults.one_in(5);
@@ -86,8 +86,8 @@ impl World {
 
     /// A copy of the disk with changed bytes must be refused, or make no difference. (Of a last frame that reads as zeros, in part
     /// or as a whole, one copy cannot tell that it was written, unless the witness or a seal shows it: in part it is cut and
-    /// reported.)
-    pub(super) fn try_rotten(&mut self) -> Result<(), Wrong> {
+    /// reported.) With a mirror nothing that was promised may be missing, and nothing is refused but what may be a tail.
+    pub(super) fn try_rotten(&mut self, promised: u64) -> Result<(), Wrong> {
         if !self.plan.has(Feature::Rot) || !self.faults.one_in(3) {
             return Ok(());
         }
@@ -101,7 +101,14 @@ impl World {
             Ok(mut rotten) => {
                 let (a, b) = (sound.last_seq(), rotten.last_seq());
                 if (a, sound.digest()) == (b, rotten.digest()) {
+                    let is_noted = !rotten.recovery().notes.is_empty();
+                    if self.plan.has(Feature::Mirror) && is_noted {
+                        self.marks.hit("rot repaired from the mirror");
+                    }
                     return Ok(());
+                }
+                if self.plan.has(Feature::Mirror) && b.0 < promised {
+                    return Err(format!("{what} took what was promised up to {promised}: it opens at {b:?}"));
                 }
                 let is_reported = !matches!(rotten.recovery().tail, TailReport::Clean);
                 if !is_lost_write(&sound, b.0)? {
@@ -110,7 +117,14 @@ impl World {
                 self.marks.hit(if is_reported { "rot cut as a tail" } else { "rot as a lost last write" });
                 Ok(())
             }
-            Err(error) if matches!(error.class(), ErrorClass::Corruption | ErrorClass::Directory) => {
+            Err(OpenError::Recover(RecoverError::Ambiguous(_))) if self.plan.has(Feature::Mirror) => {
+                self.marks.hit("rot of a tail in doubt, beside a mirror");
+                Ok(())
+            }
+            Err(error)
+                if !self.plan.has(Feature::Mirror)
+                    && matches!(error.class(), ErrorClass::Corruption | ErrorClass::Directory) =>
+            {
                 self.marks.hit("rot found");
                 Ok(())
             }

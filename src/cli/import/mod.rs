@@ -60,6 +60,7 @@ pub(crate) fn run(arguments: &Import, output: &mut Output) -> Result<Code, Failu
 fn config(arguments: &Import, clock: &GivenClock) -> Config {
     let mut config = Config::at(&arguments.data_dir);
     config.accept_tail = arguments.writing.accept_tail;
+    config.mirror.clone_from(&arguments.writing.mirror);
     // Time that passes while nothing is to be booked shall change nothing.
     config.forget_when_idle = false;
     config.clock = Clock::given(clock.clone());
