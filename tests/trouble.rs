@@ -102,6 +102,36 @@ fn damage_and_loss_say_what_the_page_says() {
 }
 
 #[test]
+fn damage_beside_a_mirror_says_what_the_page_says_and_is_repaired() {
+    let place = place();
+    let mirror = place.data.with_file_name("mirror");
+    let with_mirror = |command: &str| [command, "--mirror", text(&mirror)].map(str::to_owned);
+    let run = |command: &str, code| place.run(&with_mirror(command).each_ref().map(String::as_str), code);
+    run("checkpoint", 0);
+    place.change(SEGMENT, |bytes, used| bytes[used / 2] ^= 1);
+    place.run(&["verify"], 5);
+    says(&run("verify", 5), "Corruption with a mirror");
+    let scrubbed = run("scrub", 0);
+    assert!(scrubbed.contains("repaired     ") && scrubbed.contains("rebuilt from the other copy"), "{scrubbed}");
+    place.run(&["verify"], 0);
+    // A start repairs too, and makes again what is gone.
+    place.change(SEGMENT, |bytes, used| bytes[used / 2] ^= 1);
+    run("checkpoint", 0);
+    let accounts = place.run(&["accounts"], 0);
+    std::fs::remove_dir_all(&place.data).expect("removed");
+    run("checkpoint", 0);
+    assert_eq!(place.run(&["accounts"], 0), accounts);
+    std::fs::remove_dir_all(&mirror).expect("removed");
+    run("scrub", 0);
+    let alone = tpcore(&["verify", "--data-dir", text(&mirror)]).expect(0);
+    assert!(alone.stdout.contains("status       ok"), "{alone:?}");
+    // Each written to without the other.
+    place.run(&["checkpoint"], 0);
+    tpcore(&["checkpoint", "--data-dir", text(&mirror)]).expect(0);
+    says(&run("checkpoint", 5), "Copies that went different ways");
+}
+
+#[test]
 fn a_broken_checkpoint_is_passed_over_and_replaced() {
     let broken = place();
     broken.change(CHECKPOINT, |bytes, used| bytes[used / 2] ^= 1);

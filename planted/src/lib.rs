@@ -61,6 +61,8 @@ bugs! {
     KeyTooOld = "key-too-old", "keys older than the window are executed";
     AnswersForgotten = "answers-forgotten", "an answer is forgotten while its exchange is open";
     ClosedTakes = "closed-takes", "forced movements are booked on closed accounts";
+    MirrorUnsynced = "mirror-unsynced", "the second copy of a frame is not synced before the frame counts as durable";
+    RebuildSkipped = "rebuild-skipped", "what one copy of the journal lacks is noted and not rebuilt from the other";
     UndoneHoldStays = "undone-hold-stays", "what a reversed capture returns into its hold is available at once";
 }
 

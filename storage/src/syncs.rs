@@ -10,6 +10,8 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use tp_planted::{Bug, has};
+
 use crate::device::DeviceFile;
 
 /// How the copies of a frame are synced.
@@ -50,6 +52,9 @@ impl Syncs {
     ) -> Result<(), (usize, io::Error)> {
         let mut files = files.enumerate();
         let Some((_, first)) = files.next() else { return Ok(()) };
+        if has(Bug::MirrorUnsynced) {
+            return first.sync_data().map_err(|error| (0, error));
+        }
         let Some(helper) = &self.helper else {
             first.sync_data().map_err(|error| (0, error))?;
             return files.try_for_each(|(copy, file)| file.sync_data().map_err(|error| (copy, error)));
