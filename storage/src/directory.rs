@@ -350,15 +350,21 @@ fn encode(identity: &Identity) -> Result<Block, DirectoryError> {
 /// Makes everything, `identity` last. Whatever a cut-off creation left is made again.
 pub(crate) fn create(device: &dyn Device, identity: Identity) -> Result<Identity, DirectoryError> {
     let block = encode(&identity)?;
-    for dir in [segment::JOURNAL_DIR, checkpoint::CHECKPOINTS_DIR] {
-        device.create_dir(dir).map_err(DirectoryError::io(device, dir))?;
-    }
+    make_folders(device)?;
     for left in [witness::WITNESS_PATH, IDENTITY_TEMPORARY] {
         remove_if_there(device, left).map_err(DirectoryError::io(device, left))?;
     }
     witness::create(device, identity.engine_id).map_err(DirectoryError::io(device, witness::WITNESS_PATH))?;
     put_identity(device, &block).map_err(DirectoryError::io(device, IDENTITY_PATH))?;
     Ok(identity)
+}
+
+/// Makes the folders inside; no error when they are there.
+pub(crate) fn make_folders(device: &dyn Device) -> Result<(), DirectoryError> {
+    for dir in [segment::JOURNAL_DIR, checkpoint::CHECKPOINTS_DIR] {
+        device.create_dir(dir).map_err(DirectoryError::io(device, dir))?;
+    }
+    Ok(())
 }
 
 /// Writes the identity of a folder that lost it.

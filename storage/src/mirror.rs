@@ -18,7 +18,8 @@ use std::sync::Arc;
 
 use crate::device::Device;
 use crate::directory::{
-    DataDirectory, DirectoryError, IDENTITY_PATH, Identity, create, look, prepare, take_lock, write_identity,
+    DataDirectory, DirectoryError, IDENTITY_PATH, Identity, create, look, make_folders, prepare, take_lock,
+    write_identity,
 };
 use crate::problem::Problem;
 
@@ -44,9 +45,12 @@ impl DataDirectory {
         }
         for (device, state) in devices.iter().zip(found.states) {
             match state {
-                State::Whole => {}
+                State::Whole => make_folders(&**device)?,
                 State::New => drop(create(&**device, identity.clone())?),
-                State::Damaged => write_identity(&**device, &identity)?,
+                State::Damaged => {
+                    make_folders(&**device)?;
+                    write_identity(&**device, &identity)?;
+                }
             }
         }
         let notes = found.notes(&devices);

@@ -198,9 +198,14 @@ fn newest(witnesses: &[Witness]) -> Witness {
 fn read_heads(request: &ScanRequest<'_>, witness: &Witness) -> Result<Heads, RecoverError> {
     let mut numbers = std::collections::BTreeSet::new();
     for device in request.dir.devices() {
-        let listed = segment::list(&**device);
-        let failed = |source| RecoverError::Io { file: device.display(segment::JOURNAL_DIR), offset: 0, source };
-        numbers.extend(listed.map_err(failed)?);
+        match segment::list(&**device) {
+            Ok(listed) => numbers.extend(listed),
+            // A copy whose folder is gone has no segments.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && request.dir.is_mirrored() => {}
+            Err(source) => {
+                return Err(RecoverError::Io { file: device.display(segment::JOURNAL_DIR), offset: 0, source });
+            }
+        }
     }
     let tail_from = numbers.len().saturating_sub(TAIL_SEGMENTS);
     let mut heads = Heads::new();
