@@ -10,17 +10,17 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam::queue::ArrayQueue;
-use crossbeam::sync::{Parker, Unparker};
 use tp_core::command::Command;
 use tp_core::reply::Reply;
+use tp_planted::{Bug, has};
 
 use crate::error::Busy;
 use crate::inbound::{Inbound, ReplyTo};
 use crate::shared::Shared;
+use crate::sync::{ArrayQueue, AtomicBool, Parker, Unparker, fence};
 
 /// The completing side of a client's ring.
 pub(crate) struct Completions {
@@ -38,7 +38,9 @@ impl Completions {
     /// After pushes. The fence orders the pushes before the look at `is_waiting`; the client's fence orders its
     /// `is_waiting` before its look at the ring: one of the two sees the other.
     pub(crate) fn wake(&self) {
-        fence(Ordering::SeqCst);
+        if !has(Bug::WaitUnfenced) {
+            fence(Ordering::SeqCst);
+        }
         if self.is_waiting.load(Ordering::Relaxed) {
             self.unparker.unpark();
         }

@@ -17,6 +17,7 @@ use crate::checkpointer_thread::CheckpointOrder;
 use crate::error::{CheckpointFailed, CloseError};
 use crate::open::Threads;
 use crate::shared::{Shared, Stage};
+use crate::sync::ArrayQueue;
 use crate::writer_thread::WriterOrder;
 
 /// How long an orderly close waits for exchanges and replies.
@@ -77,11 +78,8 @@ fn open_work(shared: &Shared) -> Option<u64> {
     let before = shared.last_seq();
     let (_, stats) = ask_all(shared, tp_core::partition::Partition::stats)?;
     let inside: u64 = stats.iter().map(|stats| stats.exchanges_open + stats.waiting).sum();
-    let queued: usize = shared
-        .lanes
-        .iter()
-        .map(|lane| lane.inbox.len() + lane.peers.iter().map(crossbeam::queue::ArrayQueue::len).sum::<usize>())
-        .sum();
+    let queued: usize =
+        shared.lanes.iter().map(|lane| lane.inbox.len() + lane.peers.iter().map(ArrayQueue::len).sum::<usize>()).sum();
     let owed: u64 = shared.lanes.iter().map(|lane| lane.counters.owed.load(std::sync::atomic::Ordering::Acquire)).sum();
     let undurable = u64::from(shared.durable.seq() < shared.last_seq() || before != shared.last_seq());
     Some(inside + queued as u64 + owed + undurable)

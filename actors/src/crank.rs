@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tp_core::partition::Partition;
+use tp_planted::{Bug, has};
 
 use crate::error::PoisonCause;
 use crate::shared::{Shared, Stage, panic_message};
@@ -138,8 +139,13 @@ impl PartitionCrank {
     }
 
     fn end(&mut self) -> Ran {
+        if has(Bug::ClosedLate) {
+            self.guarded("end", |this| this.step.abandon(&this.shared));
+        }
         self.shared.lanes[self.index].closed.store(true, Ordering::SeqCst);
-        self.guarded("end", |this| this.step.abandon(&this.shared));
+        if !has(Bug::ClosedLate) {
+            self.guarded("end", |this| this.step.abandon(&this.shared));
+        }
         Ran::Ended
     }
 }

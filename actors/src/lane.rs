@@ -8,14 +8,15 @@
 //!  cold path -> asks ----------------------+        ^--- buffers <------+
 //! ```
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crossbeam::queue::{ArrayQueue, SegQueue};
+use crossbeam::queue::SegQueue;
 use tp_core::codec::EventBytes;
 use tp_core::turn::Message;
 
 use crate::ask::Ask;
 use crate::inbound::Inbound;
+use crate::sync::{ArrayQueue, AtomicBool};
 use crate::wake::PartitionWaker;
 
 /// Batches that a partition may have at the writer.
@@ -61,7 +62,8 @@ pub(crate) struct Lane {
     /// Messages by sending partition; each has one producer and one consumer.
     pub(crate) peers: Box<[ArrayQueue<Message>]>,
     pub(crate) ring: ArrayQueue<Batch>,
-    pub(crate) buffers: ArrayQueue<EventBytes>,
+    /// A pool: whether a buffer comes back is of no account.
+    pub(crate) buffers: crossbeam::queue::ArrayQueue<EventBytes>,
     pub(crate) asks: SegQueue<Ask>,
     pub(crate) waker: PartitionWaker,
     /// The partition takes nothing any more: whoever pushes answers what is in the inbox itself.
@@ -75,7 +77,7 @@ impl Lane {
             inbox: ArrayQueue::new(inbox),
             peers: (0..partitions).map(|_| ArrayQueue::new(peer_messages)).collect(),
             ring: ArrayQueue::new(RING_BATCHES),
-            buffers: ArrayQueue::new(BUFFERS),
+            buffers: crossbeam::queue::ArrayQueue::new(BUFFERS),
             asks: SegQueue::new(),
             waker: PartitionWaker::default(),
             closed: AtomicBool::new(false),

@@ -38,6 +38,8 @@ mod fold;
 mod inbound;
 mod lane;
 mod manual;
+#[cfg(all(test, tp_loom))]
+mod models;
 mod open;
 mod parameters;
 mod recovery;
@@ -47,6 +49,7 @@ mod scrubber_thread;
 mod shared;
 mod status;
 mod step;
+mod sync;
 mod verify;
 mod view;
 mod wake;

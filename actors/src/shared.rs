@@ -3,8 +3,7 @@
 //! Owns the sequence counter, the durable watch, the stage, the poison and the partitions' queues; refuses to decide
 //! anything. POI-1: a poison is set once and never taken back.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
@@ -20,6 +19,7 @@ use crate::error::PoisonCause;
 use crate::inbound::Inbound;
 use crate::lane::{Lane, count};
 use crate::status::{CatalogueStatus, CheckpointStatus, ScrubStatus, WriterStatus};
+use crate::sync;
 use crate::wake::{Durable, WriterWaker};
 
 /// How far the engine's life has come.
@@ -59,7 +59,7 @@ impl Room {
 /// Why the engine stopped acknowledging.
 #[derive(Default)]
 pub(crate) struct Poison {
-    cause: OnceLock<PoisonCause>,
+    cause: sync::OnceLock<PoisonCause>,
 }
 
 impl Poison {
@@ -81,16 +81,16 @@ pub(crate) struct Shared {
     pub(crate) lanes: Box<[Lane]>,
     pub(crate) clock: EngineClock,
     /// The next sequence number to be given out.
-    pub(crate) next_seq: CachePadded<AtomicU64>,
+    pub(crate) next_seq: CachePadded<sync::AtomicU64>,
     /// Blocks decided and not yet durable.
-    pub(crate) in_flight_blocks: CachePadded<AtomicU64>,
+    pub(crate) in_flight_blocks: CachePadded<sync::AtomicU64>,
     /// Whether commands were taken since the writer last looked: then engine time was shown to somebody.
     pub(crate) was_used: AtomicBool,
     /// The latest time of any event.
     pub(crate) event_time_max: AtomicU64,
     pub(crate) durable: Durable,
-    room: AtomicU8,
-    stage: AtomicU8,
+    room: sync::AtomicU8,
+    stage: sync::AtomicU8,
     pub(crate) poison: Poison,
     pub(crate) writer: WriterWaker,
     pub(crate) writer_status: Mutex<WriterStatus>,
@@ -127,13 +127,13 @@ impl Shared {
             deadline_ms_default: start.deadline_ms_default,
             lanes: (0..start.partitions).map(lane).collect(),
             clock: start.clock,
-            next_seq: CachePadded::new(AtomicU64::new(start.last_seq + 1)),
-            in_flight_blocks: CachePadded::new(AtomicU64::new(0)),
+            next_seq: CachePadded::new(sync::AtomicU64::new(start.last_seq + 1)),
+            in_flight_blocks: CachePadded::new(sync::AtomicU64::new(0)),
             was_used: AtomicBool::new(false),
             event_time_max: AtomicU64::new(start.event_time_max),
             durable: Durable::new(durable),
-            room: AtomicU8::new(Room::of(start.has_room, false) as u8),
-            stage: AtomicU8::new(Stage::Serving as u8),
+            room: sync::AtomicU8::new(Room::of(start.has_room, false) as u8),
+            stage: sync::AtomicU8::new(Stage::Serving as u8),
             poison: Poison::default(),
             writer: start.writer,
             writer_status: Mutex::new(WriterStatus { has_room: start.has_room, ..WriterStatus::default() }),
@@ -229,10 +229,14 @@ impl Shared {
         self.wake_all();
     }
 
-    pub(crate) fn wake_all(&self) {
+    pub(crate) fn wake_partitions(&self) {
         for lane in &self.lanes {
             lane.waker.wake();
         }
+    }
+
+    pub(crate) fn wake_all(&self) {
+        self.wake_partitions();
         self.writer.wake();
         self.durable.nudge();
     }

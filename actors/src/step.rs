@@ -118,6 +118,9 @@ impl Step {
             return Ok(Progress::PutOff);
         }
         let taken = self.decide(shared, at, admission)?;
+        if has(Bug::MessageBeforeRing) {
+            self.send_messages(shared);
+        }
         let made = self.hand_over(shared);
         let sent = self.send_messages(shared);
         let answered = self.settle(shared);
@@ -188,7 +191,13 @@ impl Step {
         let times = self.out.events.iter().map(|event| event.time.0);
         let (time_min, time_max) = times.fold((u64::MAX, 0), |(low, high), time| (low.min(time), high.max(time)));
         shared.event_time_max.fetch_max(time_max, Ordering::AcqRel);
-        let first_seq = shared.next_seq.fetch_add(made as u64, Ordering::SeqCst);
+        let first_seq = if has(Bug::NumbersTorn) {
+            let first_seq = shared.next_seq.load(Ordering::SeqCst);
+            shared.next_seq.store(first_seq + made as u64, Ordering::SeqCst);
+            first_seq
+        } else {
+            shared.next_seq.fetch_add(made as u64, Ordering::SeqCst)
+        };
         self.partition.stamp(Seq(first_seq), &mut self.out);
         for event in &self.out.events {
             codec::encode(event, &mut bytes);

@@ -8,15 +8,17 @@
 //! - [`Sleeper`]/[`WriterWaker`]: `Parker` keeps a token, so an unpark before the park makes the park return at once.
 //! - [`Durable`]: the number is changed under the lock under which waiters test it.
 
+use std::future::Future as _;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+use std::task;
 use std::time::{Duration, Instant};
 
-use crossbeam::sync::{Parker, Unparker};
-use parking_lot::{Condvar, Mutex};
-use tokio::sync::Notify;
-use tokio::sync::futures::OwnedNotified;
 use tp_core::ids::Seq;
+use tp_planted::{Bug, has};
+
+use crate::sync::{AtomicU64, Condvar, Mutex, Notify, OwnedNotified, Parker, Unparker};
 
 /// Wakes a partition's actor. Wake-ups that come before it looks are one.
 #[derive(Clone, Default)]
@@ -33,6 +35,44 @@ impl PartitionWaker {
     /// Ready once there was a wake-up since the last one that was ready.
     pub(crate) fn woken(&self) -> OwnedNotified {
         Arc::clone(&self.notify).notified_owned()
+    }
+}
+
+/// Follows the wake-ups of one partition: whoever polls it runs the partition after each, and once more for those that came
+/// meanwhile.
+pub(crate) struct WakeLoop {
+    waker: PartitionWaker,
+    woken: Pin<Box<OwnedNotified>>,
+    /// There was a wake-up that was not followed yet.
+    is_woken: bool,
+}
+
+impl WakeLoop {
+    pub(crate) fn new(waker: PartitionWaker) -> Self {
+        let woken = Box::pin(waker.woken());
+        Self { waker, woken, is_woken: false }
+    }
+
+    fn wait_anew(&mut self) {
+        let next = self.waker.woken();
+        self.woken.set(next);
+    }
+
+    /// Runs the partition if it was woken. `task` is woken at the next wake-up.
+    pub(crate) fn poll(&mut self, task: &mut task::Context<'_>, run: impl FnOnce()) {
+        if !self.is_woken {
+            if self.woken.as_mut().poll(task).is_pending() {
+                return;
+            }
+            self.wait_anew();
+        }
+        run();
+        // One run a poll, so that the arbiter's timers have their turn. A wake-up during the run asks for another.
+        self.is_woken = self.woken.as_mut().poll(task).is_ready();
+        if self.is_woken {
+            self.wait_anew();
+            task.waker().wake_by_ref();
+        }
     }
 }
 
@@ -107,7 +147,9 @@ impl Durable {
 
     /// Wakes all waiters so that they look at their other conditions.
     pub(crate) fn nudge(&self) {
-        drop(self.point.lock());
+        if !has(Bug::NudgeUnlocked) {
+            drop(self.point.lock());
+        }
         self.changed.notify_all();
     }
 
@@ -139,7 +181,6 @@ impl Durable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::Future as _;
 
     #[test]
     fn whoever_waits_for_a_number_sees_it_published() {

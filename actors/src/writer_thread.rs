@@ -87,7 +87,7 @@ impl WriterCrank {
     }
 
     /// Until closed or poisoned. Returns the journal's report on its close.
-    fn run(mut self, sleeper: &Sleeper) -> Result<(), JournalError> {
+    pub(crate) fn run(mut self, sleeper: &Sleeper) -> Result<(), JournalError> {
         let mut is_closing = false;
         let mut closing_since = Instant::now();
         loop {
@@ -181,8 +181,15 @@ impl WriterCrank {
     fn publish(&mut self, committed: Committed, took: Duration) {
         let Self { shared, step, .. } = self;
         shared.durable.publish(committed.seq + u64::from(has(Bug::PublishEarly)), committed.time_max);
-        shared.in_flight_blocks.fetch_sub(committed.blocks, Ordering::AcqRel);
+        let less = if has(Bug::RoomAfterWake) { 0 } else { committed.blocks };
+        let in_flight = shared.in_flight_blocks.fetch_sub(less, Ordering::AcqRel);
         step.recycle(&shared.lanes, |ring| shared.lanes[ring].waker.wake());
+        if in_flight >= shared.bounds.in_flight_events {
+            shared.wake_partitions(); // who was put off for what others had in flight has nothing in the group
+        }
+        if has(Bug::RoomAfterWake) {
+            shared.in_flight_blocks.fetch_sub(committed.blocks, Ordering::AcqRel);
+        }
         let mut status = shared.writer_status.lock();
         status.frames += 1;
         status.events += committed.events;
@@ -210,9 +217,7 @@ impl WriterCrank {
         let has_room = self.step.journal().has_room();
         if self.shared.set_room(Room::of(has_room, self.step.was_room_refused)) {
             self.shared.writer_status.lock().has_room = has_room;
-            for lane in &self.shared.lanes {
-                lane.waker.wake();
-            }
+            self.shared.wake_partitions();
         }
     }
 }
