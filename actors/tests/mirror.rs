@@ -1,4 +1,5 @@
 //! The engine with a second copy of its journal.
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of the tests themselves")]
 
 mod common;
 
@@ -95,7 +96,9 @@ fn a_failed_sync_of_the_mirror_stops_the_engine_and_nothing_acknowledged_is_lost
     let config = Config { data_dir: None, device: of(0), mirror_device: of(1), ..config_at("".as_ref(), 1) };
     let mut engine = ManualEngine::open(&config).expect("opens");
     let drive = |engine: &mut ManualEngine| {
-        (0..20).for_each(|_| assert!(matches!(engine.turn_all(), Work::Made | Work::Rests)))
+        for _ in 0..20 {
+            engine.turn_all();
+        }
     };
     let mut first = engine.call(open_account(1, 1, None), CallOptions::default());
     drive(&mut engine);

@@ -130,12 +130,11 @@ impl CopyRead {
     fn standing(&self, belongs: impl Fn(&FrameHeader) -> bool) -> Standing {
         match &self.state {
             HeaderState::Zero => Standing::Nothing,
-            HeaderState::Garbage => Standing::Doubtful,
             HeaderState::Newer(_) => Standing::Newer,
             HeaderState::Valid(header) if !belongs(header) => Standing::Stranger,
             HeaderState::Valid(_) if self.bad.is_empty() => Standing::Good,
             HeaderState::Valid(_) if self.never_written() => Standing::Torn,
-            HeaderState::Valid(_) => Standing::Doubtful,
+            HeaderState::Valid(_) | HeaderState::Garbage => Standing::Doubtful,
         }
     }
 
@@ -177,10 +176,10 @@ pub(crate) struct Place<'a> {
 
 impl Place<'_> {
     /// CPY-1.
-    fn belongs(&self, copy: &Option<CopyFile>, header: &FrameHeader) -> bool {
+    fn belongs(&self, copy: Option<&CopyFile>, header: &FrameHeader) -> bool {
         header.at == self.at
             && header.engine_id == self.engine_id
-            && copy.as_ref().is_some_and(|copy| copy.bytes == header.segment_bytes)
+            && copy.is_some_and(|copy| copy.bytes == header.segment_bytes)
     }
 
     /// Reads the frame.
@@ -206,7 +205,7 @@ impl Place<'_> {
     ) -> io::Result<(FrameRead, BadCopies)> {
         let read_copy = |copy: &Option<CopyFile>| {
             let read = copy.as_ref().map_or_else(|| Ok(CopyRead::headless(HeaderState::Zero)), &read)?;
-            let standing = read.standing(|header| self.belongs(copy, header));
+            let standing = read.standing(|header| self.belongs(copy.as_ref(), header));
             Ok::<_, io::Error>((standing, read))
         };
         let first = read_copy(&self.copies[0]);

@@ -147,20 +147,6 @@ impl Extent {
     pub(crate) fn seqs(&self, next: Next) -> (u64, u64) {
         (next.seq, self.next_seq.saturating_sub(1))
     }
-
-    /// Reads the frame at `next`; `None`: no copy holds it.
-    ///
-    /// # Errors
-    /// No copy can be read.
-    pub(crate) fn read(&self, segment: &Segment, next: Next, check: Check) -> io::Result<Option<FrameOf>> {
-        let (read, bad) = segment.read_frame(next.offset, check)?;
-        let FrameRead::Good(header, blocks) = read else { return Ok(None) };
-        let is_next = segment.holds(&header, next.offset) && header.first_seq == next.seq && header.chain == next.chain;
-        Ok(is_next.then(|| {
-            let behind = Next { offset: header.end().offset, seq: header.last_seq() + 1, chain: header.checksum };
-            FrameOf { header, blocks, bad, behind }
-        }))
-    }
 }
 
 /// Where the next frame stands, and how it continues the one before.
@@ -169,6 +155,22 @@ pub(crate) struct Next {
     pub(crate) offset: u64,
     seq: u64,
     chain: u32,
+}
+
+impl Next {
+    /// Reads the frame here; `None`: no copy holds it.
+    ///
+    /// # Errors
+    /// No copy can be read.
+    pub(crate) fn read(self, segment: &Segment, check: Check) -> io::Result<Option<FrameOf>> {
+        let (read, bad) = segment.read_frame(self.offset, check)?;
+        let FrameRead::Good(header, blocks) = read else { return Ok(None) };
+        let is_next = segment.holds(&header, self.offset) && header.first_seq == self.seq && header.chain == self.chain;
+        Ok(is_next.then(|| {
+            let behind = Next { offset: header.end().offset, seq: header.last_seq() + 1, chain: header.checksum };
+            FrameOf { header, blocks, bad, behind }
+        }))
+    }
 }
 
 /// A good frame of a segment.
@@ -276,7 +278,7 @@ impl Rebuilding<'_> {
     fn each_frame(&self, mut each: impl FnMut(u64, &[u8]) -> Result<(), RebuildError>) -> Result<u64, RebuildError> {
         let mut next = self.extent.start();
         while !self.extent.is_end(next) {
-            let read = self.extent.read(self.from, next, Check::Enough).map_err(self.io())?;
+            let read = next.read(self.from, Check::Enough).map_err(self.io())?;
             let frame = read.ok_or_else(|| self.lost(next))?;
             each(next.offset, bytes_of(&frame.blocks))?;
             next = frame.behind;

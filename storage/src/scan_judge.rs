@@ -106,8 +106,10 @@ impl Walker<'_, '_> {
     /// FRK-1: what each copy's witness saw is part of this journal.
     pub(crate) fn check_witnesses(&self, path: &[LiveSegment], witnesses: &[Witness]) -> Result<(), RecoverError> {
         for witness in witnesses.iter().filter(|witness| self.request.dir.is_mirrored() && witness.end.segment > 0) {
-            let live = path.iter().find(|live| live.number == witness.end.segment);
-            if !live.is_some_and(|live| live.cut.is_none_or(|cut| witness.end.offset <= cut)) {
+            let is_part = |live: &LiveSegment| {
+                live.number == witness.end.segment && live.cut.is_none_or(|cut| witness.end.offset <= cut)
+            };
+            if !path.iter().any(is_part) {
                 return Err(split(self.request.dir, witness.end, witness.durable_seq));
             }
         }

@@ -57,20 +57,18 @@ impl Scrubber {
 
     /// Reads on, about so many bytes of each copy (at least a frame).
     pub fn step(&mut self, bytes: u64) -> Scrubbed {
-        let place = match self.at.take() {
-            Some(place) => place,
-            None => match self.next_segment() {
-                Some(extent) => match self.open(extent) {
-                    Ok(place) => place,
-                    Err(problem) => return Scrubbed::Found(problem),
-                },
-                None => {
-                    self.done = 0;
-                    return Scrubbed::PassEnded;
-                }
-            },
+        let opened = if let Some(place) = self.at.take() {
+            Ok(place)
+        } else if let Some(extent) = self.next_segment() {
+            self.open(extent)
+        } else {
+            self.done = 0;
+            return Scrubbed::PassEnded;
         };
-        self.read(place, bytes)
+        match opened {
+            Ok(place) => self.read(place, bytes),
+            Err(problem) => Scrubbed::Found(Box::new(problem)),
+        }
     }
 
     /// The next sealed segment: all but the newest are.
@@ -82,7 +80,7 @@ impl Scrubber {
         Some(next)
     }
 
-    fn open(&self, extent: Extent) -> Result<Place, Box<Problem>> {
+    fn open(&self, extent: Extent) -> Result<Place, Problem> {
         let at = |error: io::Error| self.problem(&extent, 0, (0, 0), &format!("it cannot be read: {error}"));
         let segment = Segment::open(&self.dir, extent.live.number, OpenMode::Read).map_err(at)?;
         segment.forget_cache().map_err(at)?;
@@ -92,9 +90,9 @@ impl Scrubber {
         Ok(Place { extent, segment, next, differences })
     }
 
-    fn problem(&self, extent: &Extent, offset: u64, seqs: (u64, u64), what: &str) -> Box<Problem> {
+    fn problem(&self, extent: &Extent, offset: u64, seqs: (u64, u64), what: &str) -> Problem {
         let file = self.dir.device().display(&segment::path(extent.live.number));
-        Box::new(Problem::new(file, offset, what, RESTORE).with_seqs(seqs.0, seqs.1))
+        Problem::new(file, offset, what, RESTORE).with_seqs(seqs.0, seqs.1)
     }
 
     /// Reads frames, and ends the segment behind its last one.
@@ -102,7 +100,7 @@ impl Scrubber {
         let from = place.next.offset;
         while !place.extent.is_end(place.next) && place.next.offset - from < bytes {
             if let Err(problem) = self.read_frame(&mut place) {
-                return Scrubbed::Found(problem);
+                return Scrubbed::Found(Box::new(problem));
             }
         }
         let read = (place.next.offset - from) * self.dir.devices().len() as u64;
@@ -113,10 +111,10 @@ impl Scrubber {
         Scrubbed::Read(read)
     }
 
-    fn read_frame(&self, place: &mut Place) -> Result<(), Box<Problem>> {
+    fn read_frame(&self, place: &mut Place) -> Result<(), Problem> {
         let Place { extent, segment, next, differences } = place;
         let bad = |what: &str| self.problem(extent, next.offset, extent.seqs(*next), what);
-        let read = extent.read(segment, *next, Check::All);
+        let read = next.read(segment, Check::All);
         let read = read.map_err(|error| bad(&format!("it cannot be read: {error}")))?;
         let frame = read.ok_or_else(|| bad("the frame that belongs here is damaged or missing"))?;
         if frame.bad.any() {
@@ -135,7 +133,7 @@ impl Scrubber {
             Err(RebuildError::Lost(problem)) => Scrubbed::Found(problem),
             Err(error) => {
                 let what = format!("a copy of this segment is bad and could not be rebuilt: {error}");
-                Scrubbed::Found(self.problem(&place.extent, 0, (0, 0), &what))
+                Scrubbed::Found(Box::new(self.problem(&place.extent, 0, (0, 0), &what)))
             }
         })
     }
