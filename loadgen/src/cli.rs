@@ -3,7 +3,7 @@
 //! Owns options, their checks and the exit code; refuses to run anything before everything was checked.
 //!
 //! Exit codes: 0 everything was met; 1 an objective was missed, less than 99 % was achieved, commands were busy, the money is
-//! wrong, or an audit failed; 2 the command line; 3 the run could not start or end.
+//! wrong, or an audit failed; 2 the command line; 3 the run could not start or end; 6 a write or sync failed while it ran.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use tpcore::JournalKind;
 
 use crate::display::{Display, summary};
 use crate::mix::{Kind, Mix};
-use crate::plan::{EmbeddedPlan, Plan, WorkloadPlan};
+use crate::plan::{Accept, EmbeddedPlan, Plan, WorkloadPlan};
 use crate::report::{Report, Verdict, html};
 use crate::schedule::Schedule;
 use crate::skew::{Draw, Skew};
@@ -145,6 +145,11 @@ struct RunArgs {
     /// How long a new directory remembers keys and closed authorizations.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "60s", help_heading = "Target")]
     key_window: Duration,
+    /// One file of the journal. A small one bounds what can be in flight, and fits on a small disk.
+    #[arg(long, value_name = "SIZE", value_parser = units::bytes, default_value = "256MiB", help_heading = "Target")]
+    segment: u64,
+    #[command(flatten)]
+    accept: Accept,
 
     /// An objective: p99.9<300ms, max<1s. Repeatable [default: p99.9<300ms].
     #[arg(long, value_name = "OBJECTIVE", help_heading = "Verdict")]
@@ -258,6 +263,8 @@ impl RunArgs {
                 key_window_ms: u64::try_from(self.key_window.as_millis()).unwrap_or(u64::MAX).min(WINDOW_MS_MAX),
                 key_bytes: 0,
                 authorization_bytes: 0,
+                segment_bytes: self.segment,
+                accept: self.accept,
             },
             data_dir: self.data_dir.clone(),
             mirror: self.mirror.clone(),
@@ -410,6 +417,7 @@ mod tests {
             "--in-flight 0",
             "--hold-lifetime 1us",
             "--key-window 1ms",
+            "--segment 1KiB",
             "audit",
             "audit --data-dir x",
             "--target mars",

@@ -319,7 +319,9 @@ pub fn closed_loop(
         let polled = session.poll(&mut |n, reply| {
             open -= 1;
             match reply.outcome {
-                Outcome::Busy | Outcome::InProgress | Outcome::DeadlineExceeded => waiting.push(n), // again
+                Outcome::Busy | Outcome::NoSpace | Outcome::InProgress | Outcome::DeadlineExceeded => {
+                    waiting.push(n); // again
+                }
                 _ => {
                     flights.remove(&n);
                     heard = Instant::now();
@@ -329,7 +331,7 @@ pub fn closed_loop(
                 }
             }
         });
-        if polled > 0 && waiting.len() >= in_flight {
+        if polled > 0 && open == 0 && !waiting.is_empty() {
             std::thread::sleep(Duration::from_millis(1)); // nothing but refusals: no need to hurry
         }
         if let Some(error) = failed.take() {
@@ -337,10 +339,52 @@ pub fn closed_loop(
         }
         if heard.elapsed() > DRAIN {
             bail!(
-                "the target has decided nothing for {} s: its disk stalls, or the directory holds more than its budgets allow",
+                "the target has decided nothing for {} s: its disk stalls or is full, or the directory holds more than its budgets allow",
                 DRAIN.as_secs()
             );
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tpcore::{AccountId, Key, Reply};
+
+    /// Answers each command with what comes next, and with an approval when nothing does.
+    struct Told(Vec<Outcome>, Vec<(u64, Outcome)>);
+
+    impl Session for Told {
+        fn submit(&mut self, tag: u64, _: &tpcore::Command) -> bool {
+            let outcome = self.0.pop().unwrap_or(Outcome::Approved);
+            self.1.push((tag, outcome));
+            true
+        }
+        fn poll(&mut self, each: &mut dyn FnMut(u64, Reply)) -> usize {
+            let told = std::mem::take(&mut self.1);
+            for (tag, outcome) in &told {
+                each(*tag, Reply::bare(*outcome));
+            }
+            told.len()
+        }
+        fn wait(&mut self, _: Duration) {}
+    }
+
+    /// A setup on a disk that was full for a moment ended with the advice to use another directory.
+    #[test]
+    fn what_was_not_decided_is_asked_again_until_it_is() {
+        let again = vec![Outcome::Busy, Outcome::NoSpace, Outcome::InProgress, Outcome::DeadlineExceeded];
+        let mut session = Told(again, Vec::new());
+        let lookup = |n| Lookup { account: AccountId(1), key: Key::opaque(u128::from(n)), fence: false }.into();
+        let mut approved = Vec::new();
+        let each = |n, reply: &Reply| {
+            assert_eq!(reply.outcome, Outcome::Approved);
+            approved.push(n);
+            Ok(())
+        };
+        closed_loop(&mut session, 2, 3, lookup, each, &AtomicBool::new(false)).expect("all are decided");
+        approved.sort_unstable();
+        assert_eq!(approved, [0, 1, 2]);
+    }
 }

@@ -15,9 +15,7 @@ use tpcore::{
 use crate::plan::{EmbeddedPlan, ledger};
 use crate::target::{Activity, Closing, Progress, Session, Sums, Target, TargetStopped};
 
-/// Larger than the engine's default, since the number of exchanges under way follows from it.
-pub(crate) const SEGMENT_BYTES: u64 = 256 << 20;
-/// Exchanges under way at a time.
+/// Exchanges under way at a time, where the spare segment has room for them.
 pub(crate) const EXCHANGES: u32 = 16_384;
 
 /// An engine in this process.
@@ -49,7 +47,9 @@ impl Embedded {
             key_opaque_ms: Some(plan.key_window_ms),
         });
         // A stall of 100 ms at high rates has many thousand exchanges open; the spare segment must hold what they may still need.
-        config.segment_bytes = SEGMENT_BYTES;
+        config.segment_bytes = plan.segment_bytes;
+        config.accept_tail = plan.accept.accept_tail;
+        config.accept_clock = plan.accept.accept_clock;
         config.budgets =
             Budgets { key_bytes: plan.key_bytes, authorization_bytes: plan.authorization_bytes, exchanges: EXCHANGES };
         config.checkpoint = CheckpointPolicy {

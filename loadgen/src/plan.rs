@@ -83,6 +83,21 @@ pub struct EmbeddedPlan {
     pub key_bytes: u64,
     /// Memory for authorizations, bytes.
     pub authorization_bytes: u64,
+    /// One file of the journal, bytes.
+    pub segment_bytes: u64,
+    /// What a used directory is opened in spite of.
+    pub accept: Accept,
+}
+
+/// What a used directory is opened in spite of, because somebody looked and said so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::Args)]
+pub struct Accept {
+    /// Cut an ambiguous tail off and go on. Only when no other copy of the file is left: what is cut may have been acknowledged.
+    #[arg(long, help_heading = "Target")]
+    pub accept_tail: bool,
+    /// Start although the wall clock is more than 7 days from the last recorded time.
+    #[arg(long, help_heading = "Target")]
+    pub accept_clock: bool,
 }
 
 /// The ledger of everything that the generator does: code `TST`, two decimals.
@@ -120,6 +135,8 @@ const AUTHORIZATION_BYTES: u64 = 416;
 const JOURNAL_BYTES: u64 = 640;
 /// Bytes of a checkpoint that a key and an authorization come to.
 const IMAGE_BYTES: u64 = 480;
+/// Segments that a run has beside what it writes: one in use, one spare, and the same again while old ones are given back.
+const SEGMENTS: u64 = 4;
 /// Partitions are never loaded quite alike, so each needs some more than its share.
 const UNEVEN: u64 = 2;
 
@@ -178,7 +195,7 @@ impl Plan {
                 .saturating_mul(JOURNAL_BYTES)
                 .saturating_add(checkpoints)
                 .saturating_add(acks)
-                .saturating_add(1 << 30),
+                .saturating_add(SEGMENTS * self.embedded.segment_bytes),
         }
     }
 }

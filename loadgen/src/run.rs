@@ -14,13 +14,13 @@ use tpcore::{Seq, Time};
 use crate::acks::AckRecorder;
 use crate::display::Display;
 use crate::driver::{Drive, Driven, drive};
-use crate::embedded::{EXCHANGES, Embedded, SEGMENT_BYTES};
+use crate::embedded::{EXCHANGES, Embedded};
 use crate::plan::Plan;
 use crate::recorder::latency;
 use crate::report::{Machine, MoneyCheck, Report, SloResult, Trial, Verdict};
 use crate::schedule::Schedule;
 use crate::slo::Objective;
-use crate::target::{Progress, Sums, Target};
+use crate::target::{Progress, Sums, Target, TargetStopped};
 use crate::units::{self, count, show_duration};
 use crate::workload::Workload;
 use crate::{machine, money, setup};
@@ -122,7 +122,8 @@ pub fn run(plan: &Plan, command: &str, stop: &AtomicBool, display: &mut Display)
     let acks = plan.record_acks.as_deref().map(AckRecorder::create).transpose()?;
     let machine = machine::describe(place.path());
     display.say(&format!("preparing {} accounts", count(plan.workload.accounts)));
-    let given = setup::prepare(&*target, &plan.workload, stop, &mut |per_mille| display.preparing(per_mille))?;
+    let given = setup::prepare(&*target, &plan.workload, stop, &mut |per_mille| display.preparing(per_mille));
+    let given = given.map_err(|error| cause(&*target, error))?;
     display.prepared(given);
     let mut running = Running::new(plan, target, acks, stop)?;
     let (judged, trials) = if plan.find_max {
@@ -136,6 +137,11 @@ pub fn run(plan: &Plan, command: &str, stop: &AtomicBool, display: &mut Display)
     mirror.map_or(Ok(()), Place::remove)?;
     place.remove()?;
     Ok(report(plan, command, machine, judged, trials, money, journal_rss))
+}
+
+/// A target that stopped is the reason for whatever else it answered.
+fn cause(target: &dyn Target, error: anyhow::Error) -> anyhow::Error {
+    target.sums().err().filter(anyhow::Error::is::<TargetStopped>).unwrap_or(error)
 }
 
 /// A target with accounts, between two schedules.
@@ -361,7 +367,7 @@ fn configuration(plan: &Plan, schedule: &Schedule) -> BTreeMap<String, String> {
         ("partitions", embedded.partitions.to_string()),
         ("journal", format!("{:?}", embedded.journal).to_lowercase()),
         ("checkpoint interval", optional(embedded.checkpoint_interval, "off")),
-        ("segment", format!("{} MiB", SEGMENT_BYTES >> 20)),
+        ("segment", format!("{} MiB", embedded.segment_bytes >> 20)),
         ("exchanges at a time", count(EXCHANGES.into())),
         ("inbox of a partition", count(embedded.inbox_commands as u64)),
         ("key window", show_duration(Duration::from_millis(embedded.key_window_ms))),

@@ -62,6 +62,20 @@ pub fn rate(text: &str) -> Result<u64, String> {
 /// The highest rate that can be asked for, commands a second.
 pub const RATE_MAX: u64 = 100_000_000;
 
+/// Reads `8MiB`, `1GiB`: whole mebibytes.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.strip_suffix("GiB") {
+        Some(number) => (number, 1 << 30),
+        None => (text.strip_suffix("MiB").unwrap_or(""), 1 << 20),
+    };
+    let whole = |bytes: &u64| *bytes > 0 && bytes.is_multiple_of(1 << 20);
+    let form = || format!("'{text}' is not a size: write for example 8MiB or 1GiB, in whole MiB");
+    decimal(number, unit).filter(whole).ok_or_else(form)
+}
+
 /// A duration for a reader, as [`duration`] reads it.
 pub fn show_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
@@ -134,11 +148,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_and_shown() {
+    fn durations_and_sizes_are_read_and_durations_shown() {
         for (text, nanos) in
             [("250us", 250_000), ("300ms", 300_000_000), ("0.5s", 500_000_000), ("2m", 120_000_000_000)]
         {
             assert_eq!(duration(text), Ok(Duration::from_nanos(nanos)), "{text}");
+        }
+        assert_eq!(["8MiB", "0.5GiB"].map(bytes), [Ok(8 << 20), Ok(512 << 20)]);
+        for bad in ["", "8", "8MB", "MiB", "0MiB", "1.5MiB", "-1MiB", "99999999999999GiB"] {
+            assert!(bytes(bad).is_err(), "{bad}");
         }
         assert_eq!(duration("1h").map(show_duration).as_deref(), Ok("1h"));
         assert_eq!(duration("90s").map(show_duration).as_deref(), Ok("90s"));

@@ -1,6 +1,7 @@
 //! The command line of `tp-sim`.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use tp_planted::Bug;
 
 use crate::corruption;
+use crate::cuts;
 use crate::images;
 use crate::kills;
 use crate::machine::Copies;
@@ -43,7 +45,9 @@ enum Sub {
     /// Damages every bit, sector, length and file of a data directory
     Corruption(CorruptionArgs),
     /// Kills real processes of the load generator and audits what they acknowledged
-    Kills(KillsArgs),
+    Kills(RealArgs),
+    /// Cuts the power of a real file system (ext4 in an image file; root only) under the load generator, and audits
+    Cuts(RealArgs),
     /// Runs the long figures in turn, and adds them to a file of results; goes on where it stopped
     Night(NightArgs),
     /// Plants known bugs, one after the other, and looks for each (needs a build with --features planted)
@@ -74,7 +78,7 @@ struct CorruptionArgs {
 }
 
 #[derive(Debug, Args)]
-struct KillsArgs {
+struct RealArgs {
     /// How many
     #[arg(long, default_value_t = 50)]
     count: u64,
@@ -83,10 +87,10 @@ struct KillsArgs {
     seed: u64,
     /// The load generator; by default the one beside this program
     #[arg(long, value_name = "FILE")]
-    loadgen: Option<std::path::PathBuf>,
-    /// Where the directory is made; it stays there when something is wrong
+    loadgen: Option<PathBuf>,
+    /// Where its files are made; they stay there when something is wrong
     #[arg(long, value_name = "DIR")]
-    place: Option<std::path::PathBuf>,
+    place: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -96,11 +100,11 @@ struct NightArgs {
     minutes: f64,
     /// The file of results
     #[arg(long, value_name = "FILE", default_value = "sim/results.jsonl")]
-    results: std::path::PathBuf,
+    results: PathBuf,
     /// The load generator; by default the one beside this program
     #[arg(long, value_name = "FILE")]
-    loadgen: Option<std::path::PathBuf>,
-    /// No kills of real processes
+    loadgen: Option<PathBuf>,
+    /// No kills of real processes and no power cuts under them
     #[arg(long)]
     no_kills: bool,
     /// Threads; the cores by default
@@ -171,6 +175,7 @@ pub fn main() -> ExitCode {
         Sub::Images(args) => Ok(run_images(&args)),
         Sub::Corruption(args) => run_corruption(&args),
         Sub::Kills(args) => run_kills(&args),
+        Sub::Cuts(args) => run_cuts(&args),
         Sub::Night(args) => run_night(&args),
         Sub::Planted(args) => run_planted(&args),
     };
@@ -286,7 +291,7 @@ fn run_corruption(args: &CorruptionArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The load generator beside this program.
-fn beside() -> std::io::Result<std::path::PathBuf> {
+fn beside() -> std::io::Result<PathBuf> {
     Ok(std::env::current_exe()?.with_file_name("tp-loadgen"))
 }
 
@@ -309,10 +314,17 @@ fn run_night(args: &NightArgs) -> anyhow::Result<ExitCode> {
     std::panic::set_hook(Box::new(|_| {})); // a panic is a violation, and shown as one
     let jobs = args.jobs.unwrap_or_else(cores);
     let loadgen = (!args.no_kills).then_some(loadgen);
-    let night = night::Night { time, results: args.results.clone(), commit, date, loadgen, jobs };
+    let can_cut = loadgen.as_ref().is_some_and(|_| match can_cut() {
+        Ok(()) => true,
+        Err(reason) => {
+            println!("no power cuts: {reason}");
+            false
+        }
+    });
+    let night = night::Night { time, results: args.results.clone(), commit, date, loadgen, can_cut, jobs };
     let sum = night::run(&night, |line| println!("{line}")).with_context(|| args.results.display().to_string())?;
     println!(
-        "commit {}: {} seeds, {} events, {} replies ({} repeated), {} images, {} kills ({} acknowledged keys), {} violations",
+        "commit {}: {} seeds, {} events, {} replies ({} repeated), {} images, {} kills, {} power cuts ({} acknowledged keys), {} violations",
         night.commit,
         sum.seeds,
         sum.events,
@@ -320,28 +332,29 @@ fn run_night(args: &NightArgs) -> anyhow::Result<ExitCode> {
         sum.repeated,
         sum.images,
         sum.kills,
+        sum.cuts,
         sum.acknowledged,
         sum.violations
     );
     Ok(if sum.violations == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
+/// Runs a loop of real processes in a folder of its own, and says in `line` what it came to.
 #[allow(clippy::print_stdout, reason = "a command line")]
-fn run_kills(args: &KillsArgs) -> anyhow::Result<ExitCode> {
+fn run_real<T>(
+    args: &RealArgs,
+    folder: &str,
+    run: impl FnOnce(&Path, &Path) -> Result<T, String>,
+    line: impl FnOnce(&T) -> String,
+) -> anyhow::Result<ExitCode> {
     let loadgen = args.loadgen.clone().map_or_else(beside, Ok).context("where this program is")?;
-    let place = args.place.clone().unwrap_or_else(std::env::temp_dir).join(format!("tp-kills-{}", std::process::id()));
+    let place = args.place.clone().unwrap_or_else(std::env::temp_dir).join(format!("{folder}-{}", std::process::id()));
     std::fs::create_dir_all(&place).with_context(|| place.display().to_string())?;
     let start = Instant::now();
-    match kills::run(&loadgen, &place, args.count, args.seed) {
+    match run(&loadgen, &place) {
         Ok(done) => {
             std::fs::remove_dir_all(&place).with_context(|| place.display().to_string())?;
-            println!(
-                "{} kills, 0 lost: {} acknowledged keys in the journal, {} kills before anything was acknowledged, in {:.1} s",
-                done.kills,
-                done.acknowledged,
-                done.before_service,
-                start.elapsed().as_secs_f64()
-            );
+            println!("{}, in {:.1} s", line(&done), start.elapsed().as_secs_f64());
             Ok(ExitCode::SUCCESS)
         }
         Err(wrong) => {
@@ -349,6 +362,35 @@ fn run_kills(args: &KillsArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(1))
         }
     }
+}
+
+fn run_kills(args: &RealArgs) -> anyhow::Result<ExitCode> {
+    let run = |loadgen: &Path, place: &Path| kills::run(loadgen, place, args.count, args.seed);
+    run_real(args, "tp-kills", run, |done| {
+        let kills::Kills { kills, before_service, acknowledged } = done;
+        format!(
+            "{kills} kills, 0 lost: {acknowledged} acknowledged keys in the journal, {before_service} kills before anything was acknowledged"
+        )
+    })
+}
+
+/// Whether the power of a file system can be cut on this machine; if not, why.
+fn can_cut() -> Result<(), String> {
+    let place = std::env::temp_dir().join(format!("tp-probe-{}", std::process::id()));
+    let possible = cuts::possible(&place);
+    let _ = std::fs::remove_dir_all(&place); // only a temporary folder
+    possible
+}
+
+fn run_cuts(args: &RealArgs) -> anyhow::Result<ExitCode> {
+    can_cut().map_err(|reason| anyhow::anyhow!("the power of a file system cannot be cut here: {reason}"))?;
+    let run = |loadgen: &Path, place: &Path| cuts::run(loadgen, place, args.count, args.seed);
+    run_real(args, "tp-cuts", run, |done| {
+        let cuts::Cuts { cuts, before_service, acknowledged, torn, ambiguous, file_systems } = done;
+        format!(
+            "{cuts} cuts, 0 lost: {acknowledged} acknowledged keys in the journal, {before_service} cuts before anything was acknowledged, {torn} torn ends cut, {ambiguous} ambiguous ends accepted, {file_systems} file systems"
+        )
+    })
 }
 
 #[allow(clippy::print_stdout, reason = "a command line")]

@@ -1,13 +1,13 @@
 //! Real processes, killed: the load generator runs on a real directory with `--record-acks`, is killed at any instant, also while it
 //! recovers, and every acknowledgement that its recorder wrote down must be in the journal (P1).
 //!
-//! Owns the loop and its moments; refuses to know what the audit tests: that is `tp-loadgen audit`.
+//! Owns the loop and its moments; refuses to know the process ([`crate::generator`]).
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Duration;
 
 use crate::chance::Chance;
+use crate::generator::{Generator, Life, MIXED};
 
 /// What a loop came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -26,70 +26,33 @@ pub struct Kills {
 /// What the audit found missing or changed, or what could not be run.
 pub fn run(loadgen: &Path, place: &Path, count: u64, seed: u64) -> Result<Kills, String> {
     let mut chance = Chance::of(seed, "kills");
-    let data = place.join("data");
+    let generator = Generator::new(loadgen, place);
     let mut done = Kills::default();
-    let mut records: Vec<PathBuf> = Vec::new();
     for kill in 0..count {
-        let acks = place.join(format!("acks-{kill}"));
-        let mut child = start(loadgen, &data, &acks, seed + kill)?;
-        let lives = if kill > 0 && chance.one_in(5) { chance.between(1, 80) } else { chance.between(400, 1_800) };
-        let until = Instant::now() + Duration::from_millis(lives);
-        while Instant::now() < until {
-            if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
-                return Err(format!("kill {kill}: it ended by itself: {status}"));
-            }
-            std::thread::sleep(Duration::from_millis(chance.between(1, 10)));
-        }
-        child.kill().and_then(|()| child.wait()).map_err(|error| error.to_string())?;
-        done.kills += 1;
-        let acknowledged = if acks.exists() && data.join("identity").exists() {
-            audit(loadgen, &data, &acks).map_err(|wrong| format!("after kill {kill} of seed {seed}: {wrong}"))?
+        let told = |wrong: String| format!("kill {kill} of seed {seed}: {wrong}");
+        let mut life = start(&generator, kill, seed).map_err(told)?;
+        // While it starts, or some time after it was first heard of: the machine may be as slow as it likes.
+        let lives = if kill > 0 && chance.one_in(5) {
+            life.lives(Duration::from_millis(chance.between(1, 80)))
         } else {
-            0
+            life.records(0, 1).and_then(|_| life.lives(Duration::from_millis(chance.between(0, 1_200))))
         };
+        lives.and_then(|()| life.kill()).map_err(told)?;
+        let acknowledged = generator.audit_clear(kill).map_err(told)?;
+        done.kills += 1;
         done.acknowledged += acknowledged;
         done.before_service += u64::from(acknowledged == 0);
-        if acknowledged > 0 {
-            records.push(acks);
-        }
     }
-    for acks in records {
-        audit(loadgen, &data, &acks).map_err(|wrong| format!("at the end, {}: {wrong}", acks.display()))?;
+    for kill in 0..count {
+        generator.audit_clear(kill).map_err(|wrong| format!("at the end, kill {kill} of seed {seed}: {wrong}"))?;
     }
     Ok(done)
 }
 
-fn start(loadgen: &Path, data: &Path, acks: &Path, seed: u64) -> Result<Child, String> {
-    let mut command = Command::new(loadgen);
-    command
-        .args(["--rate", "3k", "--duration", "10m", "--warm-up", "0s", "--accounts", "200", "--duplicates", "10"])
-        .args(["--late-reversals", "5", "--checkpoint-interval", "1s", "--mix"])
-        .args(["authorize=50,capture=25,void=5,refund=5,transfer=5,lookup=10", "--seed", &seed.to_string()])
-        .arg("--data-dir")
-        .arg(data)
-        .arg("--record-acks")
-        .arg(acks)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    command.spawn().map_err(|error| format!("{}: {error}", loadgen.display()))
-}
-
-/// Returns how many acknowledged keys the journal holds: all of them.
-fn audit(loadgen: &Path, data: &Path, acks: &Path) -> Result<u64, String> {
-    let output = Command::new(loadgen)
-        .arg("audit")
-        .arg("--data-dir")
-        .arg(data)
-        .arg("--acks")
-        .arg(acks)
-        .output()
-        .map_err(|error| format!("{}: {error}", loadgen.display()))?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
-        return Err(format!("the audit fails ({}): {text}", output.status));
-    }
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let count = words.iter().position(|word| *word == "acknowledged").and_then(|at| words.get(at + 1));
-    count.and_then(|count| count.replace(',', "").parse().ok()).ok_or_else(|| format!("the audit says: {text}"))
+fn start(generator: &Generator, kill: u64, seed: u64) -> Result<Life, String> {
+    let seed = (seed + kill).to_string();
+    let mut command =
+        generator.command(kill, &["--rate", "3k", "--duration", "10m", "--segment", "32MiB", "--seed", &seed]);
+    command.args(MIXED);
+    generator.start(kill, command)
 }

@@ -1,4 +1,4 @@
-//! The long figures: simulation, crash images, damage and kills in turn, until the time is up.
+//! The long figures: simulation, crash images, kills and power cuts in turn, until the time is up.
 //!
 //! Owns the order of the chunks and the file of results: one line of JSON a chunk, with the commit and what was run, so that a night that
 //! was broken off goes on where it stopped, and nothing is run twice for a commit. Refuses to know what a chunk tests.
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::plan::Case;
-use crate::{Runs, images, kills, run_many};
+use crate::{Runs, cuts, images, kills, run_many};
 
 /// Seeds of one chunk of simulation.
 const SEEDS: u64 = 1_000;
@@ -17,6 +17,8 @@ const SEEDS: u64 = 1_000;
 const RECORDED: u64 = 8;
 /// Kills of one chunk.
 const KILLS: u64 = 25;
+/// Power cuts of one chunk: those of one file system.
+const CUTS: u64 = 20;
 /// Where the night's seeds begin: the test run has those below.
 const FIRST: u64 = 1_000_000;
 
@@ -31,8 +33,10 @@ pub struct Night {
     pub commit: String,
     /// The date, as the file names it.
     pub date: String,
-    /// The load generator, for the kills; `None`: no kills.
+    /// The load generator, for kills and power cuts; `None`: neither.
     pub loadgen: Option<PathBuf>,
+    /// Whether the power of a file system can be cut here.
+    pub can_cut: bool,
     /// Threads.
     pub jobs: usize,
 }
@@ -52,23 +56,26 @@ pub struct Sum {
     pub images: u64,
     /// Processes killed.
     pub kills: u64,
-    /// Acknowledged keys audited after kills.
+    /// Times that the power of a real file system was cut.
+    pub cuts: u64,
+    /// Acknowledged keys audited after kills and cuts.
     pub acknowledged: u64,
     /// Violations.
     pub violations: u64,
 }
 
-const FIELDS: [&str; 8] = ["seeds", "events", "replies", "repeated", "images", "kills", "acknowledged", "violations"];
+const FIELDS: [&str; 9] =
+    ["seeds", "events", "replies", "repeated", "images", "kills", "cuts", "acknowledged", "violations"];
 
 impl Sum {
-    const fn values(&self) -> [u64; 8] {
-        let Self { seeds, events, replies, repeated, images, kills, acknowledged, violations } = *self;
-        [seeds, events, replies, repeated, images, kills, acknowledged, violations]
+    const fn values(&self) -> [u64; 9] {
+        let Self { seeds, events, replies, repeated, images, kills, cuts, acknowledged, violations } = *self;
+        [seeds, events, replies, repeated, images, kills, cuts, acknowledged, violations]
     }
 
-    fn of(values: [u64; 8]) -> Self {
-        let [seeds, events, replies, repeated, images, kills, acknowledged, violations] = values;
-        Self { seeds, events, replies, repeated, images, kills, acknowledged, violations }
+    fn of(values: [u64; 9]) -> Self {
+        let [seeds, events, replies, repeated, images, kills, cuts, acknowledged, violations] = values;
+        Self { seeds, events, replies, repeated, images, kills, cuts, acknowledged, violations }
     }
 
     fn add(&mut self, other: &Self) {
@@ -120,10 +127,11 @@ pub fn run(night: &Night, mut say: impl FnMut(&str)) -> std::io::Result<Sum> {
         if start.elapsed() >= night.time || sum.violations > 0 {
             break;
         }
-        let (what, done, wrong) = match chunk % 4 {
+        let (what, done, wrong) = match chunk % 5 {
             0 | 2 => simulate(night, FIRST + sum.seeds),
             1 => recover(night, FIRST + sum.images / 2_000),
-            _ => kill(night, FIRST + sum.kills),
+            3 => kill(night, FIRST + sum.kills),
+            _ => cut(night, FIRST + sum.cuts),
         };
         sum.add(&done);
         let line = format!(
@@ -170,15 +178,30 @@ fn recover(night: &Night, first: u64) -> Chunk {
 
 fn kill(night: &Night, seed: u64) -> Chunk {
     let Some(loadgen) = &night.loadgen else { return ("no kills".into(), Sum::default(), Vec::new()) };
-    let place = std::env::temp_dir().join(format!("tp-night-{}-{seed}", std::process::id()));
-    let result = std::fs::create_dir_all(&place)
-        .map_err(|error| error.to_string())
-        .and_then(|()| kills::run(loadgen, &place, KILLS, seed));
-    let what = format!("kills of seed {seed}");
+    in_place(format!("kills of seed {seed}"), |place| {
+        let done = kills::run(loadgen, place, KILLS, seed)?;
+        Ok(Sum { kills: done.kills, acknowledged: done.acknowledged, ..Sum::default() })
+    })
+}
+
+fn cut(night: &Night, seed: u64) -> Chunk {
+    let Some(loadgen) = night.loadgen.as_ref().filter(|_| night.can_cut) else {
+        return ("no cuts".into(), Sum::default(), Vec::new());
+    };
+    in_place(format!("cuts of seed {seed}"), |place| {
+        let done = cuts::run(loadgen, place, CUTS, seed)?;
+        Ok(Sum { cuts: done.cuts, acknowledged: done.acknowledged, ..Sum::default() })
+    })
+}
+
+/// Runs in a temporary folder, which stays when something is wrong.
+fn in_place(what: String, run: impl FnOnce(&Path) -> Result<Sum, String>) -> Chunk {
+    let place = std::env::temp_dir().join(format!("tp-night-{}", std::process::id()));
+    let result = std::fs::create_dir_all(&place).map_err(|error| error.to_string()).and_then(|()| run(&place));
     match result {
         Ok(done) => {
             let _ = std::fs::remove_dir_all(&place); // only a temporary folder
-            (what, Sum { kills: done.kills, acknowledged: done.acknowledged, ..Sum::default() }, Vec::new())
+            (what, done, Vec::new())
         }
         Err(wrong) => {
             (what, Sum { violations: 1, ..Sum::default() }, vec![format!("see {}: {wrong}", place.display())])
@@ -196,12 +219,12 @@ mod tests {
         std::fs::create_dir_all(&dir).expect("a folder");
         let results = dir.join("results.jsonl");
         assert_eq!(sum_of(&results, "abc").expect("no file is no results"), Sum::default());
-        let done = Sum { seeds: 1_000, events: 7, kills: 3, ..Sum::default() };
+        let done = Sum { seeds: 1_000, events: 7, kills: 3, cuts: 2, ..Sum::default() };
         let line =
             |commit: &str| format!("{{\"date\":\"d\",\"commit\":\"{commit}\",\"what\":\"w\",{}}}\n", done.to_json());
         std::fs::write(&results, line("abc") + &line("def") + &line("abc")).expect("written");
         let sum = sum_of(&results, "abc").expect("read");
-        assert_eq!((sum.seeds, sum.events, sum.kills, sum.violations), (2_000, 14, 6, 0));
+        assert_eq!((sum.seeds, sum.events, sum.kills, sum.cuts, sum.violations), (2_000, 14, 6, 4, 0));
         std::fs::remove_dir_all(&dir).expect("removed");
     }
 }

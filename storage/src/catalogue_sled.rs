@@ -25,11 +25,12 @@ struct RawEntry {
 
 /// A [`Catalogue`] in sled. Losing it loses nothing but time, and the cursors.
 pub struct SledCatalogue {
-    store: SledStore,
     frames: sled::Tree,
     times: sled::Tree,
     cursors: sled::Tree,
     path: String,
+    /// After the trees: see [`crate::sled_store::LastHandle`].
+    store: SledStore,
 }
 
 fn checksum(first_seq: u64, raw: &RawEntry) -> u32 {
@@ -54,7 +55,7 @@ impl SledCatalogue {
         let opened = SledStore::open(path.as_ref(), engine_id).and_then(|store| {
             let (frames, times) = (store.db.open_tree("frames")?, store.db.open_tree("times")?);
             let cursors = store.db.open_tree("cursors")?;
-            Ok(Self { store, frames, times, cursors, path: shown.clone() })
+            Ok(Self { frames, times, cursors, path: shown.clone(), store })
         });
         opened.map_err(|error| catalogue_error(&shown, error))
     }

@@ -19,7 +19,7 @@ use crate::journal::{
 };
 use crate::problem::{Problem, RESTORE};
 use crate::recover::Floor;
-use crate::sled_store::{SledStore, StoreError, be_u64};
+use crate::sled_store::{LastHandle, SledStore, StoreError, be_u64};
 
 const EPOCH: &[u8] = b"epoch";
 const TIME: &[u8] = b"time";
@@ -92,7 +92,6 @@ pub enum SledJournalError {
 
 /// A [`Journal`] in sled.
 pub struct SledJournal {
-    store: SledStore,
     tree: sled::Tree,
     path: Arc<str>,
     epoch: u64,
@@ -101,6 +100,8 @@ pub struct SledJournal {
     bytes: u64,
     buffer: Vec<u8>,
     poison: Option<Arc<str>>,
+    /// After the tree: see [`LastHandle`].
+    store: SledStore,
 }
 
 fn entry_checksum(first_seq: u64, value: &[u8]) -> u32 {
@@ -164,7 +165,7 @@ impl SledJournal {
 
     fn assemble(store: SledStore, tree: sled::Tree, path: &Arc<str>, epoch: u64, last_time: u64, bytes: u64) -> Self {
         let (path, buffer) = (Arc::clone(path), Vec::new());
-        Self { store, tree, path, epoch, last_seq: 0, last_time, bytes, buffer, poison: None }
+        Self { tree, path, epoch, last_seq: 0, last_time, bytes, buffer, poison: None, store }
     }
 
     /// What this journal promises, for the operator to read at start.
@@ -279,7 +280,8 @@ impl Journal for SledJournal {
     }
 
     fn source(&self) -> Arc<dyn FrameSource> {
-        Arc::new(SledSource { tree: self.tree.clone(), path: Arc::clone(&self.path) })
+        let (tree, path, last) = (self.tree.clone(), Arc::clone(&self.path), self.store.last.clone());
+        Arc::new(SledSource { tree, path, last })
     }
 
     fn close(mut self: Box<Self>, time: u64) -> Result<(), JournalError> {
@@ -294,6 +296,7 @@ impl Journal for SledJournal {
 struct SledSource {
     tree: sled::Tree,
     path: Arc<str>,
+    last: LastHandle,
 }
 
 /// The frame that holds `seq`, or the one before it.
@@ -310,7 +313,8 @@ fn corrupt(path: &Arc<str>, seq: u64, what: &str) -> ReadError {
 
 impl FrameSource for SledSource {
     fn read_from(&self, seq: u64) -> Result<Box<dyn FrameReader>, ReadError> {
-        Ok(Box::new(SledReader { tree: self.tree.clone(), path: Arc::clone(&self.path), target: seq.max(1) }))
+        let (tree, path, last) = (self.tree.clone(), Arc::clone(&self.path), self.last.clone());
+        Ok(Box::new(SledReader { tree, path, target: seq.max(1), _last: last }))
     }
 
     fn frame_at(&self, location: FrameLocation) -> Result<Option<Frame>, ReadError> {
@@ -323,6 +327,7 @@ struct SledReader {
     tree: sled::Tree,
     path: Arc<str>,
     target: u64,
+    _last: LastHandle,
 }
 
 impl FrameReader for SledReader {

@@ -1,7 +1,7 @@
 //! An embedded store that can be made durable: sled, plus the syncs it does not do.
 //!
 //! Owns opening, the identity entry (engine id, format) and durability; refuses to know what is stored. A panic of sled
-//! over what it reads is an error here.
+//! over what it reads is an error here, and one over a last sync while it is dropped is none ([`LastHandle`]).
 //!
 //! sled 0.34's `flush()` writes its buffers with `pwrite` and then calls `sync_file_range`, which makes nothing durable
 //! (no metadata, no device cache): spacejam/sled#1452. So after it every file that changed is synced here, through
@@ -84,12 +84,32 @@ fn open_unlocked(config: &sled::Config) -> Result<sled::Db, StoreError> {
     Ok(open()?)
 }
 
+/// A handle on the store for owners of trees: declared after them, so that it is dropped after them. The last handle of all syncs
+/// sled's file and panics when that fails, as it does where the file system is gone. What must be durable was synced by
+/// [`SledStore::sync`] before, and whoever drops the store goes on with the error that they have.
+#[derive(Clone)]
+pub(crate) struct LastHandle(Option<sled::Db>);
+
+impl LastHandle {
+    pub(crate) const fn new(db: sled::Db) -> Self {
+        Self(Some(db))
+    }
+}
+
+impl Drop for LastHandle {
+    fn drop(&mut self) {
+        let db = self.0.take();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(db))); // see above
+    }
+}
+
 pub(crate) struct SledStore {
     pub(crate) db: sled::Db,
     pub(crate) meta: sled::Tree,
     path: PathBuf,
     /// Files that are written once and were synced.
     synced: BTreeSet<PathBuf>,
+    pub(crate) last: LastHandle,
 }
 
 impl SledStore {
@@ -98,9 +118,11 @@ impl SledStore {
         let is_marked = store_marker::check(path, engine_id)?;
         // No background flushing: what is durable is decided by `sync` alone.
         let config = sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let db = open_unlocked(&config)?;
+        let opened = open_unlocked(&config)?;
+        let last = LastHandle::new(opened.clone());
+        let db = opened; // after `last`: values are dropped in the opposite order
         let meta = db.open_tree(META)?;
-        let mut store = Self { db, meta, path: path.to_owned(), synced: BTreeSet::new() };
+        let mut store = Self { db, meta, path: path.to_owned(), synced: BTreeSet::new(), last };
         store.check_identity(engine_id, is_marked)?;
         if !is_marked {
             store_marker::create(path, engine_id)?;

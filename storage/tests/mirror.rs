@@ -147,9 +147,11 @@ fn a_mirror_that_was_left_behind_catches_up_and_so_does_the_directory() {
     }
 }
 
+type Damage = Box<dyn Fn(&mut Vec<u8>)>;
+
 /// What may happen to one copy of a file.
-fn damages(length: usize) -> Vec<(String, Box<dyn Fn(&mut Vec<u8>)>)> {
-    let mut all: Vec<(String, Box<dyn Fn(&mut Vec<u8>)>)> = Vec::new();
+fn damages(length: usize) -> Vec<(String, Damage)> {
+    let mut all: Vec<(String, Damage)> = Vec::new();
     for start in (0..length).step_by(BLOCK_BYTES) {
         let block = start..(start + BLOCK_BYTES).min(length);
         let at = block.clone();
