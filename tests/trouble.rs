@@ -124,7 +124,8 @@ fn damage_beside_a_mirror_says_what_the_page_says_and_is_repaired() {
     place.run(&["verify"], 0);
     // A start repairs too, and makes again what is gone.
     place.change(SEGMENT, |bytes, used| bytes[used / 2] ^= 1);
-    run("checkpoint", 0);
+    let said = run("checkpoint", 0);
+    assert!(said.contains("this copy does not hold the frame that belongs here"), "{said}");
     let accounts = place.run(&["accounts"], 0);
     std::fs::remove_dir_all(&place.data).expect("removed");
     run("checkpoint", 0);

@@ -21,7 +21,7 @@ use crate::ask::ask;
 use crate::config::CheckpointPolicy;
 use crate::error::CheckpointFailed;
 use crate::fold::CheckpointExtra;
-use crate::shared::Shared;
+use crate::shared::{Shared, Stage as Life};
 use crate::writer_thread::WriterOrder;
 
 /// Records that a partition copies between two turns: about a megabyte, a fraction of a millisecond.
@@ -262,7 +262,9 @@ impl CheckpointStep {
         as_of_max: Seq,
         pace: &mut dyn FnMut(u64),
     ) -> Result<Advance, CheckpointFailed> {
-        if self.shared.poison.is_set() {
+        // An engine that ends without having made it durable never will.
+        let is_over = self.shared.stage() == Life::Ended && self.shared.durable.seq() < as_of_max;
+        if is_over || self.shared.poison.is_set() {
             finished.discard().map_err(failed)?;
             return Err(CheckpointFailed::Stopped);
         }

@@ -16,10 +16,12 @@ use tpcore::{
 use super::exit::{Code, Failure};
 use super::output::remark;
 
-/// Opens an engine: takes the lock, recovers, serves.
+/// Opens an engine: takes the lock, recovers, serves. What recovery found and repaired is said.
 pub(crate) fn open_engine(config: Config) -> Result<Engine, Failure> {
-    Engine::open(config)
-        .map_err(|error| Failure::new(open_code(&error), format!("the data directory cannot be opened: {error}")))
+    let engine = Engine::open(config)
+        .map_err(|error| Failure::new(open_code(&error), format!("the data directory cannot be opened: {error}")))?;
+    engine.recovery().notes.iter().for_each(|note| remark(note));
+    Ok(engine)
 }
 
 /// Closes it: drains, checkpoints, syncs.
