@@ -8,8 +8,8 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use tp_actors::{
     CallOptions, CheckpointPolicy, Config, ErrorClass, MachineClocks, ManualEngine, OpenError, StateDigest,
@@ -220,7 +220,7 @@ impl Sound {
     }
 
     fn open(&self, device: &MemoryDevice) -> Result<ManualEngine, tp_actors::OpenError> {
-        let config = self.copies.config(device, &self.clocks, 1);
+        let config = self.copies.config(Arc::new(device.clone()), &self.clocks, 1);
         let checkpoint = CheckpointPolicy { at_close: true, ..config.checkpoint };
         ManualEngine::open(&Config { checkpoint, ..config })
     }

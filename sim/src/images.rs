@@ -15,7 +15,7 @@ use tp_core::rules::Budgets;
 use tp_storage::{CrashMode, Device, Fault, MemoryDevice, RecoverError};
 
 use crate::chance::Chance;
-use crate::machine::{self, START, log_of};
+use crate::machine::{START, log_of};
 use crate::oracle::Wrong;
 use crate::plan::{Case, Plan};
 use crate::recording::{Call, Recording, Replay};
@@ -129,7 +129,7 @@ fn config(plan: &Plan, clocks: &MachineClocks, device: Arc<dyn Device>, partitio
         windows: Some(plan.rules.windows),
         policy_default: plan.rules.policy_default,
         budgets: Budgets { exchanges: 32, ..Budgets::default() },
-        ..machine::config(device, clocks, partitions)
+        ..plan.copies().config(device, clocks, partitions)
     }
 }
 

@@ -45,8 +45,7 @@ pub enum Copies {
 
 impl Copies {
     /// The device of the data directory, and of the mirror.
-    pub(crate) fn on(self, device: &MemoryDevice) -> (Arc<dyn Device>, Option<Arc<dyn Device>>) {
-        let all: Arc<dyn Device> = Arc::new(device.clone());
+    pub(crate) fn on(self, all: Arc<dyn Device>) -> (Arc<dyn Device>, Option<Arc<dyn Device>>) {
         let folder = |name: &str| Arc::new(FolderDevice::new(Arc::clone(&all), name)) as Arc<dyn Device>;
         match self {
             Self::One => (all, None),
@@ -55,8 +54,8 @@ impl Copies {
     }
 
     /// Of a machine with this disk.
-    pub(crate) fn config(self, device: &MemoryDevice, clocks: &MachineClocks, partitions: usize) -> Config {
-        let (device, mirror_device) = self.on(device);
+    pub(crate) fn config(self, disk: Arc<dyn Device>, clocks: &MachineClocks, partitions: usize) -> Config {
+        let (device, mirror_device) = self.on(disk);
         Config { mirror_device, ..config(device, clocks, partitions) }
     }
 
@@ -70,13 +69,13 @@ impl Copies {
 
     /// A scrub of all copies.
     pub(crate) fn scrub(self, device: &MemoryDevice) -> Result<VerifyReport, VerifyFailed> {
-        let (device, mirror) = self.on(device);
+        let (device, mirror) = self.on(Arc::new(device.clone()));
         scrub_on(device, mirror)
     }
 
     /// `verify`, of all copies.
     pub(crate) fn verify(self, device: &MemoryDevice) -> Result<VerifyReport, VerifyFailed> {
-        match self.on(device) {
+        match self.on(Arc::new(device.clone())) {
             (device, Some(mirror)) => verify_mirrored_on(&device, &mirror),
             (device, None) => verify_on(&device),
         }

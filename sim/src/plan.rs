@@ -11,6 +11,7 @@ use tp_core::rules::{Budgets, LedgerPolicy, Rules, Windows};
 use tp_core::time::DAY_MS;
 
 use crate::chance::Chance;
+use crate::machine::Copies;
 
 macro_rules! features {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
@@ -214,6 +215,10 @@ impl Plan {
                 features
             },
         }
+    }
+
+    pub(crate) fn copies(&self) -> Copies {
+        if self.has(Feature::Mirror) { Copies::Two } else { Copies::One }
     }
 
     pub(crate) fn has(&self, feature: Feature) -> bool {

@@ -466,3 +466,46 @@ fn a_single_copy_goes_on_as_ever() {
     let plain = support::directory(&MemoryDevice::new());
     check_goes_on(&plain, support::recover(&plain).unwrap());
 }
+
+/// P7: the last sixteen frames of one copy, cut at each of their blocks, with bits flipped before the cut, or without their segment.
+#[test]
+fn whatever_the_end_of_one_copy_lost_nothing_acknowledged_is_dropped() {
+    let device = MemoryDevice::new();
+    let dir = directory(&device);
+    let mut journal = open(&dir);
+    let mut last = 0;
+    for group in 0..24 {
+        make_room(&mut journal);
+        last = append_sized(&mut journal, 2, group % 3 * 5000).unwrap();
+    }
+    let mut frames = support::read_all(&*journal.source(), 1, last);
+    drop((journal, dir));
+    let tail = frames.split_off(frames.len() - 16);
+    let mut checked = 0;
+    for copy in COPIES {
+        let path = |segment: u64| format!("{copy}/journal/{segment:012}.segment");
+        let later = |from: u64| (from + 1..).map(path).take_while(|path| device.contents(path).is_some());
+        for frame in &tail {
+            let start = usize::try_from(frame.location.offset).unwrap();
+            let end = start + (frame.payload().len() + 200).next_multiple_of(BLOCK_BYTES);
+            for cut in (start..end).step_by(BLOCK_BYTES) {
+                for flipped in [None, Some(start + 7), Some(cut + 99)] {
+                    let image = support::copy(&device);
+                    change(&image, &path(frame.location.segment), |bytes| {
+                        bytes[cut..].fill(0);
+                        if let Some(byte) = flipped {
+                            bytes[byte] ^= 0x20;
+                        }
+                    });
+                    later(frame.location.segment).for_each(|path| image.remove(&path).unwrap());
+                    let dir = directory(&image);
+                    let recovered = recover(&dir).unwrap_or_else(|error| panic!("{copy}, {cut}, {flipped:?}: {error}"));
+                    assert_eq!(recovered.last_seq, last, "{copy}, cut at {cut}, {flipped:?}");
+                    check_recovered(&recovered);
+                    checked += 1;
+                }
+            }
+        }
+    }
+    assert!(checked > 150, "{checked}");
+}

@@ -46,7 +46,7 @@ impl World {
                 return Err(format!("on {partitions} partitions the state is another one"));
             }
         }
-        let report = self.copies().verify(&self.device.crash(CrashMode::DropUnsynced));
+        let report = self.plan.copies().verify(&self.device.crash(CrashMode::DropUnsynced));
         let report = report.map_err(|error| format!("`verify` fails: {error}"))?;
         if report.status != VerifyStatus::Ok {
             return Err(format!("`verify` says {report:?}"));

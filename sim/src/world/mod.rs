@@ -14,6 +14,7 @@ mod faults;
 mod schedule;
 mod starts;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tp_actors::{CheckpointPolicy, Config, MachineClocks, ManualEngine};
@@ -21,7 +22,7 @@ use tp_storage::{FrameReader, MemoryDevice};
 
 use crate::chance::Chance;
 use crate::clients::Clients;
-use crate::machine::{Copies, START};
+use crate::machine::START;
 use crate::marks::Marks;
 use crate::oracle::{Oracle, Wrong};
 use crate::plan::{Case, Feature, Plan};
@@ -132,12 +133,8 @@ impl World {
             in_flight_events: plan.in_flight_events,
             turn_commands_max: plan.turn_commands,
             turn_expiries_max: plan.turn_expiries,
-            ..self.copies().config(device, &self.clocks, partitions)
+            ..plan.copies().config(Arc::new(device.clone()), &self.clocks, partitions)
         }
-    }
-
-    fn copies(&self) -> Copies {
-        if self.plan.has(Feature::Mirror) { Copies::Two } else { Copies::One }
     }
 
     fn live(&mut self) -> Result<(), Wrong> {
