@@ -267,7 +267,7 @@ impl Engine {
             durable_lag_events: last_seq.0.saturating_sub(durable_seq.0),
             poison: shared.poison.cause(),
             partitions: shared.lanes.iter().enumerate().map(partition).collect(),
-            writer: *shared.writer_status.lock(),
+            writer: shared.writer_status.lock().clone(),
             checkpoint: *shared.checkpoint_status.lock(),
             catalogue: shared.catalogue_status.lock().clone(),
             scrub: shared.scrub_status.lock().clone(),

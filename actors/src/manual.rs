@@ -239,7 +239,7 @@ impl ManualEngine {
 
     /// What the writer shows of itself.
     pub fn writer_status(&self) -> WriterStatus {
-        *self.shared.writer_status.lock()
+        self.shared.writer_status.lock().clone()
     }
 
     /// What the checkpointer shows of itself.

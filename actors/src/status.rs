@@ -98,7 +98,7 @@ impl PartitionStatus {
 }
 
 /// The journal writer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct WriterStatus {
     /// Frames with events so far.
@@ -120,6 +120,8 @@ pub struct WriterStatus {
     pub has_room: bool,
     /// Attempts to get a spare segment that failed so far.
     pub room_failures: u64,
+    /// What the last of these attempts reported: a full disk, or a failing one.
+    pub room_failure: Option<Arc<str>>,
 }
 
 /// The checkpointer.

@@ -8,6 +8,8 @@
 //!  ring 1: 5-8  10-12  14-20
 //! ```
 
+use std::sync::Arc;
+
 use tp_storage::{FrameInput, Journal, JournalError, PAYLOAD_BYTES_MAX, RoomDone};
 
 use crate::lane::{Batch, Lane};
@@ -51,6 +53,8 @@ pub(crate) struct WriterStep {
     is_witnessed: bool,
     room_retry_ms: u64,
     pub(crate) room_failures: u64,
+    /// What the last of them reported.
+    pub(crate) room_failure: Option<Arc<str>>,
     /// The last attempt to get a spare segment failed.
     pub(crate) was_room_refused: bool,
     pub(crate) seals: u64,
@@ -70,6 +74,7 @@ impl WriterStep {
             is_witnessed: true,
             room_retry_ms: 0,
             room_failures: 0,
+            room_failure: None,
             was_room_refused: false,
             seals: 0,
         }
@@ -187,8 +192,9 @@ impl WriterStep {
 
     pub(crate) fn room_done(&mut self, done: RoomDone, monotonic_ms: u64) {
         self.was_room_refused = done.error().is_some();
-        if self.was_room_refused {
+        if let Some(error) = done.error() {
             self.room_failures += 1;
+            self.room_failure = Some(error.to_string().into());
             self.room_retry_ms = monotonic_ms + ROOM_RETRY_MS;
         }
         self.journal.room_done(done);

@@ -202,6 +202,7 @@ impl WriterCrank {
         let mut status = self.shared.writer_status.lock();
         status.seals = self.step.seals;
         status.room_failures = self.step.room_failures;
+        status.room_failure.clone_from(&self.step.room_failure);
         status.journal_bytes = self.step.journal().bytes();
     }
 

@@ -300,7 +300,9 @@ fn a_full_disk_is_seen_before_deciding_and_service_resumes_by_itself() {
         assert!(start.elapsed() < Duration::from_mins(2), "{:?}", engine.status().writer);
     }
     assert!(engine.account(tp_actors::tp_core::ids::AccountId(1)).expect("reads go on").is_some());
-    assert!(!engine.status().writer.has_room && engine.status().writer.room_failures > 0);
+    let writer = engine.status().writer;
+    assert!(!writer.has_room && writer.room_failures > 0);
+    assert!(writer.room_failure.is_some_and(|reason| reason.contains("journal/")), "which file, and why");
     device.set_capacity(None);
     while engine.call_blocking(authorize(1, 1, 1)).outcome == Outcome::NoSpace {
         assert!(start.elapsed() < Duration::from_mins(3), "it resumes without a restart");
