@@ -67,7 +67,7 @@ pub use error::{
     ReplayError,
 };
 pub use feed::EventFeed;
-pub use manual::{ManualEngine, Work};
+pub use manual::{ManualEngine, ManualWriter, Work};
 pub use recovery::RecoveryReport;
 pub use status::{
     CatalogueStatus, CheckpointStatus, ClockStatus, EngineStatus, LedgerTotals, PartitionStatus, WriterStatus,

@@ -33,6 +33,7 @@ mod device;
 mod device_disk;
 mod device_memory;
 mod device_memory_state;
+mod device_paced;
 mod directory;
 mod frame;
 mod journal;
@@ -62,6 +63,7 @@ pub use device::{Device, DeviceFile, OpenMode};
 pub use device_disk::DiskDevice;
 pub use device_memory::MemoryDevice;
 pub use device_memory_state::{AfterSyncFailure, CrashMode, Fault};
+pub use device_paced::{Pace, PacedDevice, Throttle};
 pub use directory::{DataDirectory, DirectoryError, Identity, PARAMETERS_BYTES_MAX};
 pub use frame::{FORMAT, PAYLOAD_BYTES_MAX};
 pub use journal::{
