@@ -44,6 +44,7 @@ mod recovery;
 mod release;
 mod replay;
 mod shared;
+mod shed;
 mod status;
 mod step;
 mod verify;
