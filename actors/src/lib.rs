@@ -54,6 +54,10 @@ mod writer;
 mod writer_thread;
 
 pub use tp_core;
+/// The seam to the operating system, for [`Config::device`]: slower disks, faults, simulation.
+pub mod device {
+    pub use tp_storage::{Device, DeviceFile, DiskDevice, OpenMode, Pace, PacedDevice, Throttle};
+}
 
 pub use call::{CallOptions, Pending};
 pub use catalogue_rebuild::{CatalogueRebuilt, RebuildError, rebuild_catalogue};

@@ -16,6 +16,7 @@ use anyhow::{Result, bail};
 use tpcore::{Lookup, Outcome};
 
 use crate::acks::AckRecorder;
+use crate::machine;
 use crate::recorder::{Answer, Recorder};
 use crate::report::Second;
 use crate::schedule::Schedule;
@@ -231,7 +232,8 @@ impl Loop<'_, '_> {
         let end = now_ns.min(self.to_ns);
         while self.from_ns + (self.recorder.series().len() as u64 + 1) * SECOND_NS <= end {
             let progress = (self.drive.progress)();
-            let second = self.recorder.tick(progress.durable_lag_events, progress.checkpoint_running);
+            let Progress { durable_lag_events, checkpoint_running, .. } = progress;
+            let second = self.recorder.tick(durable_lag_events, checkpoint_running, machine::resident_bytes());
             (self.drive.each_second)(second);
         }
     }

@@ -3,16 +3,18 @@
 //! Owns how a plan becomes an engine's configuration, and what is asked of the engine; refuses to generate or to judge.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use tpcore::device::{Device, DiskDevice, PacedDevice, Throttle};
 use tpcore::event::Body;
 use tpcore::{
     Budgets, CheckpointPolicy, Client, Command, Config, Engine, JournalKind, Reply, Seq, Time, UpTo, View, ViewOptions,
     Windows,
 };
 
-use crate::plan::{EmbeddedPlan, ledger};
+use crate::plan::{EmbeddedPlan, ThrottlePlan, ledger};
 use crate::target::{Activity, Closing, Progress, Session, Sums, Target, TargetStopped};
 
 /// Larger than the engine's default, since the number of exchanges under way follows from it.
@@ -41,6 +43,9 @@ impl Embedded {
         config.journal = plan.journal;
         config.partitions = plan.partitions;
         config.inbox_commands = plan.inbox_commands;
+        config.deadline_ms_default = plan.deadline_ms;
+        config.queue_wait_ms_max = plan.queue_wait_ms_max;
+        config.device = plan.throttle.map(|throttle| slower(path, throttle));
         // A directory keeps the windows that it was made with.
         config.windows = (is_new || !keeps).then_some(Windows {
             key_uuid_v7_ms: Some(plan.key_window_ms),
@@ -60,6 +65,12 @@ impl Embedded {
         let engine = Engine::open(config).with_context(|| format!("cannot open the engine on {}", path.display()))?;
         Ok(Self { engine, journal: plan.journal, path: keeps.then(|| path.to_owned()) })
     }
+}
+
+/// The directory on a slower disk. (With a device of its own an engine keeps the catalogue in memory.)
+fn slower(path: &Path, plan: ThrottlePlan) -> Arc<dyn Device> {
+    let throttle = Throttle::new(plan.sync, plan.bytes_per_second);
+    Arc::new(PacedDevice::new(Arc::new(DiskDevice::new(path)), Arc::new(throttle)))
 }
 
 /// A poisoned engine is the reason for whatever else failed.

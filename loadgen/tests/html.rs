@@ -167,6 +167,7 @@ fn second(t_s: u64) -> Second {
         latency_ns: latency(4_800_000 + wobble * 90_000, if checkpoint_running { 5 } else { 3 }),
         durable_lag_events: 1_100 + wobble * 75,
         checkpoint_running,
+        rss_bytes: 1 << 30,
     };
     match t_s {
         21 => Second {
