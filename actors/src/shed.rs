@@ -8,8 +8,9 @@
 //!   durable is `deadline_exceeded` now (an exchange counts twice: its events come in several turns; a read has none). Deciding it would cost the journal what a later command needs, for an
 //!   `in_progress`: under overload, nearly all that is decided would be told nobody in time.
 //! - **Waited too long.** Once turns have left some in a queue for [`STANDS_MS`] since it was more than half full, it is no burst that
-//!   passes and no client that waits for replies before it sends more, but a load that stays: what waited longer than `Config::queue_wait_ms_max` is `busy`. (Controlled delay, as in Nichols and Jacobson, `CoDel`, 2012, in
-//!   the form for servers of Maurer, "Fail at Scale", 2015.) So the queue is short when the load ends.
+//!   passes and no client that waits for replies before it sends more, but a load that stays: what waited longer than
+//!   `Config::queue_wait_ms_max`, or twice what the disk takes where that is more, is `busy`. So the queue is short when the load
+//!   ends. (Controlled delay, as in Nichols and Jacobson, `CoDel`, 2012, in the form for servers of Maurer, "Fail at Scale", 2015.)
 //!
 //! ```text
 //!  queue --> shed? --> turn --> events --> disk --> durable
@@ -81,16 +82,18 @@ pub(crate) struct Shed {
 impl Shed {
     /// A turn begins; a command may wait so long where the queue stands.
     pub(crate) fn begin(&mut self, now_ms: u64, wait_ms_max: u64) -> Measure {
-        // Where no turn could start for so long the disk stood still: what waits did not wait for others. Where all was taken
-        // for so long the load is over. (One partition of several takes all at times, whatever the load.)
-        let is_long_ago = |ms: u64| now_ms >= ms.saturating_add(wait_ms_max);
-        if is_long_ago(self.turned_ms) || self.stands_ms.is_some_and(|(_, left_ms)| is_long_ago(left_ms)) {
-            self.stands_ms = None;
-        }
+        // While no turn could start the disk stood still: what waits did not wait for others, or not for longer than this.
+        let stood_ms = (now_ms - self.turned_ms.min(now_ms)).saturating_sub(wait_ms_max);
+        // Where all was taken for so long the load is over. (One partition of several takes all at times, whatever the load.)
+        let is_over = |left_ms: u64| now_ms > left_ms.saturating_add(wait_ms_max);
+        let shifted = self.stands_ms.map(|(since_ms, left_ms)| (since_ms + stood_ms, left_ms + stood_ms));
+        self.stands_ms = shifted.filter(|(_, left_ms)| !is_over(*left_ms));
         self.turned_ms = now_ms;
         let stands = self.stands_ms.is_some_and(|(since_ms, _)| now_ms >= since_ms + STANDS_MS);
-        let takes_ms = if self.under_way.is_empty() { 0 } else { self.took_ms[0].max(self.took_ms[1]) };
-        Measure { now_ms, takes_ms, since_ms_min: if stands { now_ms.saturating_sub(wait_ms_max) } else { 0 } }
+        let took_ms = self.took_ms[0].max(self.took_ms[1]);
+        let takes_ms = if self.under_way.is_empty() { 0 } else { took_ms };
+        let wait_ms = wait_ms_max.max(2 * took_ms);
+        Measure { now_ms, takes_ms, since_ms_min: if stands { now_ms.saturating_sub(wait_ms) } else { 0 } }
     }
 
     /// The turn has taken what it may, and left so many of those that may wait.
@@ -171,11 +174,11 @@ mod tests {
             assert_eq!(shed.begin(now_ms, 150).of(now_ms.saturating_sub(150), 60_000, OneTurn), Worth::Taken);
             shed.took(if now_ms == 0 { 6 } else { 1 }, 10, now_ms);
         }
-        for now_ms in [1_050, 1_149] {
+        for now_ms in [1_050, 1_150] {
             assert_eq!(shed.begin(now_ms, 150).of(0, 60_000, OneTurn), Worth::WaitedTooLong, "it was empty once");
             shed.took(0, 10, now_ms);
         }
-        assert_eq!(shed.begin(1_150, 150).of(0, 60_000, OneTurn), Worth::Taken, "it was empty since");
+        assert_eq!(shed.begin(1_151, 150).of(0, 60_000, OneTurn), Worth::Taken, "it was empty since");
     }
 
     #[test]
@@ -184,6 +187,22 @@ mod tests {
         for now_ms in (0..=5_000).step_by(100) {
             assert_eq!(shed.begin(now_ms, 150).of(0, 60_000, OneTurn), Worth::Taken);
             shed.took(5, 10, now_ms);
+        }
+    }
+
+    /// A disk whose syncs took longer than commands may wait was taken for one that stood still, each time anew: under a load of
+    /// twice what it took, the queue was as long as its bound allowed.
+    #[test]
+    fn a_disk_that_is_slow_all_the_time_is_no_excuse_and_its_pace_is_allowed_for() {
+        let mut shed = Shed::default();
+        for turn in 0..=10 {
+            let now_ms = turn * 400;
+            shed.durable(turn, now_ms);
+            let worth = shed.begin(now_ms, 100).of(now_ms.saturating_sub(801), 60_000, Nothing);
+            assert_eq!(worth, if turn < 10 { Worth::Taken } else { Worth::WaitedTooLong }, "{turn}");
+            assert_eq!(shed.begin(now_ms, 100).of(now_ms.saturating_sub(800), 60_000, Nothing), Worth::Taken, "{turn}");
+            shed.decided(turn + 1, now_ms);
+            shed.took(6, 10, now_ms);
         }
     }
 
