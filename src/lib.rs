@@ -38,6 +38,7 @@
 #![forbid(unsafe_code)]
 
 // The engine: opening, commands in, replies out, reading, checking.
+pub use tp_actors::device;
 pub use tp_actors::{
     BadConfig, Busy, CallOptions, CatalogueRebuilt, CatalogueStatus, CheckpointDone, CheckpointFailed,
     CheckpointPolicy, CheckpointStatus, Client, Clock, ClockStatus, CloseError, Closed, Config, CursorError, Cut,

@@ -41,9 +41,10 @@ impl Pending {
     /// Submits a command to its partition.
     pub(crate) fn submit(shared: &Shared, command: Command, options: CallOptions) -> Self {
         let relative_ms = options.deadline_ms.unwrap_or(shared.deadline_ms_default);
-        let deadline_ms = shared.clock.monotonic_ms().saturating_add(relative_ms);
+        let since_ms = shared.clock.monotonic_ms();
+        let deadline_ms = since_ms.saturating_add(relative_ms);
         let (sender, receiver) = oneshot::channel();
-        let state = match shared.submit(Inbound { command, deadline_ms, reply_to: ReplyTo::Call(sender) }) {
+        let state = match shared.submit(Inbound { command, since_ms, deadline_ms, reply_to: ReplyTo::Call(sender) }) {
             Ok(()) => State::Waiting(receiver),
             Err(_) => State::Ready(Some(Reply::bare(Outcome::Busy))),
         };

@@ -80,7 +80,7 @@ impl Client {
     /// Submits a command with the default deadline. `tag` comes back with its reply; it need not be unique.
     ///
     /// # Errors
-    /// [`Busy`]: `capacity` commands are in flight or not polled, or the partition's inbox is full. Nothing was taken.
+    /// [`Busy`]: `capacity` commands are in flight or not polled, or as many as may wait at the partition. Nothing was taken.
     pub fn submit(&mut self, tag: u64, command: &Command) -> Result<(), Busy> {
         self.submit_with_deadline(tag, command, self.shared.deadline_ms_default)
     }
@@ -94,8 +94,9 @@ impl Client {
             return Err(Busy);
         }
         let reply_to = ReplyTo::Client { completions: Arc::clone(&self.completions), tag };
-        let deadline_ms = self.shared.clock.monotonic_ms().saturating_add(deadline_ms);
-        self.shared.submit(Inbound { command: command.clone(), deadline_ms, reply_to }).map_err(|_| Busy)?;
+        let since_ms = self.shared.clock.monotonic_ms();
+        let deadline_ms = since_ms.saturating_add(deadline_ms);
+        self.shared.submit(Inbound { command: command.clone(), since_ms, deadline_ms, reply_to }).map_err(|_| Busy)?;
         self.in_flight += 1;
         Ok(())
     }

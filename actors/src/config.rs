@@ -132,6 +132,10 @@ pub struct Config {
     pub checkpoint: CheckpointPolicy,
     /// Commands that may wait at one partition before `busy`: 1 to 1,048,576. Default 8,192.
     pub inbox_commands: usize,
+    /// How long a command may wait at a partition under a load that stays (its queue was more than half full and turns have left some
+    /// in it for a second since): what waited longer, and longer than twice what the disk takes, is answered `busy`, so that
+    /// those behind it are answered in time, and soon after the load falls. Milliseconds from 1. Default 100.
+    pub queue_wait_ms_max: u64,
     /// Events decided and not yet durable, of the whole engine, above which no partition starts a turn. `None`: all
     /// that the spare segment allows (3,072 with the defaults). A larger number than that is refused.
     pub in_flight_events: Option<u64>,
@@ -171,6 +175,7 @@ impl Config {
             clock: Clock::system(),
             checkpoint: CheckpointPolicy::default(),
             inbox_commands: 8192,
+            queue_wait_ms_max: 100,
             in_flight_events: None,
             turn_commands_max: 512,
             turn_expiries_max: 128,
@@ -208,6 +213,7 @@ impl Config {
             return Err(BadConfig::NotBlocks { value: self.segment_bytes });
         }
         range("inbox_commands", self.inbox_commands as u64, 1, 1 << 20)?;
+        range("queue_wait_ms_max", self.queue_wait_ms_max, 1, u64::MAX)?;
         range("turn_commands_max", self.turn_commands_max as u64, 1, TURN_MAX)?;
         range("turn_expiries_max", self.turn_expiries_max as u64, 1, TURN_MAX)?;
         range("deadline_ms_default", self.deadline_ms_default, 1, u64::MAX)?;
@@ -350,6 +356,8 @@ pub(crate) struct Bounds {
     pub(crate) turn_commands: usize,
     pub(crate) turn_expiries: usize,
     pub(crate) turn_messages: usize,
+    /// How long a command may wait once the queue stands, ms.
+    pub(crate) queue_wait_ms_max: u64,
     /// Whether a partition at rest asks what may be forgotten.
     pub(crate) forget_when_idle: bool,
 }
@@ -365,6 +373,7 @@ impl Bounds {
         // An end may set free all commands that waited for it.
         let turn_messages = (2 * share / (1 + WAITING_MAX)).min(TURN_MESSAGES_MAX);
         Self {
+            queue_wait_ms_max: config.queue_wait_ms_max,
             forget_when_idle: config.forget_when_idle,
             reserve_bytes,
             exchanges: u32::try_from(exchanges).unwrap_or(u32::MAX),

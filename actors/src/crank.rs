@@ -73,7 +73,8 @@ impl PartitionCrank {
             match self.turn() {
                 Some(Progress::Made) => {}
                 Some(Progress::Idle | Progress::PutOff) => {
-                    self.guarded("release", |this| this.step.release(&this.shared));
+                    let at = self.moment();
+                    self.guarded("release", |this| this.step.release(&this.shared, at.monotonic_ms));
                     return if has_more_asks { Ran::More } else { Ran::Rests };
                 }
                 None => {

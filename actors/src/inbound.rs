@@ -15,7 +15,9 @@ use crate::client::Completions;
 /// A command in a partition's inbox.
 pub(crate) struct Inbound {
     pub(crate) command: Command,
-    /// On the engine's monotonic clock, ms.
+    /// When it was submitted, on the engine's monotonic clock, ms.
+    pub(crate) since_ms: u64,
+    /// Likewise.
     pub(crate) deadline_ms: u64,
     pub(crate) reply_to: ReplyTo,
 }

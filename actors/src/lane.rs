@@ -8,9 +8,10 @@
 //!  cold path -> asks ----------------------+        ^--- buffers <------+
 //! ```
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam::queue::SegQueue;
+use crossbeam::utils::CachePadded;
 use tp_core::codec::EventBytes;
 use tp_core::turn::Message;
 
@@ -46,6 +47,7 @@ pub(crate) struct LaneCounters {
     pub(crate) turns_put_off: AtomicU64,
     pub(crate) busy: AtomicU64,
     pub(crate) deadlines_passed: AtomicU64,
+    pub(crate) shed: AtomicU64,
     pub(crate) replies_held: AtomicU64,
     /// Submitters that wait for a reply.
     pub(crate) owed: AtomicU64,
@@ -59,6 +61,9 @@ pub(crate) fn count(counter: &AtomicU64, more: u64) {
 /// One partition's queues.
 pub(crate) struct Lane {
     pub(crate) inbox: ArrayQueue<Inbound>,
+    /// Commands in the inbox and those that the partition took out of it without deciding them: never more than the inbox holds,
+    /// so that all of them can be watched for their deadlines outside it (BND-1).
+    waiting: CachePadded<AtomicUsize>,
     /// Messages by sending partition; each has one producer and one consumer.
     pub(crate) peers: Box<[ArrayQueue<Message>]>,
     pub(crate) ring: ArrayQueue<Batch>,
@@ -75,6 +80,7 @@ impl Lane {
     pub(crate) fn new(partitions: usize, inbox: usize, peer_messages: usize) -> Self {
         Self {
             inbox: ArrayQueue::new(inbox),
+            waiting: CachePadded::new(AtomicUsize::new(0)),
             peers: (0..partitions).map(|_| ArrayQueue::new(peer_messages)).collect(),
             ring: ArrayQueue::new(RING_BATCHES),
             buffers: crossbeam::queue::ArrayQueue::new(BUFFERS),
@@ -83,6 +89,25 @@ impl Lane {
             closed: AtomicBool::new(false),
             counters: LaneCounters::default(),
         }
+    }
+
+    /// Before a command is put into the inbox; `false`: as many wait as may.
+    pub(crate) fn enter(&self) -> bool {
+        let may = self.waiting.fetch_add(1, Ordering::AcqRel) < self.inbox.capacity();
+        if !may {
+            self.leave(1);
+        }
+        may
+    }
+
+    /// So many commands that had entered wait no longer.
+    pub(crate) fn leave(&self, commands: usize) {
+        self.waiting.fetch_sub(commands, Ordering::AcqRel);
+    }
+
+    /// How many commands wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Acquire).min(self.inbox.capacity())
     }
 
     pub(crate) fn has_messages(&self) -> bool {

@@ -47,6 +47,7 @@ mod release;
 mod replay;
 mod scrubber_thread;
 mod shared;
+mod shed;
 mod status;
 mod step;
 mod sync;
@@ -57,6 +58,10 @@ mod writer;
 mod writer_thread;
 
 pub use tp_core;
+/// The seam to the operating system, for [`Config::device`]: slower disks, faults, simulation.
+pub mod device {
+    pub use tp_storage::{Device, DeviceFile, DiskDevice, OpenMode, Pace, PacedDevice, Throttle};
+}
 
 pub use call::{CallOptions, Pending};
 pub use catalogue_rebuild::{CatalogueRebuilt, RebuildError, rebuild_catalogue};
@@ -71,7 +76,7 @@ pub use error::{
     ReplayError,
 };
 pub use feed::EventFeed;
-pub use manual::{ManualEngine, Work};
+pub use manual::{ManualEngine, ManualWriter, Work};
 pub use recovery::RecoveryReport;
 pub use status::{
     CatalogueStatus, CheckpointStatus, ClockStatus, EngineStatus, LedgerTotals, PartitionStatus, ScrubStatus,

@@ -21,6 +21,7 @@ use tp_storage::{CheckpointStore, DataDirectory, FrameSource, JournalError, Room
 
 use crate::call::{CallOptions, Pending};
 use crate::checkpointer::{Advance, CheckpointDone, CheckpointStep};
+use crate::client::Client;
 use crate::close::Closed;
 use crate::config::Config;
 use crate::crank::{PartitionCrank, Ran};
@@ -57,6 +58,40 @@ pub struct ManualEngine {
     takes_checkpoint_at_close: bool,
     /// Keeps the directory's lock.
     _directory: Option<DataDirectory>,
+}
+
+/// The writer of a [`ManualEngine`], handed out.
+pub struct ManualWriter {
+    shared: Arc<Shared>,
+    crank: WriterCrank,
+}
+
+impl std::fmt::Debug for ManualWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ManualWriter").finish_non_exhaustive()
+    }
+}
+
+impl ManualWriter {
+    /// As [`ManualEngine::write`].
+    pub fn write(&mut self) -> Work {
+        turn_writer(&self.shared, &mut self.crank)
+    }
+}
+
+fn turn_writer(shared: &Shared, writer: &mut WriterCrank) -> Work {
+    if shared.poison.is_set() {
+        return Work::Rests;
+    }
+    writer.obey();
+    match writer.turn(false) {
+        Ok(None) => Work::Made,
+        Ok(Some(_)) => Work::Rests,
+        Err(error) => {
+            shared.poison(PoisonCause::Journal(Arc::new(error)));
+            Work::Rests
+        }
+    }
 }
 
 impl std::fmt::Debug for ManualEngine {
@@ -113,6 +148,11 @@ impl ManualEngine {
         Pending::submit(&self.shared, command.into(), options)
     }
 
+    /// A client with room for so many commands in flight, as [`crate::Engine::client`] gives. Its waiting takes real time.
+    pub fn client(&self, capacity: usize) -> Client {
+        Client::new(Arc::clone(&self.shared), capacity)
+    }
+
     /// At most one question and one turn of a partition.
     pub fn partition(&mut self, index: usize) -> Work {
         match self.partitions[index].run(1) {
@@ -128,16 +168,20 @@ impl ManualEngine {
 
     /// The writer commits one group, or does its housekeeping.
     pub fn write(&mut self) -> Work {
-        let Some(writer) = self.writer.as_mut().filter(|_| !self.shared.poison.is_set()) else { return Work::Rests };
-        writer.obey();
-        match writer.turn(false) {
-            Ok(None) => Work::Made,
-            Ok(Some(_)) => Work::Rests,
-            Err(error) => {
-                self.shared.poison(PoisonCause::Journal(Arc::new(error)));
-                Work::Rests
-            }
-        }
+        self.writer.as_mut().map_or(Work::Rests, |writer| turn_writer(&self.shared, writer))
+    }
+
+    /// Hands the writer out, to be turned elsewhere while partitions run: by a disk that takes its time. Until it is given back
+    /// [`ManualEngine::write`] has nothing to do. `None`: it is out already.
+    pub fn take_writer(&mut self) -> Option<ManualWriter> {
+        let shared = Arc::clone(&self.shared);
+        self.writer.take().map(|crank| ManualWriter { shared, crank })
+    }
+
+    /// Takes this engine's writer back.
+    pub fn give_writer(&mut self, writer: ManualWriter) {
+        debug_assert!(Arc::ptr_eq(&self.shared, &writer.shared), "each engine has its own");
+        self.writer = Some(writer.crank);
     }
 
     /// The writer's helper makes a spare segment, if the writer asked for one.

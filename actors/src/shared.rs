@@ -162,10 +162,12 @@ impl Shared {
     /// empties it too: no command stays behind unanswered.
     pub(crate) fn submit(&self, inbound: Inbound) -> Result<(), Inbound> {
         let lane = &self.lanes[self.route(&inbound.command)];
-        if let Err(inbound) = lane.inbox.push(inbound) {
+        if !lane.enter() {
             lane.counters.busy.fetch_add(1, Ordering::Relaxed);
             return Err(inbound);
         }
+        let pushed = lane.inbox.push(inbound);
+        assert!(pushed.is_ok(), "what waits fits into the inbox");
         if lane.closed.load(Ordering::SeqCst) {
             self.answer_leftovers(lane);
         } else {
@@ -178,6 +180,7 @@ impl Shared {
     pub(crate) fn answer_leftovers(&self, lane: &Lane) {
         let outcome = if self.poison.is_set() { Outcome::SystemError } else { Outcome::Stopping };
         while let Some(inbound) = lane.inbox.pop() {
+            lane.leave(1);
             inbound.reply_to.answer(outcome);
         }
     }

@@ -50,7 +50,9 @@ pub struct EngineStatus {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct PartitionStatus {
-    /// Commands in its inbox.
+    /// Commands that wait to be taken by a turn: in the inbox, and those taken out of it to watch their deadlines.
+    pub waiting_commands: u64,
+    /// Of these, in the inbox.
     pub inbox_commands: u64,
     /// Messages of peers not yet taken.
     pub peer_messages: u64,
@@ -68,10 +70,12 @@ pub struct PartitionStatus {
     pub turn_events_max: u64,
     /// Turns put off because too much was in flight.
     pub turns_put_off: u64,
-    /// Submissions answered `busy` because the inbox was full.
+    /// Submissions answered `busy` because as many waited as may.
     pub busy: u64,
-    /// Commands that passed their deadline undecided in the inbox.
+    /// Commands that were answered `deadline_exceeded` while they waited: it had passed, or came before they could be durable.
     pub deadlines_passed: u64,
+    /// Commands that were answered `busy` because they had waited too long in a queue that stood.
+    pub shed: u64,
     /// Accounts, holds, keys, exchanges, as of the last timer tick.
     pub state: PartitionStats,
 }
@@ -81,6 +85,7 @@ impl PartitionStatus {
         let shown = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &lane.counters;
         Self {
+            waiting_commands: lane.waiting() as u64,
             inbox_commands: lane.inbox.len() as u64,
             peer_messages: lane.peers.iter().map(|queue| queue.len() as u64).sum(),
             ring_batches: lane.ring.len() as u64,
@@ -92,6 +97,7 @@ impl PartitionStatus {
             turns_put_off: shown(&counters.turns_put_off),
             busy: shown(&counters.busy),
             deadlines_passed: shown(&counters.deadlines_passed),
+            shed: shown(&counters.shed),
             state,
         }
     }

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use tp_core::EvolveError;
 use tp_core::codec;
-use tp_core::command::Command;
+use tp_core::command::{Command, Lookup};
 use tp_core::ids::Seq;
 use tp_core::outcome::Outcome;
 use tp_core::partition::Partition;
@@ -27,6 +27,7 @@ use crate::inbound::{Inbound, ReplyTo, Tickets, Touched};
 use crate::lane::{Batch, Lane, count};
 use crate::release::Held;
 use crate::shared::{Room, Shared};
+use crate::shed::{Events, Measure, Shed, Worth};
 
 /// Milliseconds without a turn after which a partition tells its peers what they may forget.
 const IDLE_MS: u64 = 1_000;
@@ -63,7 +64,9 @@ pub(crate) struct Step {
     outbox: Vec<VecDeque<Message>>,
     /// Commands taken out of the inbox to look at their deadlines while no turn could start.
     staged: VecDeque<Inbound>,
-    expired: Vec<ReplyTo>,
+    /// Commands that are not decided, and what they are told.
+    refused: Vec<(ReplyTo, Outcome)>,
+    shed: Shed,
     woken: Vec<bool>,
     /// Which peer's queue comes first.
     rotation: usize,
@@ -82,7 +85,8 @@ impl Step {
             touched: Touched::default(),
             outbox: (0..partitions).map(|_| VecDeque::new()).collect(),
             staged: VecDeque::new(),
-            expired: Vec::new(),
+            refused: Vec::new(),
+            shed: Shed::default(),
             woken: vec![false; partitions],
             rotation: 0,
             last_turn_ms: 0,
@@ -121,9 +125,9 @@ impl Step {
         if has(Bug::MessageBeforeRing) {
             self.send_messages(shared);
         }
-        let made = self.hand_over(shared);
+        let made = self.hand_over(shared, at.monotonic_ms);
         let sent = self.send_messages(shared);
-        let answered = self.settle(shared);
+        let answered = self.settle(shared, at.monotonic_ms);
         self.last_turn_ms = at.monotonic_ms;
         self.is_idle_told = false;
         // Due expiries of holds that were closed since make no event, and keep commands back until they are through.
@@ -146,7 +150,7 @@ impl Step {
 
     /// Takes input and lets the partition decide. Returns how much was taken.
     fn decide(&mut self, shared: &Shared, at: Moment, admission: Admission) -> Result<usize, EvolveError> {
-        let Self { index, partition, tickets, out, staged, expired, rotation, .. } = self;
+        let Self { index, partition, tickets, out, staged, refused, shed, rotation, .. } = self;
         let lane = &shared.lanes[*index];
         let turn =
             Turn { now: at.now, monotonic_ms: at.monotonic_ms, expiries_max: shared.bounds.turn_expiries, admission };
@@ -157,30 +161,33 @@ impl Step {
             messages_taken += 1;
             Some(message)
         });
+        let measure = shed.begin(at.monotonic_ms, shared.bounds.queue_wait_ms_max);
         let (mut weight, mut commands_taken) = (0, 0);
         let mut commands = std::iter::from_fn(|| {
             if weight >= shared.bounds.turn_commands {
                 return None;
             }
-            let inbound = next_command(lane, staged, expired, at.monotonic_ms)?;
+            let inbound = next_command(shared, lane, staged, refused, measure)?;
             weight += weight_of(&inbound.command);
             commands_taken += 1;
-            let Inbound { command, deadline_ms, reply_to } = inbound;
+            let Inbound { command, deadline_ms, reply_to, .. } = inbound;
             Some(Submission { ticket: tickets.issue(reply_to), deadline_ms, command })
         });
         out.clear();
         partition.turn(turn, &mut messages, &mut commands, out)?;
-        let expired = expired.len();
+        let refused = refused.len();
+        lane.leave(commands_taken + refused);
+        shed.took(lane.waiting(), lane.inbox.capacity(), at.monotonic_ms);
         count(&lane.counters.turns, 1);
         count(&lane.counters.commands, commands_taken as u64);
         if commands_taken > 0 && !shared.was_used.load(Ordering::Relaxed) {
             shared.was_used.store(true, Ordering::Release);
         }
-        Ok(messages_taken + commands_taken + expired)
+        Ok(messages_taken + commands_taken + refused)
     }
 
     /// Numbers, stamps, encodes and hands the turn's events to the writer. Nothing here blocks.
-    fn hand_over(&mut self, shared: &Shared) -> usize {
+    fn hand_over(&mut self, shared: &Shared, monotonic_ms: u64) -> usize {
         let lane = &shared.lanes[self.index];
         let made = self.out.events.len();
         if made == 0 {
@@ -209,6 +216,7 @@ impl Step {
         let pushed = lane.ring.push(batch);
         assert!(pushed.is_ok(), "room was tested before the turn, and this is the ring's only producer");
         shared.writer.wake();
+        self.shed.decided(first_seq + made as u64 - 1, monotonic_ms);
         count(&lane.counters.events, made as u64);
         lane.counters.turn_events_max.fetch_max(made as u64, Ordering::Relaxed);
         made
@@ -255,11 +263,11 @@ impl Step {
     }
 
     /// Answers that may leave leave; the others wait. Returns how many left or began to wait.
-    fn settle(&mut self, shared: &Shared) -> usize {
-        let Self { tickets, held, out, touched, expired, .. } = self;
-        let settled = out.answers.len() + expired.len();
-        for reply_to in expired.drain(..) {
-            reply_to.deliver(Reply::bare(Outcome::DeadlineExceeded), touched);
+    fn settle(&mut self, shared: &Shared, monotonic_ms: u64) -> usize {
+        let Self { tickets, held, out, touched, refused, .. } = self;
+        let settled = out.answers.len() + refused.len();
+        for (reply_to, outcome) in refused.drain(..) {
+            reply_to.deliver(Reply::bare(outcome), touched);
         }
         for answer in out.answers.drain(..) {
             if answer.after == Seq::ZERO {
@@ -268,13 +276,14 @@ impl Step {
                 held.hold(answer);
             }
         }
-        self.release(shared);
+        self.release(shared, monotonic_ms);
         settled
     }
 
     /// Hands over the replies whose events became durable.
-    pub(crate) fn release(&mut self, shared: &Shared) {
-        let Self { tickets, held, touched, .. } = self;
+    pub(crate) fn release(&mut self, shared: &Shared, monotonic_ms: u64) {
+        let Self { tickets, held, touched, shed, .. } = self;
+        shed.durable(shared.durable.seq().0, monotonic_ms);
         let durable = if has(Bug::AnswerEarly) { shared.last_seq() } else { shared.durable.seq() };
         held.release(durable, |ticket, reply| deliver(tickets, touched, ticket, reply));
         touched.wake();
@@ -285,7 +294,7 @@ impl Step {
 
     /// The timer's work: deadlines, and what peers may forget. Needs no room in the ring.
     pub(crate) fn tick(&mut self, shared: &Shared, at: Moment) {
-        self.release(shared);
+        self.release(shared, at.monotonic_ms);
         self.stage_if_stalled(shared);
         self.sweep_staged(shared, at.monotonic_ms);
         let Self { tickets, held, touched, partition, out, .. } = self;
@@ -298,50 +307,52 @@ impl Step {
             self.partition.idle(&mut self.out);
         }
         self.send_messages(shared);
-        self.settle(shared);
+        self.settle(shared, at.monotonic_ms);
     }
 
-    /// While no turn can start, deadlines of queued commands are watched outside the inbox, which is refilled at most
-    /// once meanwhile.
+    /// While no turn can start, deadlines of queued commands are watched outside the inbox. All of them: what is taken out
+    /// goes on counting as waiting.
     fn stage_if_stalled(&mut self, shared: &Shared) {
         if self.has_room(shared) {
             return;
         }
         let inbox = &shared.lanes[self.index].inbox;
-        while self.staged.len() < inbox.capacity() {
-            let Some(inbound) = inbox.pop() else { break };
+        while let Some(inbound) = inbox.pop() {
             self.staged.push_back(inbound);
         }
     }
 
     fn sweep_staged(&mut self, shared: &Shared, monotonic_ms: u64) {
-        let Self { staged, expired, .. } = self;
+        let Self { staged, refused, .. } = self;
         for _ in 0..staged.len() {
             let Some(inbound) = staged.pop_front() else { break };
             if inbound.deadline_ms <= monotonic_ms {
-                expired.push(inbound.reply_to);
+                refused.push((inbound.reply_to, Outcome::DeadlineExceeded));
             } else {
                 staged.push_back(inbound);
             }
         }
-        count(&shared.lanes[self.index].counters.deadlines_passed, expired.len() as u64);
+        let lane = &shared.lanes[self.index];
+        lane.leave(refused.len());
+        count(&lane.counters.deadlines_passed, refused.len() as u64);
     }
 
     /// Poisoned, or ended without an orderly close: everybody is answered, nothing more is acknowledged.
     pub(crate) fn abandon(&mut self, shared: &Shared) {
-        self.release(shared);
-        let Self { tickets, held, touched, staged, expired, .. } = self;
+        self.release(shared, 0);
+        let Self { tickets, held, touched, staged, refused, .. } = self;
         if has(Bug::AbandonAcks) {
             held.release(shared.last_seq(), |ticket, reply| deliver(tickets, touched, ticket, reply));
         }
         held.abandon(|ticket, reply| deliver(tickets, touched, ticket, reply));
-        for reply_to in expired.drain(..) {
-            reply_to.deliver(Reply::bare(Outcome::DeadlineExceeded), touched);
+        for (reply_to, outcome) in refused.drain(..) {
+            reply_to.deliver(Reply::bare(outcome), touched);
         }
         for reply_to in tickets.drain() {
             reply_to.deliver(Reply::bare(Outcome::InProgress), touched);
         }
         let refusal = if shared.poison.is_set() { Outcome::SystemError } else { Outcome::Stopping };
+        shared.lanes[self.index].leave(staged.len());
         for inbound in staged.drain(..) {
             inbound.reply_to.deliver(Reply::bare(refusal), touched);
         }
@@ -362,20 +373,37 @@ fn next_message(lane: &Lane, rotation: usize) -> Option<Message> {
     (0..peers).find_map(|k| lane.peers[(rotation + k) % peers].pop())
 }
 
-/// The next command whose deadline has not passed.
+/// The next command that is worth deciding.
 fn next_command(
+    shared: &Shared,
     lane: &Lane,
     staged: &mut VecDeque<Inbound>,
-    expired: &mut Vec<ReplyTo>,
-    monotonic_ms: u64,
+    refused: &mut Vec<(ReplyTo, Outcome)>,
+    measure: Measure,
 ) -> Option<Inbound> {
     loop {
         let inbound = staged.pop_front().or_else(|| lane.inbox.pop())?;
-        if inbound.deadline_ms > monotonic_ms {
-            return Some(inbound);
+        let (counter, outcome) =
+            match measure.of(inbound.since_ms, inbound.deadline_ms, events_of(shared, &inbound.command)) {
+                Worth::Taken => return Some(inbound),
+                Worth::TooLate => (&lane.counters.deadlines_passed, Outcome::DeadlineExceeded),
+                Worth::WaitedTooLong => (&lane.counters.shed, Outcome::Busy),
+            };
+        count(counter, 1);
+        refused.push((inbound.reply_to, outcome));
+    }
+}
+
+/// What a command leaves in the journal, as far as it shows.
+fn events_of(shared: &Shared, command: &Command) -> Events {
+    let are_apart = |a, b| shared.partition_of(a) != shared.partition_of(b);
+    match command {
+        Command::Read(_) | Command::Lookup(Lookup { fence: false, .. }) => Events::None,
+        Command::Transfer(c) if are_apart(shared.seed.slot_of(c.account), shared.seed.slot_of(c.payee)) => {
+            Events::Exchange
         }
-        count(&lane.counters.deadlines_passed, 1);
-        expired.push(inbound.reply_to);
+        Command::Capture(c) if are_apart(c.authorization.slot(), shared.seed.slot_of(c.payee)) => Events::Exchange,
+        _ => Events::OneTurn,
     }
 }
 
@@ -430,7 +458,8 @@ mod tests {
 
     fn offer(shared: &Shared, command: impl Into<Command>) {
         let (sender, _) = tokio::sync::oneshot::channel(); // nobody waits
-        let inbound = Inbound { command: command.into(), deadline_ms: u64::MAX, reply_to: ReplyTo::Call(sender) };
+        let inbound =
+            Inbound { command: command.into(), since_ms: 0, deadline_ms: u64::MAX, reply_to: ReplyTo::Call(sender) };
         assert!(shared.submit(inbound).is_ok(), "the inbox takes {INBOX}");
     }
 

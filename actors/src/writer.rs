@@ -14,8 +14,9 @@ use tp_storage::{FrameInput, Journal, JournalError, PAYLOAD_BYTES_MAX, RoomDone}
 
 use crate::lane::{Batch, Lane};
 
-/// Batches of one frame: as many as fit on the stack of `append`.
-const GROUP_BATCHES: usize = 128;
+/// Batches of one frame: as many as fit on the stack of `append`. All that one partition's ring holds: on a disk of 100 ms a sync,
+/// turns of a single command would otherwise fill the rings long before the disk is used.
+const GROUP_BATCHES: usize = 1_024;
 /// A frame's payload is not filled further than this, bytes: a larger group only makes its first command wait longer.
 const GROUP_BYTES: usize = 1 << 20;
 /// Idleness after which a seal follows, ms.

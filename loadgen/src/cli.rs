@@ -18,7 +18,7 @@ use tpcore::JournalKind;
 
 use crate::display::{Display, summary};
 use crate::mix::{Kind, Mix};
-use crate::plan::{Accept, EmbeddedPlan, Plan, WorkloadPlan};
+use crate::plan::{Accept, EmbeddedPlan, Plan, ThrottlePlan, WorkloadPlan};
 use crate::report::{Report, Verdict, html};
 use crate::schedule::Schedule;
 use crate::skew::{Draw, Skew};
@@ -142,6 +142,15 @@ struct RunArgs {
     /// Time from checkpoint to checkpoint, or off.
     #[arg(long, value_name = "TIME", value_parser = interval, default_value = "10s", help_heading = "Target")]
     checkpoint_interval: Interval,
+    /// How long a command may take until it is decided and durable.
+    #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "10s", help_heading = "Target")]
+    deadline: Duration,
+    /// A slower disk: each sync takes so much longer.
+    #[arg(long, value_name = "TIME", value_parser = units::duration, help_heading = "Target")]
+    throttle_sync: Option<Duration>,
+    /// A slower disk: a sync's bytes are taken at most so fast, bytes a second: 14m.
+    #[arg(long, value_name = "BYTES", value_parser = units::rate, help_heading = "Target")]
+    throttle_rate: Option<u64>,
     /// How long a new directory remembers keys and closed authorizations.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "60s", help_heading = "Target")]
     key_window: Duration,
@@ -247,6 +256,14 @@ impl RunArgs {
         if journal != JournalKind::Segment && self.mirror.is_some() {
             return Err("--mirror is a second copy of the segment journal: leave --journal out".to_owned());
         }
+        let is_throttled = self.throttle_sync.is_some() || self.throttle_rate.is_some();
+        if is_throttled && journal != JournalKind::Segment {
+            return Err("--throttle-sync and --throttle-rate need --journal segment".to_owned());
+        }
+        if self.deadline < Duration::from_millis(1) {
+            return Err("a command may take at least 1ms".to_owned());
+        }
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let mut plan = Plan {
             workload,
             schedule,
@@ -260,7 +277,13 @@ impl RunArgs {
                 journal,
                 checkpoint_interval: self.checkpoint_interval.0.filter(|_| journal != JournalKind::Memory),
                 inbox_commands: 0,
-                key_window_ms: u64::try_from(self.key_window.as_millis()).unwrap_or(u64::MAX).min(WINDOW_MS_MAX),
+                deadline_ms: ms(self.deadline),
+                queue_wait_ms_max: 0,
+                throttle: is_throttled.then(|| ThrottlePlan {
+                    sync: self.throttle_sync.unwrap_or_default(),
+                    bytes_per_second: self.throttle_rate,
+                }),
+                key_window_ms: ms(self.key_window).min(WINDOW_MS_MAX),
                 key_bytes: 0,
                 authorization_bytes: 0,
                 segment_bytes: self.segment,
@@ -274,11 +297,16 @@ impl RunArgs {
         let rate_max = usize::try_from(plan.rate_max()).unwrap_or(usize::MAX);
         plan.in_flight = self.in_flight.map_or(rate_max.clamp(1024, 1 << 22), |n| n as usize);
         plan.embedded.inbox_commands = (rate_max / 2).clamp(8192, 1 << 20);
+        // What waited longer than the longest objective is of no use any more.
+        let bound_ns = plan.objectives.iter().map(Objective::bound_ns).max().unwrap_or(0);
+        plan.embedded.queue_wait_ms_max = ms(Duration::from_nanos(bound_ns)).max(QUEUE_WAIT_MS_MIN);
         plan.set_budgets();
         Ok(plan)
     }
 }
 
+/// What the engine lets commands wait when nobody configures it, ms.
+const QUEUE_WAIT_MS_MIN: u64 = 100;
 /// The longest window of keys: a year.
 const WINDOW_MS_MAX: u64 = 365 * 86_400_000;
 

@@ -8,7 +8,7 @@
 //!           not recorded            planned in here: recorded
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -16,6 +16,7 @@ use anyhow::{Result, bail};
 use tpcore::{Lookup, Outcome};
 
 use crate::acks::AckRecorder;
+use crate::machine;
 use crate::recorder::{Answer, Recorder};
 use crate::report::Second;
 use crate::schedule::Schedule;
@@ -30,10 +31,15 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// Commands sent between two looks for replies.
 const BURST: u32 = 256;
 
+/// Before the outcome of a command is asked for again, ns.
+const ASK_AGAIN_NS: u64 = 100_000_000;
+
 /// A command in flight.
 struct Flight {
     planned_ns: u64,
     sent: Sent,
+    /// It was answered `in_progress`; what is in flight is the question what became of it.
+    is_asked: bool,
 }
 
 /// What the driver is given besides the workload.
@@ -80,8 +86,8 @@ struct Loop<'a, 'b> {
     flights: Vec<Option<Flight>>,
     free: Vec<usize>,
     recorder: Recorder,
-    /// Sent, and answered `in_progress`: looked up at the end.
-    unresolved: Vec<Sent>,
+    /// Sent, and answered `in_progress`: looked up soon, while their keys are remembered. When, and what.
+    unresolved: VecDeque<(u64, Sent)>,
     /// The target stopped for good, or has a bug: nothing more is sent.
     met_system_error: bool,
 }
@@ -106,7 +112,7 @@ pub fn drive(workload: &mut Workload, mut drive: Drive<'_>) -> Result<Driven> {
         flights: (0..drive.in_flight).map(|_| None).collect(),
         free: (0..drive.in_flight).rev().collect(),
         recorder: Recorder::default(),
-        unresolved: Vec::new(),
+        unresolved: VecDeque::new(),
         drive: &mut drive,
     };
     looping.start = Instant::now(); // what was made above took time
@@ -151,6 +157,7 @@ impl Loop<'_, '_> {
                 }
             }
             self.poll(workload);
+            self.ask();
             if let Some(acks) = &mut self.drive.acks {
                 acks.tick();
             }
@@ -181,7 +188,7 @@ impl Loop<'_, '_> {
         }
         let Some(at) = self.free.pop() else { return self.refuse(workload, is_measured, &sent) };
         if self.session.submit(at as u64, command) {
-            self.flights[at] = Some(Flight { planned_ns, sent });
+            self.flights[at] = Some(Flight { planned_ns, sent, is_asked: false });
         } else {
             self.free.push(at);
             self.refuse(workload, is_measured, &sent);
@@ -204,6 +211,16 @@ impl Loop<'_, '_> {
             free.push(at);
             // The clock is read for each: replies that come while others are handled are not as old as those.
             let now_ns = ns(start.elapsed());
+            *met_system_error |= reply.outcome == Outcome::SystemError;
+            if flight.is_asked && is_open(&reply) {
+                return unresolved.push_back((now_ns + ASK_AGAIN_NS, flight.sent));
+            }
+            if let (Some(acks), Some((owner, key))) = (&mut drive.acks, flight.sent.key) {
+                acks.record(owner, key, &reply);
+            }
+            if flight.is_asked {
+                return resolved(workload, flight.sent, &reply);
+            }
             let is_in = |ns: u64| (*from_ns..*to_ns).contains(&ns);
             let answer = Answer {
                 kind: flight.sent.kind,
@@ -214,16 +231,28 @@ impl Loop<'_, '_> {
                 is_timely: now_ns < to_ns.saturating_add(*grace_ns),
             };
             recorder.answered(&answer);
-            *met_system_error |= reply.outcome == Outcome::SystemError;
-            if let (Some(acks), Some((owner, key))) = (&mut drive.acks, flight.sent.key) {
-                acks.record(owner, key, &reply);
-            }
             if reply.outcome == Outcome::InProgress && flight.sent.key.is_some() {
-                unresolved.push(flight.sent);
+                unresolved.push_back((now_ns, flight.sent));
             } else {
                 workload.answered(flight.sent, &reply);
             }
         })
+    }
+
+    /// Asks for what was answered `in_progress` and is due, as far as there is room.
+    fn ask(&mut self) {
+        let now_ns = self.now_ns();
+        for _ in 0..BURST {
+            let Some((_, sent)) = self.unresolved.pop_front_if(|(due_ns, _)| *due_ns <= now_ns) else { return };
+            let (Some(at), Some((account, key))) = (self.free.pop(), sent.key) else {
+                return self.unresolved.push_front((now_ns, sent));
+            };
+            if !self.session.submit(at as u64, &Lookup { account, key, fence: true }.into()) {
+                self.free.push(at);
+                return self.unresolved.push_back((now_ns + ASK_AGAIN_NS, sent));
+            }
+            self.flights[at] = Some(Flight { planned_ns: now_ns, sent, is_asked: true });
+        }
     }
 
     /// Ends the seconds of the measured part that have passed.
@@ -231,7 +260,8 @@ impl Loop<'_, '_> {
         let end = now_ns.min(self.to_ns);
         while self.from_ns + (self.recorder.series().len() as u64 + 1) * SECOND_NS <= end {
             let progress = (self.drive.progress)();
-            let second = self.recorder.tick(progress.durable_lag_events, progress.checkpoint_running);
+            let Progress { durable_lag_events, checkpoint_running, .. } = progress;
+            let second = self.recorder.tick(durable_lag_events, checkpoint_running, machine::resident_bytes());
             (self.drive.each_second)(second);
         }
     }
@@ -253,34 +283,28 @@ impl Loop<'_, '_> {
     /// Asks for what was answered `in_progress`, and forbids what has not come: afterwards every outcome is known.
     fn resolve(&mut self, workload: &mut Workload) -> Result<()> {
         let until = Instant::now() + DRAIN;
-        while let Some(sent) = self.unresolved.pop() {
-            let Some((account, key)) = sent.key else { continue };
-            let lookup = Lookup { account, key, fence: true };
-            let mut answer = None;
-            while answer.as_ref().is_none_or(|reply: &tpcore::Reply| reply.outcome.leaves_at_once()) {
-                if Instant::now() >= until {
-                    bail!("the outcome of a command is still not known {} s after the last one", DRAIN.as_secs());
-                }
-                answer = None;
-                if self.session.submit(0, &lookup.into()) {
-                    while answer.is_none() && Instant::now() < until {
-                        self.session.wait(Duration::from_millis(10));
-                        self.session.poll(&mut |_, reply| answer = Some(reply));
-                    }
-                } else {
-                    std::thread::sleep(Duration::from_millis(1));
-                }
+        while !self.unresolved.is_empty() || self.free.len() < self.flights.len() {
+            if Instant::now() >= until {
+                bail!("the outcome of a command is still not known {} s after the last one", DRAIN.as_secs());
             }
-            let Some(reply) = answer else { continue };
-            if let Some(acks) = &mut self.drive.acks {
-                acks.record(account, key, &reply);
-            }
-            match reply.outcome {
-                Outcome::Fenced | Outcome::OriginalNotFound => workload.refused(&sent),
-                _ => workload.answered(sent, &reply),
-            }
+            self.ask();
+            self.session.wait(Duration::from_millis(1));
+            self.poll(workload);
         }
         Ok(())
+    }
+}
+
+/// Whether a question was not answered itself.
+const fn is_open(reply: &tpcore::Reply) -> bool {
+    reply.outcome.leaves_at_once()
+}
+
+/// What became of a command that was answered `in_progress`; with the fence, what has not come never comes.
+fn resolved(workload: &mut Workload, sent: Sent, reply: &tpcore::Reply) {
+    match reply.outcome {
+        Outcome::Fenced | Outcome::OriginalNotFound => workload.refused(&sent),
+        _ => workload.answered(sent, reply),
     }
 }
 

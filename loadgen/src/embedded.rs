@@ -3,16 +3,18 @@
 //! Owns how a plan becomes an engine's configuration, and what is asked of the engine; refuses to generate or to judge.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use tpcore::device::{Device, DiskDevice, PacedDevice, Throttle};
 use tpcore::event::Body;
 use tpcore::{
     Budgets, CheckpointPolicy, Client, Command, Config, Engine, JournalKind, Reply, Seq, Time, UpTo, View, ViewOptions,
     Windows,
 };
 
-use crate::plan::{EmbeddedPlan, ledger};
+use crate::plan::{EmbeddedPlan, ThrottlePlan, ledger};
 use crate::target::{Activity, Closing, Progress, Session, Sums, Target, TargetStopped};
 
 /// Exchanges under way at a time, where the spare segment has room for them.
@@ -37,9 +39,17 @@ impl Embedded {
         let is_new = std::iter::once(path).chain(mirror).all(|folder| !folder.join("identity").exists());
         let mut config = if keeps { Config::at(path) } else { Config::in_memory() };
         config.journal = plan.journal;
-        config.mirror = mirror.map(Path::to_owned);
         config.partitions = plan.partitions;
         config.inbox_commands = plan.inbox_commands;
+        config.deadline_ms_default = plan.deadline_ms;
+        config.queue_wait_ms_max = plan.queue_wait_ms_max;
+        match plan.throttle {
+            Some(throttle) => {
+                config.device = Some(slower(path, throttle));
+                config.mirror_device = mirror.map(|mirror| slower(mirror, throttle));
+            }
+            None => config.mirror = mirror.map(Path::to_owned),
+        }
         // A directory keeps the windows that it was made with.
         config.windows = (is_new || !keeps).then_some(Windows {
             key_uuid_v7_ms: Some(plan.key_window_ms),
@@ -61,6 +71,12 @@ impl Embedded {
         let engine = Engine::open(config).with_context(|| format!("cannot open the engine on {}", path.display()))?;
         Ok(Self { engine, journal: plan.journal, path: keeps.then(|| path.to_owned()) })
     }
+}
+
+/// The directory on a slower disk. (With a device of its own an engine keeps the catalogue in memory.)
+fn slower(path: &Path, plan: ThrottlePlan) -> Arc<dyn Device> {
+    let throttle = Throttle::new(plan.sync, plan.bytes_per_second);
+    Arc::new(PacedDevice::new(Arc::new(DiskDevice::new(path)), Arc::new(throttle)))
 }
 
 /// A poisoned engine is the reason for whatever else failed.

@@ -77,6 +77,12 @@ pub struct EmbeddedPlan {
     pub checkpoint_interval: Option<Duration>,
     /// Commands that may wait at a partition.
     pub inbox_commands: usize,
+    /// How long a command may take until it is decided and durable, ms.
+    pub deadline_ms: u64,
+    /// How long a command may wait at a partition under a load that stays, ms.
+    pub queue_wait_ms_max: u64,
+    /// A slower disk than there is.
+    pub throttle: Option<ThrottlePlan>,
     /// How long a new directory remembers keys and closed authorizations, ms.
     pub key_window_ms: u64,
     /// Memory for keys, bytes.
@@ -98,6 +104,15 @@ pub struct Accept {
     /// Start although the wall clock is more than 7 days from the last recorded time.
     #[arg(long, help_heading = "Target")]
     pub accept_clock: bool,
+}
+
+/// What a slower disk costs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ThrottlePlan {
+    /// Each sync takes so much longer.
+    pub sync: Duration,
+    /// Its bytes are taken at most so fast; `None`: as fast as they are.
+    pub bytes_per_second: Option<u64>,
 }
 
 /// The ledger of everything that the generator does: code `TST`, two decimals.

@@ -135,12 +135,12 @@ impl Recorder {
     }
 
     /// Ends a second of the measured part, and gives it back.
-    pub fn tick(&mut self, durable_lag_events: u64, checkpoint_running: bool) -> &Second {
+    pub fn tick(&mut self, durable_lag_events: u64, checkpoint_running: bool, rss_bytes: u64) -> &Second {
         let t_s = self.series.len() as u64;
         let second = std::mem::take(&mut self.second);
         let latency_ns = latency(&self.now);
         self.now.reset();
-        self.series.push(Second { t_s, latency_ns, durable_lag_events, checkpoint_running, ..second });
+        self.series.push(Second { t_s, latency_ns, durable_lag_events, checkpoint_running, rss_bytes, ..second });
         &self.series[self.series.len() - 1]
     }
 
@@ -229,14 +229,14 @@ mod tests {
         assert_eq!(recorder.counts(), [13, 10, 2, 1]);
         assert_eq!((recorder.replies_within(), recorder.timely(), recorder.latencies().len()), (8, 8, 10));
         assert!((10_000..10_010).contains(&recorder.latencies().max()));
-        let second = recorder.tick(7, true).clone();
+        let second = recorder.tick(7, true, 4096).clone();
         assert_eq!((second.offered, second.completed, second.busy, second.durable_lag_events), (13, 8, 2, 7));
         assert_eq!(recorder.outcomes().values().sum::<u64>(), 13);
         assert_eq!(
             recorder.per_command().keys().map(String::as_str).collect::<Vec<_>>(),
             ["authorize", "capture", "void"]
         );
-        assert_eq!(recorder.tick(0, false).offered, 0, "a second begins empty");
+        assert_eq!(recorder.tick(0, false, 0).offered, 0, "a second begins empty");
     }
 
     #[test]

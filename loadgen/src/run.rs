@@ -15,7 +15,7 @@ use crate::acks::AckRecorder;
 use crate::display::Display;
 use crate::driver::{Drive, Driven, drive};
 use crate::embedded::{EXCHANGES, Embedded};
-use crate::plan::Plan;
+use crate::plan::{Plan, ThrottlePlan};
 use crate::recorder::latency;
 use crate::report::{Machine, MoneyCheck, Report, SloResult, Trial, Verdict};
 use crate::schedule::Schedule;
@@ -370,11 +370,19 @@ fn configuration(plan: &Plan, schedule: &Schedule) -> BTreeMap<String, String> {
         ("segment", format!("{} MiB", embedded.segment_bytes >> 20)),
         ("exchanges at a time", count(EXCHANGES.into())),
         ("inbox of a partition", count(embedded.inbox_commands as u64)),
+        ("deadline", show_duration(Duration::from_millis(embedded.deadline_ms))),
+        ("wait of a queue that stands", show_duration(Duration::from_millis(embedded.queue_wait_ms_max))),
+        ("throttle", embedded.throttle.map_or_else(|| "none".to_owned(), show_throttle)),
         ("key window", show_duration(Duration::from_millis(embedded.key_window_ms))),
         ("mirror", if plan.mirror.is_some() { "yes" } else { "no" }.to_owned()),
         ("data directory", if plan.data_dir.is_some() { "given" } else { "temporary" }.to_owned()),
     ];
     entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn show_throttle(plan: ThrottlePlan) -> String {
+    let rate = plan.bytes_per_second.map_or_else(String::new, |rate| format!(", {} bytes a second", count(rate)));
+    format!("{} a sync{rate}", show_duration(plan.sync))
 }
 
 fn rfc3339(time: SystemTime) -> String {

@@ -167,6 +167,7 @@ fn second(t_s: u64) -> Second {
         latency_ns: latency(4_800_000 + wobble * 90_000, if checkpoint_running { 5 } else { 3 }),
         durable_lag_events: 1_100 + wobble * 75,
         checkpoint_running,
+        rss_bytes: 1 << 30,
     };
     match t_s {
         21 => Second {
@@ -493,6 +494,7 @@ fn figures_without_bound_do_not_break_the_page() {
                     latency_ns: most,
                     durable_lag_events: u64::MAX,
                     checkpoint_running: true,
+                    rss_bytes: u64::MAX,
                 };
             }
         }

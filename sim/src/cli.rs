@@ -17,6 +17,7 @@ use crate::kills;
 use crate::machine::Copies;
 use crate::many::{Runs, Summary, run_many, shrink};
 use crate::night;
+use crate::overload::{self, Ladder, Speed};
 use crate::plan::{Case, Feature};
 use crate::planted::hunt;
 
@@ -48,6 +49,8 @@ enum Sub {
     Kills(RealArgs),
     /// Cuts the power of a real file system (ext4 in an image file; root only) under the load generator, and audits
     Cuts(RealArgs),
+    /// Loads a disk of a stated speed beyond what it takes, then lets it stand still, in virtual time
+    Overload(OverloadArgs),
     /// Runs the long figures in turn, and adds them to a file of results; goes on where it stopped
     Night(NightArgs),
     /// Plants known bugs, one after the other, and looks for each (needs a build with --features planted)
@@ -91,6 +94,28 @@ struct RealArgs {
     /// Where its files are made; they stay there when something is wrong
     #[arg(long, value_name = "DIR")]
     place: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct OverloadArgs {
+    /// What each sync of the disk costs, µs
+    #[arg(long, value_name = "US", default_value_t = 200)]
+    sync_us: u64,
+    /// How fast it takes the bytes of a sync
+    #[arg(long, value_name = "BYTES", default_value_t = 14_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    bytes_per_second: u64,
+    /// Loads in percent of what the disk takes
+    #[arg(long, value_name = "PERCENT", value_delimiter = ',', default_value = "150,200,500,1000", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    percents: Vec<u64>,
+    /// How long each load lasts, and the calm after it, ms
+    #[arg(long, value_name = "MS", default_value_t = 1_500, value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    length_ms: u64,
+    /// How long clients wait, in turn, ms
+    #[arg(long, value_name = "MS", value_delimiter = ',', default_value = "10000", value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    deadlines_ms: Vec<u64>,
+    /// Stalls of one sync, ms, each with 5,000 commands a second
+    #[arg(long, value_name = "MS", value_delimiter = ',', default_value = "10,100,1000,10000,30000", value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    stalls_ms: Vec<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -176,6 +201,7 @@ pub fn main() -> ExitCode {
         Sub::Corruption(args) => run_corruption(&args),
         Sub::Kills(args) => run_kills(&args),
         Sub::Cuts(args) => run_cuts(&args),
+        Sub::Overload(args) => Ok(run_overload(&args)),
         Sub::Night(args) => run_night(&args),
         Sub::Planted(args) => run_planted(&args),
     };
@@ -338,6 +364,31 @@ fn run_night(args: &NightArgs) -> anyhow::Result<ExitCode> {
     );
     Ok(if sum.violations == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
+
+#[allow(clippy::print_stdout, reason = "a command line")]
+fn run_overload(args: &OverloadArgs) -> ExitCode {
+    let speed = Speed { latency_us: args.sync_us, bytes_per_second: args.bytes_per_second };
+    let plan = Ladder {
+        speed,
+        percents: args.percents.clone(),
+        length_us: args.length_ms * 1_000,
+        deadlines_ms: args.deadlines_ms.clone(),
+        heap: None,
+    };
+    let climbed = overload::ladder(&plan).map(|climbed| println!("{}", overload::table(&climbed)));
+    let mut wrong: Vec<_> = climbed.err().into_iter().collect();
+    for stall_ms in &args.stalls_ms {
+        let stalled = overload::stalled(speed, stall_ms * 1_000, STALL_RATE).map(|stalled| println!("{stalled}"));
+        wrong.extend(stalled.err().map(|wrong| format!("a stall of {stall_ms} ms: {wrong}")));
+    }
+    for wrong in &wrong {
+        println!("violated: {wrong}");
+    }
+    if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+/// Commands a second around a stall.
+const STALL_RATE: u64 = 5_000;
 
 /// Runs a loop of real processes in a folder of its own, and says in `line` what it came to.
 #[allow(clippy::print_stdout, reason = "a command line")]

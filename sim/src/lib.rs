@@ -20,6 +20,7 @@ mod many;
 mod marks;
 pub mod night;
 mod oracle;
+pub mod overload;
 mod plan;
 pub mod planted;
 mod recording;

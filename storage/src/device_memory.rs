@@ -54,6 +54,11 @@ impl MemoryDevice {
         self.state.lock().capacity_bytes = bytes;
     }
 
+    /// The sum of file sizes.
+    pub fn used_bytes(&self) -> u64 {
+        self.state.lock().used_bytes()
+    }
+
     /// Changing calls so far.
     pub fn calls(&self) -> u64 {
         self.state.lock().calls

@@ -35,6 +35,7 @@ mod device_disk;
 mod device_folder;
 mod device_memory;
 mod device_memory_state;
+mod device_paced;
 mod directory;
 mod frame;
 mod journal;
@@ -69,6 +70,7 @@ pub use device_disk::DiskDevice;
 pub use device_folder::FolderDevice;
 pub use device_memory::MemoryDevice;
 pub use device_memory_state::{AfterSyncFailure, CrashMode, Fault};
+pub use device_paced::{Pace, PacedDevice, Throttle};
 pub use directory::{DataDirectory, DirectoryError, Identity, PARAMETERS_BYTES_MAX};
 pub use frame::{FORMAT, PAYLOAD_BYTES_MAX};
 pub use journal::{

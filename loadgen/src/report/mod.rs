@@ -144,6 +144,9 @@ pub struct Second {
     pub durable_lag_events: u64,
     /// Whether a checkpoint was being taken at its end.
     pub checkpoint_running: bool,
+    /// Memory of the process at its end, bytes; 0 where a report has none.
+    #[serde(default)]
+    pub rss_bytes: u64,
 }
 
 /// One objective and what was measured.
