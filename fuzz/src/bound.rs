@@ -30,9 +30,17 @@ impl Bound {
             Err(panic) => resume_unwind(panic),
         };
         let held = (self.bytes + self.per_byte * length) as u64;
-        assert!(taken.bytes_max <= held, "bloat: {} bytes held for {length} bytes of input, bound {held}", taken.bytes_max);
+        assert!(
+            taken.bytes_max <= held,
+            "bloat: {} bytes held for {length} bytes of input, bound {held}",
+            taken.bytes_max
+        );
         let all = held * self.turnover as u64;
-        assert!(taken.bytes_total <= all, "bloat: {} bytes taken for {length} bytes of input, bound {all}", taken.bytes_total);
+        assert!(
+            taken.bytes_total <= all,
+            "bloat: {} bytes taken for {length} bytes of input, bound {all}",
+            taken.bytes_total
+        );
         value
     }
 }

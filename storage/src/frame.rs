@@ -30,6 +30,9 @@ pub(crate) const BLOCKS_MAX: usize = 960;
 /// Largest payload of one frame, in bytes.
 pub const PAYLOAD_BYTES_MAX: usize = BLOCKS_MAX * BLOCK_BYTES - header_bytes(BLOCKS_MAX);
 
+/// No counter, time or number in a file is above this: no engine lives so long, and what is added to it stays in 64 bits.
+pub(crate) const NUMBER_MAX: u64 = 1 << 62;
+
 pub(crate) const FRAME_MAGIC: [u8; 8] = *b"TPCFRAME";
 
 /// Offset of the header checksum in the header; it is left out of what it covers.
@@ -223,7 +226,9 @@ fn decode(raw: &RawHeader) -> Option<FrameHeader> {
             || (raw.cut_segment.get() == 0 && raw.cut_offset.get() == 0 && raw.rest_checksum.get() == 0))
         && raw.time_min.get() <= raw.time_max.get()
         && raw.first_seq.get() >= 1
-        && raw.first_seq.get().checked_add(u64::from(raw.count.get())).is_some()
+        && [raw.epoch, raw.segment, raw.first_seq, raw.durable_seq, raw.time_max, raw.segment_bytes]
+            .iter()
+            .all(|number| number.get() <= NUMBER_MAX)
         && raw.offset.get().checked_add(blocks as u64 * BLOCK).is_some_and(|end| end <= raw.segment_bytes.get());
     agree.then(|| FrameHeader {
         kind,

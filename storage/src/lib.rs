@@ -35,6 +35,8 @@ mod device_memory;
 mod device_memory_state;
 mod directory;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod journal;
 mod journal_memory;
 mod journal_segment;

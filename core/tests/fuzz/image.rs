@@ -59,9 +59,9 @@ fn build(pieces: &[&[u8]], index: SlotIndex) -> Option<Slot> {
 
 fn check(input: &[u8]) {
     let pieces = pieces(input);
-    let whole = pieces.first().and_then(|first| {
-        BOUND.hold(first.len(), || Slot::from_image(first, SEED, Windows::default()).ok())
-    });
+    let whole = pieces
+        .first()
+        .and_then(|first| BOUND.hold(first.len(), || Slot::from_image(first, SEED, Windows::default()).ok()));
     let index = golden_index();
     let built = BOUND.hold(input.len(), || build(&pieces, index));
     for slot in whole.iter().chain(&built) {
