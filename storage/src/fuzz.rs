@@ -31,7 +31,8 @@ fn append(journal: &mut dyn Journal, count: u32, bytes: usize) {
     let payload: Vec<u8> = (0..bytes).map(|at| u8::try_from(at % 251).expect("below 251") | 1).collect();
     let time = journal.last_time().max(1000);
     let parts: [&[u8]; 1] = [&payload];
-    let frame = FrameInput { first_seq, count, time_min: time, time_max: time + u64::from(count), parts: &parts };
+    let time_max = time.saturating_add(u64::from(count));
+    let frame = FrameInput { first_seq, count, time_min: time, time_max, parts: &parts };
     journal.append(&frame).expect("a frame is appended");
 }
 

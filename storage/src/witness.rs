@@ -101,9 +101,9 @@ pub(crate) fn decode(block: &Block) -> WitnessCopy {
         segment_first: raw.segment_first.get(),
         end: Position { segment: raw.segment.get(), offset: raw.offset.get() },
     };
-    let Witness { writes, epoch, durable_seq, time, segment_first, end, .. } = witness;
-    let numbers = [writes, epoch, durable_seq, time, segment_first, end.segment, end.offset];
-    let is_in_range = numbers.iter().all(|number| *number <= NUMBER_MAX);
+    let Witness { writes, epoch, durable_seq, segment_first, end, .. } = witness;
+    let counters = [writes, epoch, durable_seq, segment_first, end.segment, end.offset];
+    let is_in_range = counters.iter().all(|number| *number <= NUMBER_MAX);
     // A copy has one form: what is reserved, and the rest of the block, are zeros.
     if is_in_range && witness.encode().0 == block.0 { WitnessCopy::Good(witness) } else { WitnessCopy::Bad }
 }

@@ -15,6 +15,7 @@ use tp_fuzz::{Bound, Seed};
 
 use super::{append, directory, mend, trimmed};
 use crate::block::BLOCK_BYTES;
+use crate::frame::NUMBER_MAX;
 use crate::{
     DataDirectory, Floor, Frame, Journal, JournalOptions, MemoryDevice, RecoverError, Recovered, SegmentJournal,
     TailReport, VerifyStatus, segment, verify,
@@ -161,13 +162,25 @@ fn check(input: &[u8]) {
     }
 }
 
+/// Whether some counters are left to go on with: only forged bytes come to their end, and the next start refuses what is beyond.
+fn is_far_from_the_end(recovered: &Recovered) -> bool {
+    let scan = &recovered.scan;
+    [scan.epoch, scan.witness.writes, scan.segment_highest, scan.last_seq]
+        .iter()
+        .all(|counter| *counter < NUMBER_MAX - 9)
+}
+
 /// One frame more, and everything is there at the next start.
 fn check_goes_on(dir: &DataDirectory, recovered: Recovered, read: &Read) {
     let last = recovered.last_seq;
+    let is_far = is_far_from_the_end(&recovered);
     assert!(read.0.is_none_or(|(_, read)| read == last), "the last event was handed out");
     let mut journal = recovered.open().expect("a sound journal opens");
     append(&mut journal, 2, 32);
     Box::new(journal).close(0).expect("closes");
+    if !is_far {
+        return;
+    }
     let (again, read_again) = recover(dir);
     let again = again.expect("what was written is sound");
     assert_eq!((again.last_seq, &again.tail), (last + 2, &TailReport::Clean));

@@ -8,7 +8,7 @@ use tp_fuzz::{Bound, Seed};
 use super::{ENGINE, directory, mend, trimmed};
 use crate::MemoryDevice;
 use crate::block::{BLOCK_BYTES, Block};
-use crate::frame::Position;
+use crate::frame::{NUMBER_MAX, Position};
 use crate::witness::{self, Witness, WitnessCopy, WitnessFailure, WitnessWriter};
 
 const BOUND: Bound = Bound { bytes: 8 << 10, per_byte: 1, turnover: 2 };
@@ -82,6 +82,9 @@ fn check_file(copies: &[Block; 2]) {
 fn check_next_write(device: &MemoryDevice, last: &Witness) {
     let mut writer = WitnessWriter::open(device, last).expect("the file is there");
     writer.write(*last).expect("a memory device writes");
+    if last.writes == NUMBER_MAX {
+        return; // only forged bytes come to the end of a counter, and what is beyond is refused
+    }
     let Ok(read) = witness::read(device, ENGINE, true) else { panic!("a witness was just written") };
     assert_eq!(read.witness, Witness { writes: last.writes + 1, ..*last });
 }
