@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use tp_core::amount::Amount;
 use tp_core::codec::Events;
-use tp_core::event::Event;
-use tp_core::ids::{Seq, SlotIndex, SlotSeed};
+use tp_core::event::{Body, Event};
+use tp_core::ids::{AuthorizationId, Seq, SlotIndex, SlotSeed};
 use tp_core::rules::Windows;
 use tp_core::slot::Slot;
 use tp_core::time::Time;
@@ -77,4 +78,48 @@ fn the_golden_journal_follows_to_its_end() {
         assert!(follow(&mut slots, &event, Seq(number as u64 + 1)), "{event:?}");
     }
     slots.values().for_each(|slot| slot.validate().expect("valid"));
+}
+
+/// The golden journal up to the first event that `change` changes; whether that one is followed.
+fn follows_changed(change: impl Fn(&mut Body) -> bool) -> bool {
+    let payload = aligned(&journal().concat());
+    let mut slots = Slots::new();
+    for (event, number) in Events::new(&payload).zip(1..) {
+        let mut event = event.expect("a golden event");
+        let is_changed = change(&mut event.body);
+        let is_followed = follow(&mut slots, &event, Seq(number));
+        if is_changed {
+            return is_followed;
+        }
+        assert!(is_followed, "{event:?}");
+    }
+    panic!("nothing was changed");
+}
+
+#[test]
+fn an_id_after_which_there_is_none_is_refused() {
+    // A slot that followed it was valid, and had an image that could not be read back: a checkpoint for nothing.
+    let with_counter = |counter: u64| {
+        follows_changed(|body| {
+            let Body::Authorized(e) = body else { return false };
+            e.authorization = AuthorizationId::new(e.authorization.time(), e.authorization.slot(), counter);
+            true
+        })
+    };
+    assert!(with_counter((1 << 62) - 2));
+    assert!(!with_counter((1 << 62) - 1));
+}
+
+#[test]
+fn an_authorization_incremented_beyond_an_amount_is_refused() {
+    // As above: its image holds amounts, and this was none.
+    let with_amount = |amount: Amount| {
+        follows_changed(|body| {
+            let Body::Incremented(e) = body else { return false };
+            e.amount = amount;
+            true
+        })
+    };
+    assert!(with_amount(Amount::from(7)));
+    assert!(!with_amount(Amount::MAX));
 }
