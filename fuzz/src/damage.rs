@@ -2,7 +2,7 @@
 //!
 //! Owns the kinds of damage and the generator that draws them; refuses to know formats. The same seed gives the same damage.
 
-/// A stream of numbers from a seed (SplitMix64, Steele, Lea and Flood 2014).
+/// A stream of numbers from a seed (`SplitMix64`, Steele, Lea and Flood 2014).
 pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {

@@ -110,7 +110,7 @@ pub fn audit(data_dir: &Path, acks: &Path) -> Result<Audited> {
 /// The acknowledgements by key. The same one twice must be the same.
 pub(crate) fn read(text: &str, audited: &mut Audited) -> Result<HashMap<Owned, Ack>> {
     let mut wanted = HashMap::new();
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
     audited.torn_line = !text.is_empty() && !text.ends_with('\n');
     for (index, line) in whole.split_terminator('\n').enumerate() {
         let Some((owned, ack)) = parse(line) else {
@@ -226,6 +226,7 @@ mod tests {
             "uuid_v7,1,1,approved,1,2\n",
             ",,,,\n",
             "\n\n",
+            "\n", // once taken for a file without lines
             // A sign for the first digit, another case, another end of line, no number: once taken for the line they were.
             &format!("{}\n", LINE.replacen(",0", ",+", 1)),
             &format!("{}\n", LINE.replace("ff", "FF")),

@@ -113,5 +113,5 @@ fn a_file_of_acknowledgements_of_any_bytes_is_refused_or_read() {
 
 #[test]
 fn an_argument_of_any_text_is_refused_or_survives_its_own() {
-    tp_fuzz::target!("arguments", arguments_seeds, check_arguments);
+    tp_fuzz::target!("load-arguments", arguments_seeds, check_arguments);
 }

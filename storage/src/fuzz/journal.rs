@@ -58,7 +58,9 @@ fn seeds() -> Vec<Seed> {
     let live = |device: &MemoryDevice, frames: &[(u32, usize)], closes: bool| {
         let recovered = SegmentJournal::recover(&directory(device), options(), Floor::default(), 0);
         let mut journal = recovered.expect("sound").open().expect("opens");
-        frames.iter().for_each(|(count, bytes)| append(&mut journal, *count, *bytes));
+        for (count, bytes) in frames {
+            append(&mut journal, *count, *bytes);
+        }
         if closes {
             Box::new(journal).close(2_000).expect("closes");
         }
@@ -66,7 +68,9 @@ fn seeds() -> Vec<Seed> {
     let mut seeds = Vec::new();
     let mut seed = |name: &str, lives: &[(&[(u32, usize)], bool)]| {
         let device = MemoryDevice::new();
-        lives.iter().for_each(|(frames, closes)| live(&device, frames, *closes));
+        for (frames, closes) in lives {
+            live(&device, frames, *closes);
+        }
         seeds.push((name.to_owned(), input_of(&device, 3)));
     };
     seed("closed", &[(&[(2, 48), (1, 96)], true)]);
