@@ -2,6 +2,8 @@
 
 mod cli;
 
+// The tests have an allocator that counts, of the fuzz targets.
+#[cfg(not(test))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -35,6 +35,8 @@ mod engine;
 mod error;
 mod feed;
 mod fold;
+#[cfg(test)]
+mod fuzz;
 mod inbound;
 mod lane;
 mod manual;

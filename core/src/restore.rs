@@ -18,7 +18,7 @@ use crate::image::{
 };
 use crate::keys::KeyRecord;
 use crate::rules::Windows;
-use crate::slot::Slot;
+use crate::slot::{ID_COUNTER_END, Slot};
 
 /// Puts a slot together.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl SlotBuilder {
             let has_no_counters = (image.exchange_next, image.id_counter, image.opaque_since) == (0, 0, None);
             return if is_bare && has_no_counters { Ok(()) } else { Err(ImageError::Invalid("a second first part")) };
         }
-        if image.id_counter >= u64::MAX >> 2 || image.exchange_next == 0 || image.exchange_next >= u64::MAX >> 1 {
+        if image.id_counter >= ID_COUNTER_END || image.exchange_next == 0 || image.exchange_next >= u64::MAX >> 1 {
             return Err(ImageError::Invalid("a counter out of range"));
         }
         let opaque_since = if has(Bug::OpaqueSinceLost) { None } else { image.opaque_since };

@@ -24,6 +24,9 @@ use crate::time::Time;
 /// At most so many keys of accounts that do not exist are remembered in a slot: fences, tombstones, advices.
 pub const ORPHAN_KEYS_MAX: usize = 1024;
 
+/// A slot's counter of ids stays below this, the largest that an id can hold (62 bits): a next one must exist.
+pub(crate) const ID_COUNTER_END: u64 = u64::MAX >> 2;
+
 /// So many old records of each kind are looked at for each slot that something was added to.
 pub(crate) const FORGET_STEPS: usize = 4;
 

@@ -15,13 +15,13 @@ use tpcore::{AccountId, Key, KeyKind, Outcome, Seq, SlotIndex, TailReport, UpTo,
 const SHOWN: usize = 10;
 
 /// Whose key.
-type Owned = (AccountId, Key);
+pub(crate) type Owned = (AccountId, Key);
 
 /// What was answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Ack {
-    outcome: Outcome,
-    seq: u64,
+pub(crate) struct Ack {
+    pub(crate) outcome: Outcome,
+    pub(crate) seq: u64,
 }
 
 /// What an audit found.
@@ -108,11 +108,11 @@ pub fn audit(data_dir: &Path, acks: &Path) -> Result<Audited> {
 }
 
 /// The acknowledgements by key. The same one twice must be the same.
-fn read(text: &str, audited: &mut Audited) -> Result<HashMap<Owned, Ack>> {
+pub(crate) fn read(text: &str, audited: &mut Audited) -> Result<HashMap<Owned, Ack>> {
     let mut wanted = HashMap::new();
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
     audited.torn_line = !text.is_empty() && !text.ends_with('\n');
-    for (index, line) in whole.lines().enumerate() {
+    for (index, line) in whole.split_terminator('\n').enumerate() {
         let Some((owned, ack)) = parse(line) else {
             bail!("line {}: '{line}' is not an acknowledgement (key kind, key, account, outcome, seq)", index + 1);
         };
@@ -135,12 +135,18 @@ fn parse(line: &str) -> Option<(Owned, Ack)> {
         "opaque" => KeyKind::Opaque,
         _ => return None,
     };
-    let bits = u128::from_str_radix(fields.next()?, 16).ok()?;
-    let account = AccountId(u128::from_str_radix(fields.next()?, 16).ok()?);
+    let bits = hexadecimal(fields.next()?)?;
+    let account = AccountId(hexadecimal(fields.next()?)?);
     let name = fields.next()?;
     let outcome = Outcome::ALL.iter().copied().find(|outcome| outcome.name() == name)?;
-    let seq = fields.next()?.parse().ok()?;
+    let seq = fields.next().filter(|digits| digits.starts_with(|c: char| ('1'..='9').contains(&c)))?.parse().ok()?;
     fields.next().is_none().then_some(((account, Key { bits, kind }), Ack { outcome, seq }))
+}
+
+/// Of 32 digits, as the recorder writes them: a line that it cannot have written is no acknowledgement.
+fn hexadecimal(digits: &str) -> Option<u128> {
+    let is_written = digits.len() == 32 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    u128::from_str_radix(digits, 16).ok().filter(|_| is_written)
 }
 
 struct Walk<'a> {
@@ -220,6 +226,12 @@ mod tests {
             "uuid_v7,1,1,approved,1,2\n",
             ",,,,\n",
             "\n\n",
+            "\n", // once taken for a file without lines
+            // A sign for the first digit, another case, another end of line, no number: once taken for the line they were.
+            &format!("{}\n", LINE.replacen(",0", ",+", 1)),
+            &format!("{}\n", LINE.replace("ff", "FF")),
+            &format!("{LINE}\r\n"),
+            &format!("{}\n", LINE.replace(",7", ",0")),
         ] {
             assert!(read(bad, &mut Audited::default()).is_err(), "{bad:?}");
         }

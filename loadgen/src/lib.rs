@@ -14,6 +14,8 @@ pub mod cli;
 pub mod display;
 pub mod driver;
 pub mod embedded;
+#[cfg(test)]
+mod fuzz;
 pub mod machine;
 pub mod mix;
 pub mod money;

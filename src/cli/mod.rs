@@ -17,6 +17,8 @@ mod checkpoint;
 mod dump;
 mod event_json;
 mod exit;
+#[cfg(test)]
+mod fuzz;
 mod import;
 mod legs;
 mod open;

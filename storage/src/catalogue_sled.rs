@@ -23,6 +23,9 @@ struct RawEntry {
     checksum: U32,
 }
 
+const ENTRY_BYTES: usize = size_of::<RawEntry>();
+const _: () = assert!(ENTRY_BYTES == 40);
+
 /// A [`Catalogue`] in sled. Losing it loses nothing but time, and the cursors.
 pub struct SledCatalogue {
     frames: sled::Tree,
@@ -36,6 +39,36 @@ pub struct SledCatalogue {
 fn checksum(first_seq: u64, raw: &RawEntry) -> u32 {
     let bytes = raw.as_bytes();
     crc32c::crc32c_append(crc32c::crc32c(&first_seq.to_be_bytes()), &bytes[..bytes.len() - 4])
+}
+
+/// The value of an entry.
+pub(crate) fn encode(entry: &FrameEntry) -> [u8; ENTRY_BYTES] {
+    let mut raw = RawEntry {
+        segment: U64::new(entry.segment),
+        offset: U64::new(entry.offset),
+        time_min: U64::new(entry.time_min),
+        time_max: U64::new(entry.time_max),
+        count: U32::new(entry.count),
+        checksum: U32::new(0),
+    };
+    raw.checksum = U32::new(checksum(entry.first_seq, &raw));
+    zerocopy::transmute!(raw)
+}
+
+/// The entry with this key and value; `None`: not what was noted.
+pub(crate) fn decode(key: &[u8], value: &[u8]) -> Option<FrameEntry> {
+    let (first_seq, raw) = be_u64(key).zip(RawEntry::read_from_bytes(value).ok())?;
+    let count = u64::from(raw.count.get());
+    let is_good =
+        count > 0 && first_seq.checked_add(count).is_some() && checksum(first_seq, &raw) == raw.checksum.get();
+    is_good.then(|| FrameEntry {
+        first_seq,
+        count: raw.count.get(),
+        segment: raw.segment.get(),
+        offset: raw.offset.get(),
+        time_min: raw.time_min.get(),
+        time_max: raw.time_max.get(),
+    })
 }
 
 fn time_key(time: u64, first_seq: u64) -> [u8; 16] {
@@ -69,20 +102,7 @@ impl SledCatalogue {
     }
 
     fn decode(&self, (key, value): (sled::IVec, sled::IVec)) -> Result<FrameEntry, CatalogueError> {
-        let entry = be_u64(&key).zip(RawEntry::read_from_bytes(&value).ok());
-        let good = entry.filter(|(first_seq, raw)| {
-            let count = u64::from(raw.count.get());
-            count > 0 && first_seq.checked_add(count).is_some() && checksum(*first_seq, raw) == raw.checksum.get()
-        });
-        let (first_seq, raw) = good.ok_or_else(|| self.corrupt("the entry of a frame is not what was noted"))?;
-        Ok(FrameEntry {
-            first_seq,
-            count: raw.count.get(),
-            segment: raw.segment.get(),
-            offset: raw.offset.get(),
-            time_min: raw.time_min.get(),
-            time_max: raw.time_max.get(),
-        })
+        decode(&key, &value).ok_or_else(|| self.corrupt("the entry of a frame is not what was noted"))
     }
 
     fn at_or_before(&self, seq: u64) -> Result<Option<FrameEntry>, CatalogueError> {
@@ -107,16 +127,7 @@ impl Catalogue for SledCatalogue {
     fn note(&mut self, entries: &[FrameEntry]) -> Result<(), CatalogueError> {
         let (mut frames, mut times) = (sled::Batch::default(), sled::Batch::default());
         for entry in entries {
-            let mut raw = RawEntry {
-                segment: U64::new(entry.segment),
-                offset: U64::new(entry.offset),
-                time_min: U64::new(entry.time_min),
-                time_max: U64::new(entry.time_max),
-                count: U32::new(entry.count),
-                checksum: U32::new(0),
-            };
-            raw.checksum = U32::new(checksum(entry.first_seq, &raw));
-            frames.insert(&entry.first_seq.to_be_bytes(), raw.as_bytes());
+            frames.insert(&entry.first_seq.to_be_bytes(), encode(entry).as_slice());
             times.insert(&time_key(entry.time_min, entry.first_seq), &[]);
         }
         let noted = self.times.apply_batch(times).and_then(|()| self.frames.apply_batch(frames));

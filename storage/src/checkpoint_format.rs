@@ -11,7 +11,7 @@
 use zerocopy::little_endian::{U16, U32, U64, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::block::{BLOCK_BYTES, Block};
+use crate::block::{BLOCK_BYTES, Block, is_zero};
 use crate::frame::FORMAT;
 
 const HEADER_MAGIC: [u8; 8] = *b"TPCCHKPT";
@@ -144,11 +144,10 @@ pub(crate) fn decode_header(block: &Block) -> HeaderRead {
     if raw.format.get() > FORMAT {
         return HeaderRead::Newer(raw.format.get());
     }
-    HeaderRead::Good(CheckpointHeader {
-        engine_id: raw.engine_id.get(),
-        generation: raw.generation.get(),
-        epoch: raw.epoch.get(),
-    })
+    let (engine_id, generation, epoch) = (raw.engine_id.get(), raw.generation.get(), raw.epoch.get());
+    let header = CheckpointHeader { engine_id, generation, epoch };
+    // A header has one form: what is reserved, and the rest of the block, are zeros.
+    if encode_header(&header).0 == block.0 { HeaderRead::Good(header) } else { HeaderRead::Bad }
 }
 
 /// Of a page or footer: everything behind the checksum field, the bytes that follow it and their padding.
@@ -203,6 +202,7 @@ pub(crate) fn encode_footer(footer: &Footer, extra: &[u8]) -> [u8; FOOTER_BYTES]
 pub(crate) fn decode_part(bytes: &[u8]) -> PartRead {
     if let Ok((raw, _)) = RawPage::read_from_prefix(bytes)
         && raw.magic == PAGE_MAGIC
+        && raw.reserved.get() == 0
     {
         return PartRead::Page(PageHeader {
             slot: raw.slot.get(),
@@ -214,6 +214,7 @@ pub(crate) fn decode_part(bytes: &[u8]) -> PartRead {
     }
     if let Ok((raw, _)) = RawFooter::read_from_prefix(bytes)
         && raw.magic == FOOTER_MAGIC
+        && is_zero(&raw.reserved)
     {
         return PartRead::Footer(Footer {
             pages: raw.pages.get(),

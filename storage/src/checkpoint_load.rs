@@ -20,7 +20,7 @@ const FALL_BACK: &str = "the checkpoint before it, or the whole journal, serves 
 /// The end of a file, in which [`Loader::summary`] looks for the footer.
 pub(crate) const SUMMARY_BYTES: usize = 4096;
 
-/// Blocks read at once: 1 MiB.
+/// Blocks read at once, at most: 1 MiB.
 const WINDOW_BLOCKS: usize = 256;
 
 /// The part of the file that is in memory: whole blocks from `start`, of which `bytes` are the file's.
@@ -61,8 +61,10 @@ impl<'a> Loader<'a> {
     ) -> Result<Self, CheckpointError> {
         file.forget_cache().map_err(io_error(store.device(), path, 0))?;
         file.pass_cache();
-        let window = Window { blocks: vec![Block::ZERO; WINDOW_BLOCKS], start: 0, bytes: 0 };
         let size = file.size().map_err(io_error(store.device(), path, 0))?;
+        // A file shorter than a window is read at once, and takes no more memory than it is long.
+        let blocks = usize::try_from(size.div_ceil(BLOCK)).unwrap_or(usize::MAX).clamp(1, WINDOW_BLOCKS);
+        let window = Window { blocks: vec![Block::ZERO; blocks], start: 0, bytes: 0 };
         Ok(Self { store, path, file, size, at: 0, window })
     }
 

@@ -320,6 +320,9 @@ fn decode(device: &dyn Device, block: &Block, whole: bool) -> Result<Identity, D
     if !whole || length > PARAMETERS_BYTES_MAX || !is_zero(&rest[length..]) {
         return Err(corrupt("its length is wrong"));
     }
+    if raw.format.get() != FORMAT {
+        return Err(corrupt("its format was never written"));
+    }
     Ok(Identity { engine_id: raw.engine_id.get(), parameters: rest[..length].to_vec() })
 }
 

@@ -109,7 +109,7 @@ fn entry_checksum(first_seq: u64, value: &[u8]) -> u32 {
 }
 
 /// One entry, checked.
-fn decode(key: &[u8], value: &[u8]) -> Result<Frame, &'static str> {
+pub(crate) fn decode(key: &[u8], value: &[u8]) -> Result<Frame, &'static str> {
     let first_seq = be_u64(key).ok_or("the key is not a sequence number")?;
     let (raw, payload) = RawEntry::read_from_prefix(value).map_err(|_| "the entry is too short")?;
     if entry_checksum(first_seq, value) != raw.checksum.get() {

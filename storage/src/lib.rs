@@ -38,6 +38,8 @@ mod device_memory_state;
 mod device_paced;
 mod directory;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod journal;
 mod journal_memory;
 mod journal_segment;

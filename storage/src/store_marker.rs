@@ -36,7 +36,7 @@ struct RawMarker {
 const RAW_BYTES: usize = size_of::<RawMarker>();
 const _: () = assert!(RAW_BYTES == 32);
 
-fn encode(engine_id: u128) -> RawMarker {
+pub(crate) fn encode(engine_id: u128) -> [u8; RAW_BYTES] {
     let mut raw = RawMarker {
         magic: MAGIC,
         engine_id: U128::new(engine_id),
@@ -45,7 +45,7 @@ fn encode(engine_id: u128) -> RawMarker {
         checksum: U32::new(0),
     };
     raw.checksum = U32::new(crc32c::crc32c(&raw.as_bytes()[..RAW_BYTES - 4]));
-    raw
+    zerocopy::transmute!(raw)
 }
 
 /// Whether the folder has a marker. Fails when it is not this engine's.
@@ -56,12 +56,20 @@ pub(crate) fn check(folder: &Path, engine_id: u128) -> Result<bool, StoreError> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(StoreError::Io(path, error)),
     };
-    let marker = RawMarker::read_from_bytes(&bytes).ok();
+    judge(&bytes, engine_id)
+}
+
+/// Whether these bytes are this engine's marker.
+pub(crate) fn judge(bytes: &[u8], engine_id: u128) -> Result<bool, StoreError> {
+    let marker = RawMarker::read_from_bytes(bytes).ok();
     let good = marker
         .filter(|raw| raw.magic == MAGIC && crc32c::crc32c(&raw.as_bytes()[..RAW_BYTES - 4]) == raw.checksum.get());
     let Some(raw) = good else { return Err(StoreError::corrupt("its file `engine` is not readable")) };
     if raw.format.get() > FORMAT {
         return Err(StoreError::NewerFormat(raw.format.get().into()));
+    }
+    if encode(raw.engine_id.get()) != bytes {
+        return Err(StoreError::corrupt("its file `engine` was never written so"));
     }
     if raw.engine_id.get() == engine_id { Ok(true) } else { Err(StoreError::NotOurs) }
 }
@@ -72,7 +80,7 @@ pub(crate) fn create(folder: &Path, engine_id: u128) -> Result<(), StoreError> {
     let failed = |path: PathBuf| move |error| StoreError::Io(path, error);
     let write = || {
         let mut file = File::create(&temporary)?;
-        file.write_all(encode(engine_id).as_bytes())?;
+        file.write_all(&encode(engine_id))?;
         file.sync_all()?;
         std::fs::rename(&temporary, &path)?;
         File::open(folder)?.sync_all()
@@ -86,8 +94,7 @@ mod tests {
 
     #[test]
     fn the_marker_keeps_its_golden_bytes() {
-        let raw = encode(0x0102);
-        let bytes = raw.as_bytes();
+        let bytes = encode(0x0102);
         assert_eq!((&bytes[..8], &bytes[8..11], bytes[24]), (&b"TPCSTORE"[..], &[2, 1, 0][..], 1));
         assert_eq!(bytes[28..], crc32c::crc32c(&bytes[..28]).to_le_bytes());
     }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use zerocopy::little_endian::{U16, U32, U64, U128};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::block::{BLOCK, BLOCK_BYTES, Block, is_zero};
+use crate::block::{BLOCK, BLOCK_BYTES, Block};
 use crate::device::{Device, DeviceFile, OpenMode};
 use crate::directory::DataDirectory;
-use crate::frame::{FORMAT, Position};
+use crate::frame::{FORMAT, NUMBER_MAX, Position};
 use crate::problem::{Problem, RESTORE};
 use crate::syncs::Syncs;
 
@@ -87,17 +87,14 @@ pub(crate) enum WitnessCopy {
 }
 
 pub(crate) fn decode(block: &Block) -> WitnessCopy {
-    let Ok((raw, rest)) = RawWitness::read_from_prefix(&block.0) else { return WitnessCopy::Bad };
+    let Ok((raw, _)) = RawWitness::read_from_prefix(&block.0) else { return WitnessCopy::Bad };
     if raw.magic != MAGIC || crc32c::crc32c(&block.0[..RAW_BYTES - 4]) != raw.checksum.get() {
         return WitnessCopy::Bad;
     }
     if raw.format.get() > FORMAT {
         return WitnessCopy::Newer(raw.format.get());
     }
-    if !is_zero(rest) {
-        return WitnessCopy::Bad;
-    }
-    WitnessCopy::Good(Witness {
+    let witness = Witness {
         engine_id: raw.engine_id.get(),
         writes: raw.writes.get(),
         epoch: raw.epoch.get(),
@@ -105,7 +102,12 @@ pub(crate) fn decode(block: &Block) -> WitnessCopy {
         time: raw.time.get(),
         segment_first: raw.segment_first.get(),
         end: Position { segment: raw.segment.get(), offset: raw.offset.get() },
-    })
+    };
+    let Witness { writes, epoch, durable_seq, segment_first, end, .. } = witness;
+    let counters = [writes, epoch, durable_seq, segment_first, end.segment, end.offset];
+    let is_in_range = counters.iter().all(|number| *number <= NUMBER_MAX);
+    // A copy has one form: what is reserved, and the rest of the block, are zeros.
+    if is_in_range && witness.encode().0 == block.0 { WitnessCopy::Good(witness) } else { WitnessCopy::Bad }
 }
 
 /// Both copies, judged together.

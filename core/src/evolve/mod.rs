@@ -9,7 +9,7 @@ mod movement;
 use tp_planted::{Bug, has};
 
 use crate::account::Account;
-use crate::amount::Ledger;
+use crate::amount::{Amount, Ledger};
 use crate::authorization::{Authorization, NOWHERE};
 use crate::command::Verb;
 use crate::event::{Authorized, Body, End, Event, Expired, Head, Incremented, Noted, Released, Role, Settled};
@@ -17,7 +17,7 @@ use crate::ids::{AccountId, Seq, Version};
 use crate::key::Key;
 use crate::keys::{KeyRecord, Standing};
 use crate::reply::AuthorizationState;
-use crate::slot::{FORGET_STEPS, Need, Slot};
+use crate::slot::{FORGET_STEPS, ID_COUNTER_END, Need, Slot};
 use crate::time::Time;
 
 /// An event does not follow from the state that it is applied to.
@@ -156,6 +156,15 @@ impl Slot {
         self.touch(Mark { account, version: head.version, previous: head.previous }, at).map(Some)
     }
 
+    /// The next id follows this one; an image of a slot whose ids are used up could not be read.
+    fn count_id(&mut self, counter: u64) -> Fold {
+        if counter >= ID_COUNTER_END {
+            return Err("the slot's ids are used up");
+        }
+        self.id_counter = counter;
+        Ok(())
+    }
+
     fn account_mut(&mut self, position: u32) -> Result<&mut Account, Misfit> {
         self.account_at(position).ok_or("an account that is not there")
     }
@@ -249,7 +258,7 @@ impl Slot {
         if self.authorization_position(e.authorization.0).is_some() {
             return Err("an authorization made twice");
         }
-        self.id_counter = e.authorization.counter();
+        self.count_id(e.authorization.counter())?;
         self.insert_authorization(Authorization {
             id: e.authorization,
             payer: e.head.account,
@@ -289,6 +298,9 @@ impl Slot {
     fn incremented(&mut self, e: &Incremented, at: Moment) -> Fold {
         let authorization = self.open_authorization(e.authorization.0)?;
         add(&mut authorization.authorized, e.amount.get())?;
+        if authorization.authorized > Amount::MAX.get() {
+            return Err("what is authorized leaves the range of an amount");
+        }
         add(&mut authorization.hold, e.amount.get())?;
         authorization.expires = e.expires;
         let owner = authorization.account;

@@ -64,7 +64,7 @@ impl Slot {
     fn open_movement(&mut self, m: &Movement, scope: AccountId, account: u32, at: Moment, number: u64) -> Fold {
         let amount = m.amount.get();
         if m.transfer.0 != 0 {
-            self.id_counter = m.transfer.counter();
+            self.count_id(m.transfer.counter())?;
         }
         if m.purpose.is_push() {
             let account = self.account_mut(account)?;

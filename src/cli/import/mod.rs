@@ -8,6 +8,8 @@
 
 mod book;
 mod csv;
+#[cfg(test)]
+mod fuzz;
 mod pipeline;
 mod plan;
 mod report;

@@ -163,7 +163,7 @@ pub(crate) fn parse(fields: &[&str; 10]) -> (Option<Date>, Result<Row, Vec<Field
 }
 
 /// A field as it is shown in a message: not longer than a line.
-fn shown(field: &str) -> String {
+pub(super) fn shown(field: &str) -> String {
     let mut text: String = field.chars().take(40).collect();
     if text.len() < field.len() {
         text.push('…');

@@ -1,0 +1,94 @@
+//! A slot's image, and the parts that a checkpoint keeps of one.
+//!
+//! Promised: an error, or a slot whose invariants hold; its own image is canonical and reads back as the same bytes.
+//!
+//! ```text
+//! input:  | length (u16 LE) | a whole image or a part ... |   again and again; the last may be cut short
+//! ```
+
+use tp_core::ids::{SlotIndex, SlotSeed};
+use tp_core::restore::SlotBuilder;
+use tp_core::rules::Windows;
+use tp_core::slot::Slot;
+use tp_core::time::Time;
+use tp_fuzz::{Bound, Seed};
+
+use crate::golden::bytes;
+
+const SEED: SlotSeed = SlotSeed([7; 16]);
+const BOUND: Bound = Bound { bytes: 128 << 10, per_byte: 64, turnover: 8 };
+
+fn piece(bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).expect("a short seed");
+    [&length.to_le_bytes(), bytes].concat()
+}
+
+/// The golden image whole, and as a checkpoint's parts of few records each.
+fn seeds() -> Vec<Seed> {
+    let whole = bytes("slot-image");
+    let mut slot = Slot::from_image(&whole, SEED, Windows::default()).expect("the golden image");
+    let mut parts = Vec::new();
+    slot.begin_copy();
+    let mut room = tp_core::copying::SlotPart::default();
+    while let Some(part) = slot.copy_part(3, room) {
+        let mut bytes = tp_core::copying::PartBytes::new();
+        part.encode(&mut bytes);
+        parts.extend(piece(&bytes));
+        room = part;
+    }
+    slot.end_copy();
+    vec![("whole".to_owned(), piece(&whole)), ("parts".to_owned(), parts)]
+}
+
+fn pieces(mut input: &[u8]) -> Vec<&[u8]> {
+    let mut pieces = Vec::new();
+    while let Some((length, rest)) = input.split_first_chunk::<2>() {
+        let (piece, rest) = rest.split_at(usize::from(u16::from_le_bytes(*length)).min(rest.len()));
+        pieces.push(piece);
+        input = rest;
+    }
+    pieces
+}
+
+/// Puts the slot together that the golden image is of.
+fn build(pieces: &[&[u8]], index: SlotIndex) -> Option<Slot> {
+    let mut builder = SlotBuilder::new(index, SEED, Windows::default());
+    pieces.iter().try_for_each(|piece| builder.add(piece)).ok()?;
+    builder.finish().ok()
+}
+
+fn check(input: &[u8]) {
+    let pieces = pieces(input);
+    let whole = pieces
+        .first()
+        .and_then(|first| BOUND.hold(first.len(), || Slot::from_image(first, SEED, Windows::default()).ok()));
+    let index = golden_index();
+    let built = BOUND.hold(input.len(), || build(&pieces, index));
+    for slot in whole.iter().chain(&built) {
+        slot.validate().expect("what was taken in is valid");
+        _ = slot.accounts();
+        let image = slot.image(Time(0));
+        let again = Slot::from_image(&image, SEED, Windows::default()).expect("an image of its own reads back");
+        assert!(again.image(Time(0)) == image, "an image is canonical");
+    }
+}
+
+fn golden_index() -> SlotIndex {
+    static INDEX: std::sync::OnceLock<SlotIndex> = std::sync::OnceLock::new();
+    *INDEX.get_or_init(|| {
+        Slot::from_image(&bytes("slot-image"), SEED, Windows::default()).expect("the golden image").index()
+    })
+}
+
+#[test]
+fn an_image_of_any_bytes_is_an_error_or_a_valid_slot() {
+    tp_fuzz::target!("image", seeds, check);
+}
+
+#[test]
+fn the_seeds_are_taken_in_whole_and_in_parts() {
+    for (name, bytes) in seeds() {
+        let slot = build(&pieces(&bytes), golden_index());
+        assert!(slot.is_some_and(|slot| !slot.accounts().is_empty()), "{name}");
+    }
+}
