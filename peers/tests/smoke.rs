@@ -14,6 +14,9 @@ fn a_sweep_counts_every_damage_once_and_sees_a_deleted_log() {
     let (kinds, all) = (json[0]["kinds"].as_object().expect("kinds"), &json[0]["all"]);
     let damages: u64 = kinds.values().filter_map(|kind| kind["damages"].as_u64()).sum();
     let outcomes: u64 = all["read"].as_object().expect("outcomes").values().filter_map(serde_json::Value::as_u64).sum();
+    let written = json[0]["files"][0]["bytes_written"].as_u64().expect("one file");
+    assert_eq!(kinds["bit flipped"]["damages"], (written * 8).div_ceil(100_003));
+    assert_eq!(kinds["file cut"]["damages"], written.div_ceil(100_003));
     assert!(damages > 100);
     assert_eq!((all["damages"].as_u64(), outcomes), (Some(damages), damages));
     // Nobody can know that there was a log: the one outcome that no engine of its kind can avoid.
