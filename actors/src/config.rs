@@ -132,9 +132,10 @@ pub struct Config {
     pub checkpoint: CheckpointPolicy,
     /// Commands that may wait at one partition before `busy`: 1 to 1,048,576. Default 8,192.
     pub inbox_commands: usize,
-    /// How long a command may wait at a partition under a load that stays (its queue was more than half full and turns have left some
-    /// in it for a second since): what waited longer, and longer than twice what the disk takes, is answered `busy`, so that
-    /// those behind it are answered in time, and soon after the load falls. Milliseconds from 1. Default 100.
+    /// How long a command may wait at a partition under a load that stays (its queue was more than half full or held more than 4,096,
+    /// and turns have left some in it for a second since): what waited longer, and longer than twice what the disk takes, is
+    /// answered `busy`, so that those behind it are answered in time, and soon after the load falls. Milliseconds from 1.
+    /// Default 100.
     pub queue_wait_ms_max: u64,
     /// Events decided and not yet durable, of the whole engine, above which no partition starts a turn. `None`: all
     /// that the spare segment allows (3,072 with the defaults). A larger number than that is refused.

@@ -5,12 +5,14 @@
 //! will be. Time is passed in, ms.
 //!
 //! - **Too late.** While events of this partition wait for the disk, a command whose deadline comes sooner than its events would be
-//!   durable is `deadline_exceeded` now (an exchange counts twice: its events come in several turns; a read has none). Deciding it would cost the journal what a later command needs, for an
-//!   `in_progress`: under overload, nearly all that is decided would be told nobody in time.
-//! - **Waited too long.** Once turns have left some in a queue for [`STANDS_MS`] since it was more than half full, it is no burst that
-//!   passes and no client that waits for replies before it sends more, but a load that stays: what waited longer than
-//!   `Config::queue_wait_ms_max`, or twice what the disk takes where that is more, is `busy`. So the queue is short when the load
-//!   ends. (Controlled delay, as in Nichols and Jacobson, `CoDel`, 2012, in the form for servers of Maurer, "Fail at Scale", 2015.)
+//!   durable is `deadline_exceeded` now (an exchange counts twice: its events come in several turns; a read has none). Deciding it
+//!   would cost the journal what a later command needs, for an `in_progress`: under overload, nearly all that is decided would
+//!   be told nobody in time.
+//! - **Waited too long.** Once turns have left some in a queue for [`STANDS_MS`] since it was more than half full (or held more than
+//!   [`MANY`]), it is no burst that passes and no client that waits for replies before it sends more, but a load that stays:
+//!   what waited longer than `Config::queue_wait_ms_max`, or twice what the disk takes where that is more, is `busy`. So the
+//!   queue is short when the load ends. (Controlled delay, as in Nichols and Jacobson, `CoDel`, 2012, in the form for servers of
+//!   Maurer, "Fail at Scale", 2015.)
 //!
 //! ```text
 //!  queue --> shed? --> turn --> events --> disk --> durable
@@ -21,6 +23,9 @@ use std::collections::VecDeque;
 
 /// A queue of which turns left some for so long stands, ms.
 pub(crate) const STANDS_MS: u64 = 1_000;
+
+/// So many waiting commands are many, however many may wait.
+const MANY: usize = 4_096;
 
 /// What is to become of a waiting command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -100,7 +105,7 @@ impl Shed {
     pub(crate) fn took(&mut self, left: usize, most: usize, now_ms: u64) {
         self.stands_ms = match self.stands_ms {
             Some((since_ms, _)) if left > 0 => Some((since_ms, now_ms)),
-            None if left > most / 2 => Some((now_ms, now_ms)),
+            None if left > MANY.min(most / 2) => Some((now_ms, now_ms)),
             as_it_is => as_it_is,
         };
     }
@@ -188,6 +193,10 @@ mod tests {
             assert_eq!(shed.begin(now_ms, 150).of(0, 60_000, OneTurn), Worth::Taken);
             shed.took(5, 10, now_ms);
         }
+        shed.took(MANY, 1 << 20, 5_000);
+        assert_eq!(shed.stands_ms, None);
+        shed.took(MANY + 1, 1 << 20, 5_000);
+        assert_eq!(shed.stands_ms, Some((5_000, 5_000)), "a long queue needs not be half full");
     }
 
     /// A disk whose syncs took longer than commands may wait was taken for one that stood still, each time anew: under a load of

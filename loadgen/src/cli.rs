@@ -145,6 +145,9 @@ struct RunArgs {
     /// How long a command may take until it is decided and durable.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "10s", help_heading = "Target")]
     deadline: Duration,
+    /// Commands that may wait at a partition [default: half a second's worth, at least 8192].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_048_576), help_heading = "Target")]
+    inbox: Option<u32>,
     /// A slower disk: each sync takes so much longer.
     #[arg(long, value_name = "TIME", value_parser = units::duration, help_heading = "Target")]
     throttle_sync: Option<Duration>,
@@ -296,7 +299,7 @@ impl RunArgs {
         // A stall of half a second must not overflow the inboxes.
         let rate_max = usize::try_from(plan.rate_max()).unwrap_or(usize::MAX);
         plan.in_flight = self.in_flight.map_or(rate_max.clamp(1024, 1 << 22), |n| n as usize);
-        plan.embedded.inbox_commands = (rate_max / 2).clamp(8192, 1 << 20);
+        plan.embedded.inbox_commands = self.inbox.map_or((rate_max / 2).clamp(8192, 1 << 20), |n| n as usize);
         // What waited longer than the longest objective is of no use any more.
         let bound_ns = plan.objectives.iter().map(Objective::bound_ns).max().unwrap_or(0);
         plan.embedded.queue_wait_ms_max = ms(Duration::from_nanos(bound_ns)).max(QUEUE_WAIT_MS_MIN);

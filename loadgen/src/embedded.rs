@@ -66,6 +66,11 @@ impl Embedded {
             interval: plan.checkpoint_interval,
             events: None,
             at_close: false,
+            // Below the journal's, on a slower disk too.
+            bytes_per_second: plan
+                .throttle
+                .and_then(|throttle| throttle.bytes_per_second)
+                .map_or(CheckpointPolicy::default().bytes_per_second, |rate| (rate / 4).max(1 << 20)),
             ..CheckpointPolicy::default()
         };
         let engine = Engine::open(config).with_context(|| format!("cannot open the engine on {}", path.display()))?;

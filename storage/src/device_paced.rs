@@ -5,7 +5,7 @@
 //! durable below while it waits (DUR-1 is tested against exactly this).
 //!
 //! ```text
-//!  write ------------------------------> device below
+//!  write ------------------------------> device below        past the cache: after Pace::transfer(bytes)
 //!  sync --> Pace::wait(bytes written) --> device below
 //! ```
 //!
@@ -13,7 +13,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -24,6 +24,11 @@ use crate::device::{Device, DeviceFile, OpenMode};
 pub trait Pace: Send + Sync {
     /// Returns when a medium would have taken `bytes`: what was written to that file since its last sync.
     fn wait(&self, bytes: u64);
+
+    /// Returns when a medium would have taken `bytes` that are written past the page cache. By default at once.
+    fn transfer(&self, bytes: u64) {
+        let _ = bytes;
+    }
 }
 
 /// Another device, at a pace.
@@ -42,7 +47,8 @@ impl PacedDevice {
 impl Device for PacedDevice {
     fn open(&self, path: &str, mode: OpenMode) -> io::Result<Arc<dyn DeviceFile>> {
         let below = self.below.open(path, mode)?;
-        Ok(Arc::new(PacedFile { below, pace: Arc::clone(&self.pace), unsynced_bytes: AtomicU64::new(0) }))
+        let pace = Arc::clone(&self.pace);
+        Ok(Arc::new(PacedFile { below, pace, unsynced_bytes: AtomicU64::new(0), passes_cache: AtomicBool::new(false) }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -83,6 +89,7 @@ struct PacedFile {
     below: Arc<dyn DeviceFile>,
     pace: Arc<dyn Pace>,
     unsynced_bytes: AtomicU64,
+    passes_cache: AtomicBool,
 }
 
 impl PacedFile {
@@ -97,7 +104,11 @@ impl DeviceFile for PacedFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.unsynced_bytes.fetch_add(bytes.len() as u64, Ordering::AcqRel);
+        if self.passes_cache.load(Ordering::Acquire) {
+            self.pace.transfer(bytes.len() as u64);
+        } else {
+            self.unsynced_bytes.fetch_add(bytes.len() as u64, Ordering::AcqRel);
+        }
         self.below.write_all_at(bytes, offset)
     }
 
@@ -128,6 +139,7 @@ impl DeviceFile for PacedFile {
     }
 
     fn pass_cache(&self) {
+        self.passes_cache.store(true, Ordering::Release);
         self.below.pass_cache();
     }
 
@@ -151,21 +163,26 @@ impl Throttle {
         Self { latency, bytes_per_second, free_at: Mutex::new(Instant::now()) }
     }
 
-    /// When a sync of so many bytes that begins at `now` is through.
+    /// When so many bytes that come at `now` are through.
     fn end(&self, now: Instant, bytes: u64) -> Instant {
-        let Some(rate) = self.bytes_per_second else { return now + self.latency };
+        let Some(rate) = self.bytes_per_second else { return now };
         let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(rate.max(1));
         let transfer = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         let mut free_at = self.free_at.lock();
         *free_at = (*free_at).max(now) + transfer;
-        *free_at + self.latency
+        *free_at
     }
 }
 
 impl Pace for Throttle {
     fn wait(&self, bytes: u64) {
         let now = Instant::now();
-        std::thread::sleep(self.end(now, bytes).saturating_duration_since(now));
+        std::thread::sleep(self.end(now, bytes) + self.latency - now);
+    }
+
+    fn transfer(&self, bytes: u64) {
+        let now = Instant::now();
+        std::thread::sleep(self.end(now, bytes) - now);
     }
 }
 
@@ -200,17 +217,23 @@ mod tests {
         file.write_all_at(b"de", 3).expect("no fault");
         file.sync_data().expect("no fault");
         file.sync_all().expect("no fault");
+        file.pass_cache();
+        file.write_all_at(b"fg", 5).expect("no fault");
+        file.sync_data().expect("no fault");
         let durable = |text: &str| Some(text.as_bytes().to_vec());
-        assert_eq!(*asked.seen.lock(), [(0, None), (5, durable("")), (0, durable("abcde"))]);
+        assert_eq!(
+            *asked.seen.lock(),
+            [(0, None), (5, durable("")), (0, durable("abcde")), (0, durable("abcde"))],
+            "transfers are told apart"
+        );
     }
 
     #[test]
-    fn latency_is_waited_for_side_by_side_and_bandwidth_is_shared() {
-        let throttle = Throttle::new(Duration::from_millis(10), Some(1_000));
+    fn bandwidth_is_shared() {
+        let throttle = Throttle::new(Duration::ZERO, Some(1_000));
         let now = Instant::now() + Duration::from_secs(1);
         let ends: Vec<_> = [500, 500, 0].iter().map(|bytes| throttle.end(now, *bytes) - now).collect();
-        assert_eq!(ends, [510, 1_010, 1_010].map(Duration::from_millis));
-        let unlimited = Throttle::new(Duration::from_millis(10), None);
-        assert_eq!(unlimited.end(now, u64::MAX) - now, Duration::from_millis(10));
+        assert_eq!(ends, [500, 1_000, 1_000].map(Duration::from_millis));
+        assert_eq!(Throttle::new(Duration::ZERO, None).end(now, u64::MAX), now);
     }
 }
