@@ -42,10 +42,10 @@ pub use tp_actors::device;
 pub use tp_actors::{
     BadConfig, Busy, CallOptions, CatalogueRebuilt, CatalogueStatus, CheckpointDone, CheckpointFailed,
     CheckpointPolicy, CheckpointStatus, Client, Clock, ClockStatus, CloseError, Closed, Config, CursorError, Cut,
-    Engine, EngineStatus, ErrorClass, EventFeed, FeedError, GivenClock, JournalKind, LedgerTotals, NotAnswered,
-    OpenError, PARTITIONS_MAX, PartitionStatus, Pending, PoisonCause, Problem, RebuildError, RecoveryReport,
-    ReplayError, ScrubPolicy, ScrubStatus, StateDigest, TailReport, UpTo, VerifyFailed, VerifyReport, VerifyStatus,
-    View, ViewError, ViewOptions, WriterStatus, rebuild_catalogue, scrub, verify, verify_mirrored,
+    EmptyDirectory, Engine, EngineStatus, ErrorClass, EventFeed, FeedError, GivenClock, JournalKind, LedgerTotals,
+    NotAnswered, OpenError, PARTITIONS_MAX, PartitionStatus, Pending, PoisonCause, Problem, RebuildError,
+    RecoveryReport, ReplayError, ScrubPolicy, ScrubStatus, StateDigest, TailReport, UpTo, VerifyFailed, VerifyReport,
+    VerifyStatus, View, ViewError, ViewOptions, WriterStatus, rebuild_catalogue, scrub, verify, verify_mirrored,
 };
 // The words of commands and replies.
 pub use tp_actors::tp_core::amount::{Amount, Balances, CreditLimit, Ledger, NotALedger};

@@ -128,7 +128,10 @@ fn damage_beside_a_mirror_says_what_the_page_says_and_is_repaired() {
     assert!(said.contains("this copy does not hold the frame that belongs here"), "{said}");
     let accounts = place.run(&["accounts"], 0);
     std::fs::remove_dir_all(&place.data).expect("removed");
-    run("checkpoint", 0);
+    says(&run("checkpoint", 4), "A disk that is gone");
+    assert!(!place.data.exists(), "nothing was changed");
+    let replaced = ["checkpoint", "--mirror", text(&mirror), "--from-mirror"];
+    place.run(&replaced, 0);
     assert_eq!(place.run(&["accounts"], 0), accounts);
     std::fs::remove_dir_all(&mirror).expect("removed");
     run("scrub", 0);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tp_core::amount::Ledger;
 use tp_core::partition::WAITING_MAX;
 use tp_core::rules::{Budgets, LedgerPolicy, Windows};
-use tp_storage::Device;
+use tp_storage::{Device, EmptyDirectory};
 
 use crate::clock::Clock;
 
@@ -101,6 +101,9 @@ pub struct Config {
     /// A folder for a second copy of the journal, on another disk in production; made when missing. Each event is durable in both
     /// before anyone hears of it, and what one copy loses is repaired from the other. Needs [`JournalKind::Segment`]. Default none.
     pub mirror: Option<PathBuf>,
+    /// What is to be done when the data directory is empty and its mirror holds a journal: a disk may not be mounted, or was replaced.
+    /// Default [`EmptyDirectory::Refuse`].
+    pub empty_directory: EmptyDirectory,
     /// As `device`, of the mirror: with a `device` of its own only.
     pub mirror_device: Option<Arc<dyn Device>>,
     /// Whether and how fast the journal is read through for damage while the engine runs. Default [`ScrubPolicy::default`].
@@ -163,6 +166,7 @@ impl Config {
             data_dir: Some(path.into()),
             device: None,
             mirror: None,
+            empty_directory: EmptyDirectory::Refuse,
             mirror_device: None,
             scrub: Some(ScrubPolicy::default()),
             partitions: std::thread::available_parallelism().map_or(1, usize::from).min(PARTITIONS_MAX),

@@ -85,6 +85,6 @@ pub use status::{
     WriterStatus,
 };
 pub use tp_core::digest::StateDigest;
-pub use tp_storage::{Cut, Problem, Scrubbed, TailReport, VerifyStatus};
+pub use tp_storage::{Cut, EmptyDirectory, Problem, Scrubbed, TailReport, VerifyStatus};
 pub use verify::{VerifyFailed, VerifyReport, scrub, scrub_on, verify, verify_mirrored, verify_mirrored_on, verify_on};
 pub use view::{UpTo, View, ViewError, ViewOptions};

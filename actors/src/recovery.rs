@@ -104,7 +104,7 @@ fn open_directory(config: &Config, device: Arc<dyn Device>) -> Result<DataDirect
     let (parameters, engine_id) = random_parameters(config)?;
     let identity = || Identity { engine_id, parameters: parameters.encode() };
     Ok(match mirror_of(config) {
-        Some(mirror) => DataDirectory::create_or_open_mirrored(device, mirror, identity)?,
+        Some(mirror) => DataDirectory::create_or_open_mirrored(device, mirror, config.empty_directory, identity)?,
         None => DataDirectory::create_or_open(device, identity)?,
     })
 }

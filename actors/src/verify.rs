@@ -16,8 +16,8 @@ use tp_core::digest::StateDigest;
 use tp_core::slot::Slot;
 use tp_core::time::Time;
 use tp_storage::{
-    Checkpoint, CheckpointError, DataDirectory, Device, DirectoryError, DiskDevice, Frame, Identity, Mending, Page,
-    Problem, VerifyError, VerifyStatus,
+    Checkpoint, CheckpointError, DataDirectory, Device, DirectoryError, DiskDevice, EmptyDirectory, Frame, Identity,
+    Mending, Page, Problem, VerifyError, VerifyStatus,
 };
 
 use crate::config::JournalKind;
@@ -144,7 +144,7 @@ pub fn scrub_on(device: Arc<dyn Device>, mirror: Option<Arc<dyn Device>>) -> Res
         }
         Some(mirror) => {
             let looked = DataDirectory::open_read_only_mirrored(Arc::clone(&device), Arc::clone(&mirror))?;
-            DataDirectory::create_or_open_mirrored(device, mirror, || identity(&looked))?
+            DataDirectory::create_or_open_mirrored(device, mirror, EmptyDirectory::Refuse, || identity(&looked))?
         }
     };
     check(&directory, Mending::Rebuild)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use tpcore::AccountId;
+use tpcore::{AccountId, EmptyDirectory};
 
 use super::point::{Point, parse_account, parse_authorization};
 
@@ -98,6 +98,16 @@ pub(crate) struct Writing {
     /// A folder for a second copy of the journal, on another disk; created when it is missing, and made whole first when it is not.
     #[arg(long, value_name = "DIR")]
     pub(crate) mirror: Option<PathBuf>,
+    /// Make an empty data directory from its mirror: when the disk was replaced, not when it is not mounted.
+    #[arg(long, requires = "mirror")]
+    pub(crate) from_mirror: bool,
+}
+
+impl Writing {
+    /// What is to be done with an empty data directory beside a mirror that is not.
+    pub(crate) fn empty_directory(&self) -> EmptyDirectory {
+        if self.from_mirror { EmptyDirectory::FromMirror } else { EmptyDirectory::Refuse }
+    }
 }
 
 /// `tpcore checkpoint`

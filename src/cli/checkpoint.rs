@@ -22,6 +22,7 @@ pub(crate) fn run(arguments: &Checkpoint, output: &mut Output) -> Result<Code, F
     let mut config = Config::at(directory);
     config.accept_tail = arguments.writing.accept_tail;
     config.mirror = mirror.cloned();
+    config.empty_directory = arguments.writing.empty_directory();
     config.forget_when_idle = false;
     // A clock that stands at zero: the engine starts, and stays, at the last recorded time.
     config.clock = Clock::given(GivenClock::new(Time(0)));

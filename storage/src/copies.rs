@@ -62,18 +62,25 @@ pub(crate) struct CopyFile {
     pub(crate) file: Arc<dyn DeviceFile>,
     /// Its length when it was opened.
     pub(crate) bytes: u64,
+    /// As its device shows it: an error of one copy must not be looked for on the other's disk.
+    name: Arc<str>,
 }
 
 impl CopyFile {
-    pub(crate) fn new(file: Arc<dyn DeviceFile>) -> io::Result<Self> {
-        let bytes = file.size()?;
-        Ok(Self { file, bytes })
+    pub(crate) fn new(file: Arc<dyn DeviceFile>, bytes: u64, name: String) -> Self {
+        Self { file, bytes, name: name.into() }
+    }
+
+    /// Reads, and names the file when that fails.
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", self.name));
+        self.file.read_at(buffer, offset).map_err(named)
     }
 
     /// Reads one block; what lies after the end of the file reads as zero.
     fn read_block(&self, offset: u64) -> io::Result<Block> {
         let mut block = Block::ZERO;
-        self.file.read_at(&mut block.0, offset)?;
+        self.read_at(&mut block.0, offset)?;
         Ok(block)
     }
 
@@ -87,7 +94,7 @@ impl CopyFile {
         let HeaderState::Valid(header) = state else { return Ok(CopyRead::headless(state)) };
         let mut blocks = vec![Block::ZERO; header.blocks as usize];
         blocks[0] = first;
-        self.file.read_at(bytes_of_mut(&mut blocks[1..]), offset + BLOCK)?;
+        self.read_at(bytes_of_mut(&mut blocks[1..]), offset + BLOCK)?;
         let bad = frame::bad_blocks(&blocks);
         Ok(CopyRead { state, blocks, bad })
     }
@@ -253,6 +260,10 @@ impl Place<'_> {
                     ));
                 }
             }
+        }
+        // One that strayed into one copy only says nothing of this place but that its bytes are wrong.
+        if (first_standing == Standing::Stranger) != (second_standing == Standing::Stranger) {
+            return Ok((FrameRead::NoFrame(HeaderState::Garbage), BadCopies::default()));
         }
         let worse = if second_standing > first_standing { second } else { first };
         Ok((worse.into_frame(), BadCopies::default()))

@@ -19,6 +19,7 @@ use crate::block::{BLOCK_BYTES, Block, is_zero};
 use crate::device::{Device, OpenMode};
 use crate::frame::FORMAT;
 use crate::problem::{Problem, is_disk_full};
+use crate::witness::Witness;
 use crate::{checkpoint, segment, witness};
 
 pub(crate) const IDENTITY_PATH: &str = "identity";
@@ -104,6 +105,21 @@ pub enum DirectoryError {
         /// Their size.
         bytes: usize,
     },
+    /// The data directory is empty and its mirror is not. Nothing was changed.
+    #[error(
+        "{directory} is empty, and its mirror {mirror} holds a journal (durable up to sequence number {seq} at {time} ms since 1970): if a \
+         disk is not mounted, mount it; if it was replaced, continue with --from-mirror, which makes the directory from the mirror"
+    )]
+    OnlyMirror {
+        /// The data directory.
+        directory: String,
+        /// The mirror.
+        mirror: String,
+        /// What the mirror's witness shows to be durable; 0: nothing, or it cannot be read.
+        seq: u64,
+        /// When, Unix milliseconds.
+        time: u64,
+    },
     /// The mirror belongs to another engine. Nothing was changed.
     #[error("{mirror} is the mirror of another data directory than {directory}: name its own, or an empty folder")]
     OtherMirror {
@@ -168,7 +184,7 @@ impl DataDirectory {
         let lock = take_lock(&*device)?;
         let identity = match read_identity(&*device)? {
             Some(identity) => identity,
-            None => create(&*device, make())?,
+            None => create(&*device, make(), None)?,
         };
         Ok(Self { inner: Arc::new(Inner { devices: vec![device], identity, locks: vec![lock], notes: Vec::new() }) })
     }
@@ -231,7 +247,7 @@ impl DataDirectory {
     /// Whether somebody writes here now (this handle included). An unreadable lock counts as "yes": the cautious
     /// answer, since it bounds what is read to what is known to be durable.
     pub fn writer_is_running(&self) -> bool {
-        self.is_writable() || self.device().lock_is_held(LOCK_PATH).unwrap_or(true)
+        self.is_writable() || self.devices().iter().any(|device| device.lock_is_held(LOCK_PATH).unwrap_or(true))
     }
 }
 
@@ -351,13 +367,22 @@ fn encode(identity: &Identity) -> Result<Block, DirectoryError> {
 }
 
 /// Makes everything, `identity` last. Whatever a cut-off creation left is made again.
-pub(crate) fn create(device: &dyn Device, identity: Identity) -> Result<Identity, DirectoryError> {
+///
+/// `other`: the copy that this one is made beside. Its witness is taken over before the identity gets its name, so that a copy that is
+/// not yet filled is not taken for an empty journal.
+pub(crate) fn create(
+    device: &dyn Device,
+    identity: Identity,
+    other: Option<&dyn Device>,
+) -> Result<Identity, DirectoryError> {
     let block = encode(&identity)?;
     make_folders(device)?;
     for left in [witness::WITNESS_PATH, IDENTITY_TEMPORARY] {
         remove_if_there(device, left).map_err(DirectoryError::io(device, left))?;
     }
-    witness::create(device, identity.engine_id).map_err(DirectoryError::io(device, witness::WITNESS_PATH))?;
+    let like = other.and_then(|other| witness::read(other, identity.engine_id, false).ok()).map(|read| read.witness);
+    let first = like.unwrap_or(Witness { engine_id: identity.engine_id, ..Witness::default() });
+    witness::create(device, &first).map_err(DirectoryError::io(device, witness::WITNESS_PATH))?;
     put_identity(device, &block).map_err(DirectoryError::io(device, IDENTITY_PATH))?;
     Ok(identity)
 }

@@ -121,6 +121,10 @@ impl SegmentJournal {
             let removed = segment::remove_temporary(&**device);
             removed.map_err(|source| failed((device.display(segment::JOURNAL_DIR), source)))?;
         }
+        // What only one copy has may take the space that a new segment needs.
+        for spare in scan.spares.iter().filter(|spare| spare.bytes.is_none()) {
+            remove_spare(&dir, spare.number)?;
+        }
         // An unused spare of the last run serves under a new number; the others are given back.
         let reusable = scan.spares.iter().position(|spare| spare.bytes == Some(options.segment_bytes));
         let current = match reusable {
@@ -157,11 +161,8 @@ impl SegmentJournal {
         journal.boot(scan.end, &rest).map_err(into_recover)?;
         // Only space: a failure changes nothing.
         let _ = rest.give_back();
-        for spare in scan.spares.iter().enumerate().filter(|&(at, _)| Some(at) != reusable).map(|(_, spare)| spare) {
-            let path = segment::path(spare.number);
-            for device in journal.dir.devices() {
-                remove_if_there(&**device, &path).map_err(|source| failed((device.display(&path), source)))?;
-            }
+        for (_, spare) in scan.spares.iter().enumerate().filter(|&(at, _)| Some(at) != reusable) {
+            remove_spare(&journal.dir, spare.number)?;
         }
         Ok(journal)
     }
@@ -267,6 +268,13 @@ impl SegmentJournal {
         self.commit(group, blocks, parts)?;
         self.witness(group.time_max)
     }
+}
+
+fn remove_spare(dir: &DataDirectory, number: u64) -> Result<(), RecoverError> {
+    let path = segment::path(number);
+    dir.devices().iter().try_for_each(|device| {
+        remove_if_there(&**device, &path).map_err(RecoverError::writing(device.display(&path), 0))
+    })
 }
 
 fn into_recover(error: JournalError) -> RecoverError {

@@ -82,6 +82,7 @@ pub use journal::{
 pub use journal_memory::MemoryJournal;
 pub use journal_segment::SegmentJournal;
 pub use journal_sled::{SledJournal, SledJournalError};
+pub use mirror::EmptyDirectory;
 pub use problem::Problem;
 pub use rebuild::RebuildError;
 pub use recover::{

@@ -7,7 +7,7 @@
 //!   directory | mirror     what happens
 //!   new       | new        both are made, for one engine
 //!   ours      | new        the mirror is made; recovery copies the journal there before anything is served
-//!   new       | ours       the directory is made from its mirror, in the same way: a disk was replaced
+//!   new       | ours       refused, unless it is said that the disk was replaced: then the directory is made from its mirror
 //!   ours      | ours       opened; ours | another engine's: refused
 //! ```
 //!
@@ -22,31 +22,41 @@ use crate::directory::{
     write_identity,
 };
 use crate::problem::Problem;
+use crate::witness::{self, WitnessFailure};
 
 impl DataDirectory {
     /// As [`DataDirectory::create_or_open`], with a second copy of the journal on another device. Takes the locks of both.
     ///
     /// # Errors
-    /// [`DirectoryError`], of either; `OtherMirror` when they belong to two engines.
+    /// [`DirectoryError`], of either; `OtherMirror` when they belong to two engines; `OnlyMirror` when the directory is new, its mirror is
+    /// not, and `empty` refuses that.
     pub fn create_or_open_mirrored(
         device: Arc<dyn Device>,
         mirror: Arc<dyn Device>,
+        empty: EmptyDirectory,
         make: impl FnOnce() -> Identity,
     ) -> Result<Self, DirectoryError> {
         let devices = vec![device, mirror];
-        let found = Found::on(&devices)?;
-        let identity = found.identity.clone().unwrap_or_else(make);
+        let seen = Found::on(&devices)?;
+        seen.check_empty(&devices, empty)?;
         let mut locks = Vec::with_capacity(devices.len());
-        for (device, state) in devices.iter().zip(found.states) {
+        for (device, state) in devices.iter().zip(seen.states) {
             if state != State::Damaged {
                 prepare(&**device)?;
             }
             locks.push(take_lock(&**device)?);
         }
-        for (device, state) in devices.iter().zip(found.states) {
+        // Whoever held a lock until now may have made or filled what was looked at before.
+        let found = Found::on(&devices)?;
+        found.check_empty(&devices, empty)?;
+        let identity = found.identity.clone().unwrap_or_else(make);
+        for (at, (device, state)) in devices.iter().zip(found.states).enumerate() {
             match state {
                 State::Whole => make_folders(&**device)?,
-                State::New => drop(create(&**device, identity.clone())?),
+                State::New => {
+                    let other = found.states[1 - at] != State::New;
+                    drop(create(&**device, identity.clone(), other.then_some(&*devices[1 - at]))?);
+                }
                 State::Damaged => {
                     make_folders(&**device)?;
                     write_identity(&**device, &identity)?;
@@ -69,6 +79,16 @@ impl DataDirectory {
         let identity = found.identity.ok_or(missing)?;
         Ok(Self::of_parts(devices, identity, Vec::new(), notes))
     }
+}
+
+/// What is to be done with an empty data directory beside a mirror that holds a journal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum EmptyDirectory {
+    /// Refuse: a disk may not be mounted, and the mirror may have been left behind.
+    #[default]
+    Refuse,
+    /// Make the directory from its mirror.
+    FromMirror,
 }
 
 /// How the identity of one folder is.
@@ -97,10 +117,10 @@ impl Found {
                 let states = [state(&first), state(&second)];
                 Ok(Self { identity: first.or(second), states })
             }
-            (Err(error), Ok(Some(identity))) if is_lost(&*devices[0], &error) => {
+            (Err(error), Ok(Some(identity))) if is_lost(&*devices[0], &error, &identity) => {
                 Ok(Self { identity: Some(identity), states: [State::Damaged, State::Whole] })
             }
-            (Ok(Some(identity)), Err(error)) if is_lost(&*devices[1], &error) => {
+            (Ok(Some(identity)), Err(error)) if is_lost(&*devices[1], &error, &identity) => {
                 Ok(Self { identity: Some(identity), states: [State::Whole, State::Damaged] })
             }
             (Err(error), _) | (_, Err(error)) => Err(error),
@@ -109,6 +129,18 @@ impl Found {
 }
 
 impl Found {
+    /// `OnlyMirror`, unless that is wanted.
+    fn check_empty(&self, devices: &[Arc<dyn Device>], empty: EmptyDirectory) -> Result<(), DirectoryError> {
+        let Some(identity) = self.identity.as_ref().filter(|_| self.states[0] == State::New) else { return Ok(()) };
+        if empty == EmptyDirectory::FromMirror {
+            return Ok(());
+        }
+        let read = witness::read(&*devices[1], identity.engine_id, false);
+        let (seq, time) = read.map_or((0, 0), |read| (read.witness.durable_seq, read.witness.time));
+        let (directory, mirror) = (devices[0].display(""), devices[1].display(""));
+        Err(DirectoryError::OnlyMirror { directory, mirror, seq, time })
+    }
+
     fn notes(&self, devices: &[Arc<dyn Device>]) -> Vec<Problem> {
         let damaged = devices.iter().zip(self.states).filter(|(_, state)| *state == State::Damaged);
         let note = |(device, _): (&Arc<dyn Device>, State)| {
@@ -120,9 +152,9 @@ impl Found {
     }
 }
 
-/// Whether a folder of ours has lost nothing but its identity. (Whose journal it holds, the scan finds out.)
-fn is_lost(device: &dyn Device, error: &DirectoryError) -> bool {
-    match error {
+/// Whether a folder of this engine has lost nothing but its identity.
+fn is_lost(device: &dyn Device, error: &DirectoryError, identity: &Identity) -> bool {
+    let is_named = match error {
         DirectoryError::Corrupt { .. } => true,
         DirectoryError::NotOurs { .. } => {
             let ours = ["LOCK", "witness", "journal", "checkpoints", "identity.new"];
@@ -130,5 +162,7 @@ fn is_lost(device: &dyn Device, error: &DirectoryError) -> bool {
             device.list("").is_ok_and(|names| names.iter().all(is_ours))
         }
         _ => false,
-    }
+    };
+    // Another engine's folder with a damaged identity stays as it is.
+    is_named && !matches!(witness::read(device, identity.engine_id, false), Err(WitnessFailure::NotOurs))
 }

@@ -68,6 +68,10 @@ impl Differences {
         self.0.values()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn is_in(&self, of: CopyOf) -> bool {
         self.0.contains_key(&of)
     }
@@ -164,6 +168,9 @@ impl Next {
     /// No copy can be read.
     pub(crate) fn read(self, segment: &Segment, check: Check) -> io::Result<Option<FrameOf>> {
         let (read, bad) = segment.read_frame(self.offset, check)?;
+        if matches!(read, FrameRead::Split) {
+            return Err(io::Error::other("the two copies hold different frames here: they went different ways"));
+        }
         let FrameRead::Good(header, blocks) = read else { return Ok(None) };
         let is_next = segment.holds(&header, self.offset) && header.first_seq == self.seq && header.chain == self.chain;
         Ok(is_next.then(|| {
@@ -208,7 +215,7 @@ pub(crate) fn rebuild(dir: &DataDirectory, extent: &Extent, copies: &[usize]) ->
     let path = segment::path(extent.live.number);
     let reading = |source| RebuildError::Io { file: own.display(&path), source };
     let from = Segment::open(dir, extent.live.number, OpenMode::Read).map_err(reading)?;
-    let rest_of = rest_of(&from, extent, copies).map_err(reading)?;
+    let rest_of = rest_of(&from, extent, copies);
     for &copy in copies {
         Rebuilding { dir, from: &from, extent, rest_of, device: &dir.devices()[copy] }.run()?;
     }
@@ -216,16 +223,16 @@ pub(crate) fn rebuild(dir: &DataDirectory, extent: &Extent, copies: &[usize]) ->
 }
 
 /// The copy whose bytes behind the end are taken: one that has what the boot frame noted, else one that is not rebuilt.
-fn rest_of(from: &Segment, extent: &Extent, rebuilt: &[usize]) -> io::Result<usize> {
+fn rest_of(from: &Segment, extent: &Extent, rebuilt: &[usize]) -> usize {
     let there: Vec<usize> = from.files().map(|(copy, _)| copy).collect();
     if let (Some(end), Some(checksum)) = (extent.live.cut, extent.live.rest_checksum) {
-        for &copy in &there {
-            if from.is_whole(copy) && from.rest_from(copy, end)?.0 == checksum {
-                return Ok(copy);
-            }
+        // One that cannot be read has not.
+        let has = |copy: usize| from.is_whole(copy) && from.rest_from(copy, end).is_ok_and(|rest| rest.0 == checksum);
+        if let Some(copy) = there.iter().copied().find(|copy| has(*copy)) {
+            return copy;
         }
     }
-    Ok(there.iter().find(|copy| !rebuilt.contains(copy)).or(there.first()).copied().unwrap_or(0))
+    there.iter().find(|copy| !rebuilt.contains(copy)).or(there.first()).copied().unwrap_or(0)
 }
 
 struct Rebuilding<'a> {
@@ -250,12 +257,16 @@ impl Rebuilding<'_> {
 
     fn run(&self) -> Result<(), RebuildError> {
         remove_if_there(&**self.device, REBUILT_TEMPORARY).map_err(self.io())?;
-        let written = self.write();
-        if written.is_err() {
+        let replaced = self.replace();
+        if replaced.is_err() {
             // Give back what was taken; the first failure is the one to report.
             let _ = remove_if_there(&**self.device, REBUILT_TEMPORARY);
         }
-        let end = written?;
+        replaced
+    }
+
+    fn replace(&self) -> Result<(), RebuildError> {
+        let end = self.write()?;
         self.check(end)?;
         self.device.rename(REBUILT_TEMPORARY, &segment::path(self.extent.live.number)).map_err(self.io())?;
         self.device.sync_dir(JOURNAL_DIR).map_err(self.io())

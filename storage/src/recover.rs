@@ -233,7 +233,8 @@ impl Recovered {
     ///
     /// # Errors
     /// [`RecoverError`]; opening may be tried again from the start.
-    pub fn open(self) -> Result<SegmentJournal, RecoverError> {
+    pub fn open(mut self) -> Result<SegmentJournal, RecoverError> {
+        self.scan.vouch(&self.dir)?;
         if !has(Bug::RebuildSkipped) {
             rebuild_all(&self.dir, &self.scan.differences, self.scan.extents())?;
         }

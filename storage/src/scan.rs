@@ -31,7 +31,8 @@ use crate::rebuild::{Differences, Extent};
 use crate::recover::{EachFrame, Floor, RecoverError};
 use crate::scan_walk::Walker;
 use crate::segment::{self, Segment};
-use crate::witness::{self, Witness, WitnessFailure};
+use crate::syncs::Syncs;
+use crate::witness::{self, Witness, WitnessFailure, WitnessWriter};
 
 /// Segments at the end of the list that recovery always syncs and reads in full.
 const TAIL_SEGMENTS: usize = 3;
@@ -111,6 +112,32 @@ pub(crate) struct Scan {
 }
 
 impl Scan {
+    /// Before a copy is rebuilt: every copy's witness says where the journal ends, so that one that is only half rebuilt is not taken
+    /// for a whole journal when it is opened alone.
+    pub(crate) fn vouch(&mut self, dir: &DataDirectory) -> Result<(), RecoverError> {
+        if self.differences.is_empty() {
+            return Ok(());
+        }
+        let witness = Witness {
+            engine_id: dir.engine_id(),
+            epoch: self.epoch,
+            durable_seq: self.last_seq,
+            time: self.last_time,
+            segment_first: self.live.first().map_or(0, |live| live.number),
+            end: self.end,
+            ..self.witness
+        };
+        let failed = |(file, source)| RecoverError::writing(file, 0)(source);
+        let mut writer = WitnessWriter::open(dir, &self.witness).map_err(failed)?;
+        let named = |(copy, source): (usize, io::Error)| (dir.devices()[copy].display(witness::WITNESS_PATH), source);
+        // Both slots of each file, so that an older one does not speak of another end.
+        for _ in 0..2 {
+            writer.write(witness, &mut Syncs::in_turn()).map_err(|error| failed(named(error)))?;
+        }
+        self.witness.writes += 2;
+        Ok(())
+    }
+
     /// All findings that were no reason to refuse.
     pub(crate) fn all_notes(&self) -> Vec<Problem> {
         self.notes.iter().chain(&self.strays).chain(self.differences.problems()).cloned().collect()
@@ -145,6 +172,7 @@ pub(crate) fn scan(request: &ScanRequest<'_>, observer: Option<&mut EachFrame<'_
     let heads = read_heads(request, &witness)?;
     let path = live_path(request.dir, &heads)?;
     let mut walker = Walker::new(request, &heads, observer);
+    walker.alike_to = alike_to(request.dir, &witnesses);
     walker.watermark = witness.durable_seq.max(request.floor.seq);
     walker.last_time = witness.time;
     walker.notes.extend(request.dir.notes().iter().cloned().chain(notes));
@@ -165,6 +193,10 @@ fn read_witnesses(request: &ScanRequest<'_>) -> Result<(Vec<Witness>, Vec<Proble
                 good.push(read.witness);
                 notes.extend(read.problem);
             }
+            Err(WitnessFailure::Io(source)) if request.dir.is_mirrored() => {
+                let what = format!("the witness cannot be read: {source}");
+                damaged = Some(Problem::new(file, 0, what, RESTORE));
+            }
             Err(WitnessFailure::Io(source)) => return Err(RecoverError::Io { file, offset: 0, source }),
             Err(WitnessFailure::Newer(format)) => {
                 return Err(RecoverError::NewerFormat { file, offset: 0, format, known: FORMAT });
@@ -184,6 +216,16 @@ fn read_witnesses(request: &ScanRequest<'_>) -> Result<(Vec<Witness>, Vec<Proble
             Ok((good, notes))
         }
     }
+}
+
+/// The segment in which the copies may have parted: a copy that was left behind has a hole, or another end, no earlier than where its
+/// witness stands. Everything from there on is read in full, whatever checkpoints show. One copy never parts.
+fn alike_to(dir: &DataDirectory, witnesses: &[Witness]) -> u64 {
+    if !dir.is_mirrored() {
+        return u64::MAX;
+    }
+    let oldest = witnesses.iter().map(|witness| witness.end.segment).min();
+    oldest.filter(|_| witnesses.len() == dir.devices().len()).unwrap_or(0)
 }
 
 /// The one that saw most of the journal.
@@ -315,6 +357,7 @@ fn path_header(
 
 pub(crate) fn corrupt(dir: &DataDirectory, number: u64, offset: u64, what: &str, seqs: (u64, u64)) -> RecoverError {
     let file = dir.device().display(&segment::path(number));
+    let what = if dir.is_mirrored() { format!("{what}, and its mirror has nothing better") } else { what.to_owned() };
     RecoverError::Corrupt(Box::new(Problem::new(file, offset, what, RESTORE).with_seqs(seqs.0, seqs.1)))
 }
 

@@ -55,7 +55,11 @@ pub(crate) struct Walker<'a, 'o> {
     pub(crate) bytes: u64,
     pub(crate) strays: Vec<Problem>,
     pub(crate) differences: Differences,
+    /// The copies may have parted in this segment, and not before.
+    pub(crate) alike_to: u64,
     waiting: VecDeque<Waiting>,
+    /// What is read is for the observer too.
+    is_wanted: bool,
     /// The last number of the last frame that counts.
     pub(crate) counted: u64,
 }
@@ -85,7 +89,9 @@ impl<'a, 'o> Walker<'a, 'o> {
             bytes: 0,
             strays: Vec::new(),
             differences: Differences::default(),
+            alike_to: u64::MAX,
             waiting: VecDeque::new(),
+            is_wanted: true,
             counted: 0,
         }
     }
@@ -112,7 +118,8 @@ impl<'a, 'o> Walker<'a, 'o> {
             return Ok(Stopped { at: Position::default(), stop: Stop::End });
         };
         let wanted = path.partition_point(|live| live.first_seq <= self.request.replay_from).saturating_sub(1);
-        let start = wanted.min(newest.saturating_sub(1));
+        let alike = path.partition_point(|live| live.number <= self.alike_to).saturating_sub(1);
+        let start = wanted.min(newest.saturating_sub(1)).min(alike);
         for live in &path[..start] {
             self.skip(live);
         }
@@ -122,6 +129,7 @@ impl<'a, 'o> Walker<'a, 'o> {
             self.epoch = if header.kind == FrameKind::Boot { header.epoch.saturating_sub(1) } else { header.epoch };
         }
         for (index, live) in path.iter().enumerate().skip(start) {
+            self.is_wanted = index >= wanted;
             let stopped = self.walk_segment(live)?;
             if index == newest {
                 return Ok(stopped);
@@ -212,7 +220,7 @@ impl<'a, 'o> Walker<'a, 'o> {
 
     /// Takes in an event frame.
     fn observe(&mut self, header: &FrameHeader, blocks: Vec<Block>) {
-        let frame = self.observer.is_some().then(|| frame_of(header, blocks));
+        let frame = (self.observer.is_some() && self.is_wanted).then(|| frame_of(header, blocks));
         self.waiting.push_back(Waiting { first_seq: header.first_seq, last_seq: header.last_seq(), frame });
     }
 

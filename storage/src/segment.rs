@@ -55,7 +55,7 @@ impl Segment {
     /// `NotFound` when no copy has it; what the system reports for any of them.
     pub(crate) fn open(dir: &DataDirectory, number: u64, mode: OpenMode) -> io::Result<Self> {
         let copies = dir.devices().iter().map(|device| match device.open(&path(number), mode) {
-            Ok(file) => CopyFile::new(file).map(Some),
+            Ok(file) => file.size().map(|bytes| Some(CopyFile::new(file, bytes, device.display(&path(number))))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         });
@@ -65,7 +65,9 @@ impl Segment {
     }
 
     pub(crate) fn of(dir: &DataDirectory, number: u64, bytes: u64, files: Vec<Arc<dyn DeviceFile>>) -> Self {
-        let copies = files.into_iter().map(|file| Some(CopyFile { file, bytes })).collect();
+        let named =
+            |(copy, file): (usize, _)| Some(CopyFile::new(file, bytes, dir.devices()[copy].display(&path(number))));
+        let copies = files.into_iter().enumerate().map(named).collect();
         Self { number, bytes, engine_id: dir.engine_id(), copies }
     }
 
@@ -149,7 +151,7 @@ impl Segment {
         while at < self.bytes {
             let bytes = bytes_of_mut(&mut blocks);
             let wanted = usize::try_from((self.bytes - at).min(bytes.len() as u64)).map_err(io::Error::other)?;
-            let read = file.file.read_at(&mut bytes[..wanted], at)?;
+            let read = file.read_at(&mut bytes[..wanted], at)?;
             bytes[read..].fill(0);
             each(at, &blocks[..wanted.div_ceil(BLOCK_BYTES)])?;
             at += wanted as u64;
@@ -213,11 +215,20 @@ pub(crate) fn rest(dir: &DataDirectory, cut: Position) -> io::Result<Rest> {
 /// # Errors
 /// The path as its device shows it, and what the system reports.
 pub(crate) fn allocate(dir: &DataDirectory, number: u64, bytes: u64) -> Result<Segment, (String, io::Error)> {
-    let files = dir
-        .devices()
-        .iter()
-        .map(|device| allocate_on(&**device, number, bytes).map_err(|error| (device.display(&path(number)), error)));
-    Ok(Segment::of(dir, number, bytes, files.collect::<Result<_, _>>()?))
+    let mut files = Vec::with_capacity(dir.devices().len());
+    for device in dir.devices() {
+        match allocate_on(&**device, number, bytes) {
+            Ok(file) => files.push(file),
+            Err(error) => {
+                // One copy alone is of no use, and would take the space that the next attempt needs.
+                for made in &dir.devices()[..files.len()] {
+                    let _ = remove_if_there(&**made, &path(number));
+                }
+                return Err((device.display(&path(number)), error));
+            }
+        }
+    }
+    Ok(Segment::of(dir, number, bytes, files))
 }
 
 fn allocate_on(device: &dyn Device, number: u64, bytes: u64) -> io::Result<Arc<dyn DeviceFile>> {

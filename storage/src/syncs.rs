@@ -35,6 +35,11 @@ struct Helper {
 }
 
 impl Syncs {
+    /// Without a thread.
+    pub(crate) fn in_turn() -> Self {
+        Self { helper: None }
+    }
+
     /// # Errors
     /// The thread cannot be started.
     pub(crate) fn new(copies: usize, how: MirrorSync) -> io::Result<Self> {

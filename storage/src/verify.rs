@@ -156,11 +156,12 @@ fn verify_journal(
     (report.frames, report.first_seq, report.last_seq) = (frames, first_seq, last_seq);
     report.durable_seq = floor.seq;
     match scanned {
-        Ok(scan) => {
+        Ok(mut scan) => {
             report.last_seq = scan.last_seq;
             report.durable_seq = scan.watermark;
             match mending {
                 Mending::Rebuild => {
+                    scan.vouch(dir).map_err(VerifyError::Journal)?;
                     rebuild_all(dir, &scan.differences, scan.extents()).map_err(VerifyError::Rebuild)?;
                     report.repaired.extend(scan.differences.problems().cloned());
                 }

@@ -174,12 +174,13 @@ pub(crate) fn read(device: &dyn Device, engine_id: u128, fresh: bool) -> Result<
     }
 }
 
-/// Creates the witness of a new directory; synced. The caller syncs the directory.
-pub(crate) fn create(device: &dyn Device, engine_id: u128) -> std::io::Result<()> {
+/// Creates the witness of a new directory, which says the same twice; synced. The caller syncs the directory.
+pub(crate) fn create(device: &dyn Device, first: &Witness) -> std::io::Result<()> {
     let file = device.open(WITNESS_PATH, OpenMode::CreateNew)?;
     file.allocate(COPIES * BLOCK)?;
     for copy in 0..COPIES {
-        let witness = Witness { engine_id, writes: copy, ..Witness::default() };
+        let newest = first.writes.max(1);
+        let witness = Witness { writes: newest - u64::from(copy != newest % COPIES), ..*first };
         file.write_all_at(&witness.encode().0, copy * BLOCK)?;
     }
     file.sync_all()
@@ -199,7 +200,7 @@ impl WitnessWriter {
     pub(crate) fn open(dir: &DataDirectory, last: &Witness) -> Result<Self, (String, std::io::Error)> {
         let open = |device: &Arc<dyn Device>| match device.open(WITNESS_PATH, OpenMode::ReadWrite) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && dir.is_mirrored() => {
-                create(&**device, dir.engine_id())?;
+                create(&**device, last)?;
                 device.sync_dir("")?;
                 device.open(WITNESS_PATH, OpenMode::ReadWrite)
             }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use support::{append, append_sized, check_goes_on, check_recovered, identity, make_room};
 use tp_storage::{
-    BLOCK_BYTES, CrashMode, DataDirectory, Device, DirectoryError, Fault, Floor, FolderDevice, Identity, Journal,
-    JournalError, JournalOptions, MemoryDevice, Mending, MirrorSync, RecoverError, Recovered, Scrubbed, SegmentJournal,
-    VerifyReport, VerifyStatus, verify,
+    BLOCK_BYTES, CrashMode, DataDirectory, Device, DirectoryError, EmptyDirectory, Fault, Floor, FolderDevice,
+    Identity, Journal, JournalError, JournalOptions, MemoryDevice, Mending, MirrorSync, RecoverError, Recovered,
+    Scrubbed, SegmentJournal, VerifyReport, VerifyStatus, verify,
 };
 
 const COPIES: [&str; 2] = ["data", "mirror"];
@@ -26,7 +26,12 @@ fn folder(device: &MemoryDevice, copy: &str) -> Arc<dyn Device> {
 }
 
 fn try_directory(device: &MemoryDevice) -> Result<DataDirectory, DirectoryError> {
-    DataDirectory::create_or_open_mirrored(folder(device, "data"), folder(device, "mirror"), identity)
+    DataDirectory::create_or_open_mirrored(
+        folder(device, "data"),
+        folder(device, "mirror"),
+        EmptyDirectory::FromMirror,
+        identity,
+    )
 }
 
 fn directory(device: &MemoryDevice) -> DataDirectory {
@@ -282,7 +287,12 @@ fn the_mirror_of_another_directory_is_refused() {
     drop(DataDirectory::create_or_open(folder(&device, "mirror"), other).unwrap());
     let refused = try_directory(&device);
     assert!(matches!(refused, Err(DirectoryError::OtherMirror { .. })), "{refused:?}");
-    let same = DataDirectory::create_or_open_mirrored(folder(&device, "data"), folder(&device, "data"), identity);
+    let same = DataDirectory::create_or_open_mirrored(
+        folder(&device, "data"),
+        folder(&device, "data"),
+        EmptyDirectory::Refuse,
+        identity,
+    );
     assert!(matches!(same, Err(DirectoryError::InUse { .. })), "{same:?}");
 }
 
@@ -386,7 +396,7 @@ fn a_failed_write_or_sync_of_either_copy_is_final() {
         for copy in 0..2 {
             let devices = [MemoryDevice::new(), MemoryDevice::new()];
             let [data, mirror] = [0, 1].map(|at| Arc::new(devices[at].clone()) as Arc<dyn Device>);
-            let dir = DataDirectory::create_or_open_mirrored(data, mirror, identity).unwrap();
+            let dir = DataDirectory::create_or_open_mirrored(data, mirror, EmptyDirectory::Refuse, identity).unwrap();
             let options = JournalOptions { mirror_sync: how, ..options() };
             let mut journal = SegmentJournal::recover(&dir, options, Floor::default(), 0).unwrap().open().unwrap();
             assert_eq!(append(&mut journal, 2).unwrap(), 2);

@@ -63,6 +63,7 @@ fn config(arguments: &Import, clock: &GivenClock) -> Config {
     let mut config = Config::at(&arguments.data_dir);
     config.accept_tail = arguments.writing.accept_tail;
     config.mirror.clone_from(&arguments.writing.mirror);
+    config.empty_directory = arguments.writing.empty_directory();
     // Time that passes while nothing is to be booked shall change nothing.
     config.forget_when_idle = false;
     config.clock = Clock::given(clock.clone());
