@@ -13,7 +13,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::block::{AlignedBytes, Block, bytes_of};
-use crate::copies::{BadCopies, Check, FrameRead};
+use crate::copies::{BadCopies, COPIES_MAX, Check, FrameRead};
 use crate::device::{Device, DeviceFile, OpenMode};
 use crate::directory::{DataDirectory, remove_if_there};
 use crate::frame::FrameHeader;
@@ -52,9 +52,9 @@ impl Differences {
     }
 
     /// Notes the copies that miss the file, or have it in another length.
-    pub(crate) fn note_files(&mut self, dir: &DataDirectory, segment: &Segment) {
-        for copy in (0..dir.devices().len()).filter(|&copy| !segment.is_whole(copy)) {
-            let of = CopyOf { segment: segment.number, copy };
+    pub(crate) fn note_files(&mut self, dir: &DataDirectory, segment: u64, whole: [bool; COPIES_MAX]) {
+        for copy in (0..dir.devices().len()).filter(|&copy| !whole[copy]) {
+            let of = CopyOf { segment, copy };
             self.note(dir, of, 0, (0, 0), "this copy of the segment is missing, or has another length than the other");
         }
     }

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::io;
 use tp_planted::{Bug, has};
 
-use crate::copies::{BadCopies, Check, HeaderRead};
+use crate::copies::{BadCopies, COPIES_MAX, Check, HeaderRead};
 use crate::device::OpenMode;
 use crate::directory::DataDirectory;
 use crate::frame::{FORMAT, FrameHeader, FrameKind, HeaderState, Position};
@@ -157,10 +157,21 @@ pub(crate) struct Spare {
     pub(crate) bytes: Option<u64>,
 }
 
+/// What is known of a segment by its first frame. The files are not kept open: a journal has more of them than a process may open.
 pub(crate) struct Head {
-    pub(crate) segment: Segment,
+    number: u64,
+    /// Length of its file.
+    pub(crate) bytes: u64,
+    /// The copies that have it, as long as it should be.
+    pub(crate) whole: [bool; COPIES_MAX],
     pub(crate) state: HeaderState,
     pub(crate) bad: BadCopies,
+}
+
+impl Head {
+    pub(crate) fn open(&self, dir: &DataDirectory) -> io::Result<Segment> {
+        Segment::open(dir, self.number, OpenMode::Read)
+    }
 }
 
 pub(crate) type Heads = BTreeMap<u64, Head>;
@@ -281,7 +292,8 @@ fn read_head(request: &ScanRequest<'_>, number: u64, sync: bool) -> io::Result<O
     }
     let (read, bad) = segment.read_header(0, Check::All)?;
     let HeaderRead::State(state) = read else { return Ok(None) };
-    Ok(Some(Head { segment, state, bad }))
+    let whole = std::array::from_fn(|copy| copy < request.dir.devices().len() && segment.is_whole(copy));
+    Ok(Some(Head { number, bytes: segment.bytes, whole, state, bad }))
 }
 
 /// The copies hold different good frames.
@@ -340,9 +352,11 @@ fn path_header(
             Err(corrupt(dir, number, 0, what, (0, seq_last)))
         }
         HeaderState::Valid(header) if header.engine_id != dir.engine_id() => Err(RecoverError::NotOurs { file }),
-        HeaderState::Valid(header) if !head.segment.holds(&header, 0) => {
+        HeaderState::Valid(header)
+            if header.at != (Position { segment: number, offset: 0 }) || header.segment_bytes != head.bytes =>
+        {
             let what = if header.at == (Position { segment: number, offset: 0 }) {
-                format!("this segment is {} bytes long, it was {}", head.segment.bytes, header.segment_bytes)
+                format!("this segment is {} bytes long, it was {}", head.bytes, header.segment_bytes)
             } else {
                 format!("this file holds segment {}", header.at.segment)
             };

@@ -63,8 +63,9 @@ impl Walker<'_, '_> {
         ask: impl Fn(&Segment, usize) -> io::Result<T>,
     ) -> Result<Vec<T>, RecoverError> {
         let Some(head) = self.heads.get(&at.segment) else { return Ok(Vec::new()) };
+        let segment = head.open(self.request.dir).map_err(self.io_error(at))?;
         let copies = 0..self.request.dir.devices().len();
-        copies.map(|copy| ask(&head.segment, copy)).collect::<io::Result<_>>().map_err(self.io_error(at))
+        copies.map(|copy| ask(&segment, copy)).collect::<io::Result<_>>().map_err(self.io_error(at))
     }
 
     /// Notes where copies hold what should not be there: to be rebuilt from one that does not, if there is one.
@@ -142,10 +143,11 @@ impl Walker<'_, '_> {
     fn remains_in(&self, at: Position) -> Result<Remains, RecoverError> {
         let mut remains = Remains { first: None, blocks: 0, valid_later: None, newer: None };
         let Some(head) = self.heads.get(&at.segment) else { return Ok(remains) };
+        let segment = head.open(self.request.dir).map_err(self.io_error(at))?;
         let engine_id = self.request.dir.engine_id();
         for copy in 0..self.request.dir.devices().len() {
             let mut blocks = 0;
-            let walked = head.segment.run_on(copy, at.offset, |offset, block| {
+            let walked = segment.run_on(copy, at.offset, |offset, block| {
                 let here = Position { segment: at.segment, offset };
                 remains.first = Some(remains.first.map_or(here, |first| first.min(here)));
                 blocks += 1;
@@ -171,8 +173,8 @@ impl Walker<'_, '_> {
         let mut all = self.remains_in(stopped.at)?;
         let copies = self.request.dir.devices().len();
         let spare = |(&number, head): (&u64, &Head)| {
-            let is_whole = (0..copies).all(|copy| head.segment.is_whole(copy));
-            Spare { number, bytes: is_whole.then_some(head.segment.bytes) }
+            let is_whole = head.whole[..copies].iter().all(|is_whole| *is_whole);
+            Spare { number, bytes: is_whole.then_some(head.bytes) }
         };
         let later: Vec<Spare> = self.heads.range(stopped.at.segment + 1..).map(spare).collect();
         self.find_left_over(path, stopped)?;

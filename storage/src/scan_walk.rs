@@ -142,7 +142,7 @@ impl<'a, 'o> Walker<'a, 'o> {
     /// Counts a segment that is known by its first frame only.
     fn skip(&mut self, live: &LiveSegment) {
         if let Some(head) = self.heads.get(&live.number) {
-            self.differences.note_files(self.request.dir, &head.segment);
+            self.differences.note_files(self.request.dir, live.number, head.whole);
         }
         if let Some(header) = self.header_of(live.number) {
             let bad = self.heads.get(&live.number).map_or_else(BadCopies::default, |head| head.bad);
@@ -150,7 +150,7 @@ impl<'a, 'o> Walker<'a, 'o> {
             self.watermark = self.watermark.max(header.durable_seq);
             self.last_time = self.last_time.max(header.time_max);
         }
-        self.bytes += live.cut.or_else(|| self.heads.get(&live.number).map(|head| head.segment.bytes)).unwrap_or(0);
+        self.bytes += live.cut.or_else(|| self.heads.get(&live.number).map(|head| head.bytes)).unwrap_or(0);
     }
 
     fn walk_segment(&mut self, live: &LiveSegment) -> Result<Stopped, RecoverError> {
@@ -158,16 +158,16 @@ impl<'a, 'o> Walker<'a, 'o> {
         let Some(head) = heads.get(&live.number) else {
             return Ok(Stopped { at: Position { segment: live.number, offset: 0 }, stop: Stop::Hole });
         };
-        if (self.request.mode == ScanMode::Recover || self.request.strict) && !has(Bug::TrustCache) {
-            let at = Position { segment: live.number, offset: 0 };
-            head.segment.forget_cache().map_err(self.io_error(at))?;
-        }
-        self.differences.note_files(self.request.dir, &head.segment);
-        let limit = live.cut.unwrap_or(head.segment.bytes).min(head.segment.bytes);
         let mut at = Position { segment: live.number, offset: 0 };
+        let segment = head.open(self.request.dir).map_err(self.io_error(at))?;
+        if (self.request.mode == ScanMode::Recover || self.request.strict) && !has(Bug::TrustCache) {
+            segment.forget_cache().map_err(self.io_error(at))?;
+        }
+        self.differences.note_files(self.request.dir, live.number, head.whole);
+        let limit = live.cut.unwrap_or(segment.bytes).min(segment.bytes);
         while at.offset < limit {
-            let (read, bad) = head.segment.read_frame(at.offset, Check::All).map_err(self.io_error(at))?;
-            match self.accept(&head.segment, at, read, bad)? {
+            let (read, bad) = segment.read_frame(at.offset, Check::All).map_err(self.io_error(at))?;
+            match self.accept(&segment, at, read, bad)? {
                 Ok(end) => at = end,
                 Err(stop) => return Ok(Stopped { at, stop }),
             }

@@ -85,7 +85,8 @@ impl Scrubber {
         let segment = Segment::open(&self.dir, extent.live.number, OpenMode::Read).map_err(at)?;
         segment.forget_cache().map_err(at)?;
         let mut differences = Differences::default();
-        differences.note_files(&self.dir, &segment);
+        let whole = std::array::from_fn(|copy| copy < self.dir.devices().len() && segment.is_whole(copy));
+        differences.note_files(&self.dir, segment.number, whole);
         let next = extent.start();
         Ok(Place { extent, segment, next, differences })
     }
