@@ -525,10 +525,10 @@ fn recover_behind(dir: &DataDirectory, checkpoint: u64) -> Result<Recovered, Rec
     SegmentJournal::recover(dir, options(), Floor::default(), checkpoint + 1)
 }
 
-/// Runs on one copy until the journal has three segments more.
-fn run_alone(device: &MemoryDevice, copy: &str, extra: usize) -> u64 {
+/// Runs on one copy, so often.
+fn run_alone(device: &MemoryDevice, copy: &str, runs: usize, extra: usize) -> u64 {
     let mut last = 0;
-    for _ in 0..3 {
+    for _ in 0..runs {
         let mut journal = open(&alone(device, copy));
         make_room(&mut journal);
         last = append_sized(&mut journal, 2, extra).unwrap();
@@ -551,7 +551,7 @@ fn a_copy_that_was_left_behind_in_the_middle_of_a_segment_is_filled_even_below_a
         for path in before.paths().into_iter().filter(|path| path.starts_with(behind)) {
             device.plant(&path, &before.contents(&path).unwrap());
         }
-        let last = run_alone(&device, ahead, 0);
+        let last = run_alone(&device, ahead, 3, 0);
         let dir = directory(&device);
         drop(recover_behind(&dir, last).unwrap().open().unwrap());
         drop(dir);
@@ -565,8 +565,8 @@ fn a_copy_that_was_left_behind_in_the_middle_of_a_segment_is_filled_even_below_a
 #[test]
 fn copies_that_went_different_ways_are_refused_even_below_a_checkpoint() {
     let (device, _) = mirrored();
-    run_alone(&device, "mirror", 16);
-    let last = run_alone(&device, "data", 0);
+    run_alone(&device, "mirror", 1, 16);
+    let last = run_alone(&device, "data", 3, 0);
     let refused = recover_behind(&directory(&device), last);
     assert!(matches!(refused, Err(RecoverError::Diverged(_))), "{refused:?}");
 }
@@ -602,6 +602,33 @@ fn a_copy_that_is_half_made_is_refused_when_it_is_opened_alone() {
         }
         assert!(refusals > 10, "{refusals}");
     }
+}
+
+/// A mirror that was catching up had the witness of where it had stood: alone, what it had got so far was a whole journal.
+#[test]
+fn a_copy_that_is_half_caught_up_is_refused_when_it_is_opened_alone() {
+    let (device, _) = mirrored();
+    let last = run_alone(&device, "data", 3, 0);
+    let mut refusals = 0;
+    for call in 1.. {
+        let image = support::copy(&device);
+        image.plan(Fault::PowerOffAt(image.calls() + call));
+        let opened = recover(&directory(&image)).and_then(Recovered::open);
+        let is_done = opened.is_ok();
+        drop(opened);
+        let image = image.crash(CrashMode::KeepAll);
+        let has_begun = segments(&image, "mirror") != segments(&device, "mirror");
+        match recover(&alone(&image, "mirror")) {
+            Ok(recovered) => assert!(recovered.last_seq == last || !has_begun, "call {call}: {recovered:?}"),
+            Err(RecoverError::TailLost(_) | RecoverError::Corrupt(_)) => refusals += 1,
+            Err(error) => panic!("call {call}: {error}"),
+        }
+        assert_whole(&image, last, &format!("call {call}"));
+        if is_done {
+            break;
+        }
+    }
+    assert!(refusals > 10, "{refusals}");
 }
 
 #[test]
