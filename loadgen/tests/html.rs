@@ -494,6 +494,7 @@ fn figures_without_bound_do_not_break_the_page() {
                     latency_ns: most,
                     durable_lag_events: u64::MAX,
                     checkpoint_running: true,
+                    rss_bytes: u64::MAX,
                 };
             }
         }
