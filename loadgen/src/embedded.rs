@@ -71,7 +71,6 @@ impl Embedded {
                 .throttle
                 .and_then(|throttle| throttle.bytes_per_second)
                 .map_or(CheckpointPolicy::default().bytes_per_second, |rate| (rate / 4).max(1 << 20)),
-            ..CheckpointPolicy::default()
         };
         let engine = Engine::open(config).with_context(|| format!("cannot open the engine on {}", path.display()))?;
         Ok(Self { engine, journal: plan.journal, path: keeps.then(|| path.to_owned()) })

@@ -1,7 +1,7 @@
 //! A disk that stands still, and slow disks, in the test run (P16), in virtual time. `tp-sim overload` prints the same.
 //!
 //! The stories: while no turn could start, as many commands again as may wait were taken out of the inbox, and those behind them
-//! were answered up to ten seconds after their deadlines; on a disk of 100 ms a sync, turns of single commands filled the
+//! were answered six seconds after their deadlines; on a disk of 100 ms a sync, turns of single commands filled the
 //! rings, of which a frame took 128, so that a third of what the disk could take was done.
 #![allow(clippy::print_stdout, reason = "the figures are worth seeing")]
 
@@ -14,9 +14,9 @@ use tp_sim::overload::{Speed, Stalled, stalled};
 const BYTES_PER_SECOND: u64 = 14_000_000;
 const RATE: u64 = 5_000;
 
-fn run(latency_us: u64, stall_us: u64) -> Stalled {
+fn run(latency_us: u64, stall_us: u64, rate: u64) -> Stalled {
     let speed = Speed { latency_us, bytes_per_second: BYTES_PER_SECOND };
-    let stalled = stalled(speed, stall_us, RATE).unwrap_or_else(|wrong| panic!("{latency_us} {stall_us}: {wrong}"));
+    let stalled = stalled(speed, stall_us, rate).unwrap_or_else(|wrong| panic!("{latency_us} {stall_us}: {wrong}"));
     println!("{stalled}");
     // Between two looks at the deadlines.
     assert!(stalled.overdue_us_max <= 5_000, "answered {} us after the deadline", stalled.overdue_us_max);
@@ -27,7 +27,7 @@ fn run(latency_us: u64, stall_us: u64) -> Stalled {
 #[test]
 fn whoever_waits_for_a_stalled_disk_is_answered_at_his_deadline_and_nobody_early() {
     for stall_us in [10_000, 100_000, 1_000_000, 3_000_000, 30_000_000] {
-        let stalled = run(200, stall_us);
+        let stalled = run(200, stall_us, RATE);
         let [before, during, after] = &stalled.parts;
         assert!(before.decided() + 5 >= before.sent, "{stall_us}: before it all is well: {before:?}");
         let quarter = during.sent / 4;
@@ -49,9 +49,16 @@ fn whoever_waits_for_a_stalled_disk_is_answered_at_his_deadline_and_nobody_early
 }
 
 #[test]
+fn deadlines_are_kept_when_as_many_wait_as_may() {
+    let stalled = run(200, 12_000_000, 20_000);
+    let during = &stalled.parts[1];
+    assert!(during.busy > 0 && during.late > 0 && during.in_progress > 0, "{during:?}");
+}
+
+#[test]
 fn a_slow_disk_serves_all_who_wait_long_enough() {
     for (latency_us, of_four) in [(10_000, 4), (100_000, 3), (1_000_000, 1)] {
-        let stalled = run(latency_us, 0);
+        let stalled = run(latency_us, 0, RATE);
         // Those who wait for as long as two syncs take, at least.
         let after = &stalled.parts[2];
         assert!(after.decided() * 100 >= after.sent / 4 * of_four * 99, "{latency_us}: {after:?}");

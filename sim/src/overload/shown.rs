@@ -16,6 +16,11 @@ fn fates(part: &Part) -> String {
     format!("{sent:>8} {:>8} {busy:>8} {late:>8} {in_progress:>8}", part.decided())
 }
 
+/// Nothing where nobody counted.
+fn kib(bytes: u64) -> String {
+    if bytes == 0 { String::new() } else { (bytes >> 10).to_string() }
+}
+
 /// One line a load, and one for the calm before.
 pub fn table(climbed: &Climbed) -> String {
     let mut text = format!(
@@ -40,11 +45,11 @@ pub fn table(climbed: &Climbed) -> String {
         // Into a string: never fails.
         let _ = writeln!(text, "{load:>6} {goodput:>9} {percent:>4} {} {} {rest}", fates(part), times(part));
     };
-    line("calm".into(), &climbed.calm, format!("{:>8} {:>8} {:>8}", "", "", climbed.calm_heap_bytes >> 10));
+    line("calm".into(), &climbed.calm, format!("{:>8} {:>8} {:>8}", "", "", kib(climbed.calm_heap_bytes)));
     for row in &climbed.rows {
         let back = row.back_us.map_or_else(|| "never".into(), |us| (us / 1_000).to_string());
         let load = format!("{}.{}x", row.percent / 100, row.percent % 100 / 10);
-        line(load, &row.load, format!("{back:>8} {:>8} {:>8}", row.queued_max, row.heap_bytes >> 10));
+        line(load, &row.load, format!("{back:>8} {:>8} {:>8}", row.queued_max, kib(row.heap_bytes)));
         line("calm".into(), &row.calm, String::new());
     }
     let _ = write!(text, "capacity {}/s, {} commands", climbed.capacity, climbed.sent);
