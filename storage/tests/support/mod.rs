@@ -1,6 +1,8 @@
 //! Shared by the storage tests: directories, scripted payloads, and reading a whole journal back.
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used)] // each test binary uses its own part
 
+pub mod mirrored;
+
 use std::sync::Arc;
 
 use tp_storage::{
