@@ -5,8 +5,8 @@
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Recorded runs; each has some 2,800 images, those with a mirror more.
-const RUNS: u64 = 19;
+/// Recorded runs; each has some 3,100 images, those with a mirror more.
+const RUNS: u64 = 17;
 
 #[test]
 fn every_crash_image_of_recorded_runs_is_recovered_with_all_that_was_durable() {
