@@ -109,11 +109,14 @@ pub(crate) struct Scan {
     pub(crate) strays: Vec<Problem>,
     /// What one copy does not hold and the other does.
     pub(crate) differences: Differences,
+    /// Where the oldest witness stands: before it the copies are alike.
+    parted: Position,
 }
 
 impl Scan {
-    /// Before a copy is rebuilt: every copy's witness says where the journal ends, so that one that is only half rebuilt is not taken
-    /// for a whole journal when it is opened alone.
+    /// Before a copy is rebuilt: every copy's witness says how far the journal is durable, so that one that is only half rebuilt is not
+    /// taken for a whole journal when it is opened alone. Its place stays where the copies parted: a start after this one was cut off
+    /// reads from there again.
     pub(crate) fn vouch(&mut self, dir: &DataDirectory) -> Result<(), RecoverError> {
         if self.differences.is_empty() {
             return Ok(());
@@ -124,7 +127,7 @@ impl Scan {
             durable_seq: self.last_seq,
             time: self.last_time,
             segment_first: self.live.first().map_or(0, |live| live.number),
-            end: self.end,
+            end: self.parted,
             ..self.witness
         };
         let failed = |(file, source)| RecoverError::writing(file, 0)(source);
@@ -183,7 +186,8 @@ pub(crate) fn scan(request: &ScanRequest<'_>, observer: Option<&mut EachFrame<'_
     let heads = read_heads(request, &witness)?;
     let path = live_path(request.dir, &heads)?;
     let mut walker = Walker::new(request, &heads, observer);
-    walker.alike_to = alike_to(request.dir, &witnesses);
+    let parted = parted(request.dir, &witnesses);
+    walker.alike_to = if request.dir.is_mirrored() { parted.segment } else { u64::MAX };
     walker.watermark = witness.durable_seq.max(request.floor.seq);
     walker.last_time = witness.time;
     walker.notes.extend(request.dir.notes().iter().cloned().chain(notes));
@@ -191,7 +195,7 @@ pub(crate) fn scan(request: &ScanRequest<'_>, observer: Option<&mut EachFrame<'_
     let judged = walker.judge(&path, &stop, &witness)?;
     walker.check_witnesses(&path, &witnesses)?;
     walker.compare_rest()?;
-    Ok(walker.finish(path, judged, witness))
+    Ok(walker.finish(path, judged, (witness, parted)))
 }
 
 /// The witness of each copy that has a good one: at least one. With a mirror a bad one beside a good one is only noted.
@@ -229,14 +233,11 @@ fn read_witnesses(request: &ScanRequest<'_>) -> Result<(Vec<Witness>, Vec<Proble
     }
 }
 
-/// The segment in which the copies may have parted: a copy that was left behind has a hole, or another end, no earlier than where its
-/// witness stands. Everything from there on is read in full, whatever checkpoints show. One copy never parts.
-fn alike_to(dir: &DataDirectory, witnesses: &[Witness]) -> u64 {
-    if !dir.is_mirrored() {
-        return u64::MAX;
-    }
-    let oldest = witnesses.iter().map(|witness| witness.end.segment).min();
-    oldest.filter(|_| witnesses.len() == dir.devices().len()).unwrap_or(0)
+/// The earliest place at which the copies may have parted: a copy that was left behind has a hole, or another end, no earlier than where
+/// its witness stands. Everything from that segment on is read in full, whatever checkpoints show.
+fn parted(dir: &DataDirectory, witnesses: &[Witness]) -> Position {
+    let oldest = witnesses.iter().map(|witness| witness.end).min();
+    oldest.filter(|_| witnesses.len() == dir.devices().len()).unwrap_or_default()
 }
 
 /// The one that saw most of the journal.
@@ -377,7 +378,7 @@ pub(crate) fn corrupt(dir: &DataDirectory, number: u64, offset: u64, what: &str,
 
 impl Walker<'_, '_> {
     /// What the scan found, when nothing speaks against it.
-    fn finish(mut self, path: Vec<LiveSegment>, tail: TailReport, witness: Witness) -> Scan {
+    fn finish(mut self, path: Vec<LiveSegment>, tail: TailReport, (witness, parted): (Witness, Position)) -> Scan {
         let beside_writer = self.request.mode == ScanMode::BesideWriter;
         let mut live = path;
         if let Some(newest) = live.last().filter(|_| beside_writer) {
@@ -408,6 +409,7 @@ impl Walker<'_, '_> {
             bytes: self.bytes,
             strays: self.strays,
             differences: self.differences,
+            parted,
         }
     }
 }

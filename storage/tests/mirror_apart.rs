@@ -178,6 +178,34 @@ fn a_copy_that_is_half_caught_up_is_refused_when_it_is_opened_alone() {
     assert!(refusals > 10, "{refusals}");
 }
 
+/// The first mend of the above said in the mirror's witness that it was whole before it was: a start after that was cut off skipped the
+/// segment with the hole, since it lay below the checkpoint.
+#[test]
+fn a_copy_whose_catching_up_was_cut_off_is_caught_up_by_the_next_start_even_below_a_checkpoint() {
+    let device = MemoryDevice::new();
+    let mut journal = open(&directory(&device));
+    append(&mut journal, 3).unwrap();
+    let before = support::copy(&device);
+    append(&mut journal, 2).unwrap();
+    drop(journal);
+    for path in before.paths().into_iter().filter(|path| path.starts_with("mirror")) {
+        device.plant(&path, &before.contents(&path).unwrap());
+    }
+    let last = run_alone(&device, "data", 3, 0);
+    for call in 1.. {
+        let image = support::copy(&device);
+        image.plan(Fault::PowerOffAt(image.calls() + call));
+        let is_done = recover_behind(&directory(&image), last).and_then(Recovered::open).is_ok();
+        let image = image.crash(CrashMode::KeepAll);
+        drop(recover_behind(&directory(&image), last).unwrap().open().unwrap());
+        let recovered = recover(&alone(&image, "mirror")).unwrap_or_else(|error| panic!("call {call}: {error}"));
+        assert_eq!(recovered.last_seq, last, "call {call}");
+        if is_done {
+            return;
+        }
+    }
+}
+
 #[test]
 fn an_empty_directory_beside_a_mirror_with_a_journal_is_refused_unasked() {
     let device = MemoryDevice::new();
