@@ -1,0 +1,1 @@
+//! What the server shows of itself: metrics, logs, traces, the status page. Refuses to change anything.
