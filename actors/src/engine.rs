@@ -207,6 +207,26 @@ impl Engine {
         Ok(all)
     }
 
+    /// The accounts of `count` slots from one on that are wanted, in no order. Each partition is held up for as long as it takes to
+    /// look through its part of them: ask for few slots at once.
+    ///
+    /// # Errors
+    /// As [`Engine::accounts`].
+    pub fn accounts_of_slots(
+        &self,
+        first: SlotIndex,
+        count: u16,
+        is_wanted: impl Fn(SlotIndex, AccountId) -> bool + Clone + Send + 'static,
+    ) -> Result<Vec<AccountView>, NotAnswered> {
+        let slots = first.get()..first.get().saturating_add(count);
+        let shown = self.look(move |partition| {
+            let wanted = partition.slots().filter(|slot| slots.contains(&slot.index().get()));
+            let accounts = wanted.flat_map(|slot| slot.accounts().map(|view| (slot.index(), view)));
+            accounts.filter(|(slot, view)| is_wanted(*slot, view.account)).map(|(_, view)| view).collect::<Vec<_>>()
+        })?;
+        Ok(shown.into_iter().flatten().collect())
+    }
+
     /// The totals of each ledger, ascending. Consistent over partitions only while nothing is under way.
     ///
     /// # Errors
@@ -223,6 +243,11 @@ impl Engine {
     pub fn digest(&self) -> Result<StateDigest, NotAnswered> {
         let at = Time(self.shared.event_time_max.load(std::sync::atomic::Ordering::Acquire));
         Ok(digest_of(self.look(move |partition| slot_digests(partition, at))?))
+    }
+
+    /// Whether it stopped acknowledging: [`EngineStatus::poison`] says why.
+    pub fn is_poisoned(&self) -> bool {
+        self.shared.poison.is_set()
     }
 
     /// The last sequence number given out; it may not be durable yet.
@@ -315,6 +340,14 @@ impl Engine {
     /// # Errors
     /// As [`Engine::close`].
     pub fn close_blocking(self) -> Result<Closed, CloseError> {
+        self.close_in_place()
+    }
+
+    /// As [`Engine::close_blocking`], of an engine that others share: what they submit from now on is answered `stopping`.
+    ///
+    /// # Errors
+    /// As [`Engine::close`].
+    pub fn close_in_place(&self) -> Result<Closed, CloseError> {
         let threads = self.threads.lock().take();
         match threads {
             Some(threads) => close::close(&self.shared, threads, self.takes_checkpoint_at_close),
