@@ -39,6 +39,8 @@
 
 // The engine: opening, commands in, replies out, reading, checking.
 pub use tp_actors::device;
+/// Statements, accounts as they stood, and histories of authorizations; on an [`Engine`] and for folds over a journal.
+pub use tp_actors::history;
 pub use tp_actors::{
     BadConfig, Busy, CallOptions, CatalogueRebuilt, CatalogueStatus, CheckpointDone, CheckpointFailed,
     CheckpointPolicy, CheckpointStatus, Client, Clock, ClockStatus, CloseError, Closed, Config, CursorError, Cut,

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tp_core::command::{Command, Read, ReadTarget, Record};
@@ -32,6 +32,7 @@ use crate::close::{self, Closed};
 use crate::config::Config;
 use crate::error::{CheckpointFailed, CloseError, CursorError, NotAnswered, OpenError};
 use crate::feed::EventFeed;
+use crate::history::reader::Reader;
 use crate::open::{self, Opened, Threads};
 use crate::recovery::RecoveryReport;
 use crate::shared::Shared;
@@ -134,13 +135,21 @@ impl Engine {
         self.ask_catalogue(CatalogueOrder::Set { name: name.to_owned(), seq: seq.0, reply }, &wait)
     }
 
+    fn catalogue_orders(&self) -> Option<Sender<CatalogueOrder>> {
+        self.threads.lock().as_ref().and_then(|t| t.catalogue.as_ref().map(|c| c.orders.clone()))
+    }
+
+    /// For one question about the past.
+    pub(crate) fn journal(&self) -> Reader<'_> {
+        Reader::new(self.durable_seq(), &*self.source, self.catalogue_orders())
+    }
+
     fn ask_catalogue<T>(
         &self,
         order: CatalogueOrder,
         wait: &Receiver<Result<T, CursorError>>,
     ) -> Result<T, CursorError> {
-        let orders = self.threads.lock().as_ref().and_then(|t| t.catalogue.as_ref().map(|c| c.orders.clone()));
-        let orders = orders.ok_or(CursorError::Closed)?;
+        let orders = self.catalogue_orders().ok_or(CursorError::Closed)?;
         let waited_ms = u64::try_from(CURSOR_WAIT.as_millis()).unwrap_or(u64::MAX);
         let stalled = CursorError::Stalled { waited_ms };
         orders.send_timeout(order, CURSOR_WAIT).map_err(|_| stalled.clone())?;
