@@ -1,4 +1,5 @@
 //! Scopes at the engine's doors: what a call or a client says of its scope arrives at the decision.
+#![allow(clippy::cast_possible_truncation, reason = "small numbers of the tests themselves")]
 
 mod common;
 
