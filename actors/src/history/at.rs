@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use tp_core::event::{Answered, Body, Event, Leg, Movement, Purpose, Role};
 use tp_core::ids::{AccountId, Seq, Version};
 use tp_core::outcome::Outcome;
-use tp_core::reply::{AuthorizationState, Flags};
+use tp_core::reply::Flags;
 use tp_core::time::Time;
 
 use super::chain::{Chain, Place};
@@ -130,16 +130,8 @@ impl Back {
                 self.nothing_held(e.authorization.0)
             }
             (Body::Incremented(e), Role::Owner) => self.hold(e.authorization.0, signed(e.amount.get())),
-            (Body::Released(e), Role::Owner) => {
-                if e.state != AuthorizationState::Open {
-                    self.nothing_held(e.authorization.0)?;
-                }
-                self.hold(e.authorization.0, -signed(e.amount.get()))
-            }
-            (Body::Expired(e), Role::Owner) => {
-                self.nothing_held(e.authorization.0)?;
-                self.hold(e.authorization.0, -signed(e.amount.get()))
-            }
+            (Body::Released(e), Role::Owner) => self.hold(e.authorization.0, -signed(e.amount.get())),
+            (Body::Expired(e), Role::Owner) => self.hold(e.authorization.0, -signed(e.amount.get())),
             (Body::Moved(e), Role::Owner) => {
                 self.end(&e.movement, e.head.outcome, e.head.flags)?;
                 self.open(&e.movement)
@@ -186,7 +178,9 @@ impl Back {
         let is_capture = matches!(m.purpose, Purpose::Capture | Purpose::Advice) && m.authorization != 0;
         // An advice that matches a closed hold finds nothing to release.
         if is_done && is_capture && m.is_final && !flags.has(Flags::UNMATCHED) {
-            self.nothing_held(m.authorization)?;
+            if self.finals.contains_key(&m.authorization) {
+                return Err("HLD-1: one hold was released twice by final captures");
+            }
             if self.is_taken {
                 self.finals.insert(m.authorization, 0);
             }
