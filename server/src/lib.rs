@@ -14,5 +14,5 @@
 //! answered before the process ends).
 #![forbid(unsafe_code)]
 
-mod auth;
+pub mod auth;
 mod observe;
