@@ -15,4 +15,4 @@
 #![forbid(unsafe_code)]
 
 mod auth;
-mod observe;
+pub mod observe;
