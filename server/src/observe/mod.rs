@@ -13,6 +13,8 @@
 
 pub mod log;
 pub mod metrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 pub mod page;
 pub mod stages;
 pub mod status;
