@@ -38,7 +38,7 @@ use crate::tenancy::TenantId;
 /// What serves once the engine has recovered.
 pub(crate) struct Serving {
     pub(crate) engine: Arc<Engine>,
-    pub(crate) control: Control,
+    pub(crate) control: Arc<Control>,
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) metrics: Arc<Metrics>,
@@ -325,7 +325,7 @@ impl App {
 }
 
 /// The operation of a route: one arm each, all of them.
-async fn operate(serving: &Serving, route: &Route, request: &Request) -> Answered {
+async fn operate(serving: &Arc<Serving>, route: &Route, request: &Request) -> Answered {
     match route.operation {
         Operation::Command(verb) => commands::run(serving, route, verb, request).await,
         Operation::Batch => batch::run(serving, request).await,

@@ -3,6 +3,8 @@
 //! Owns names, amounts and keys of the demonstration. Made again at each start it changes nothing but the keys, which are new each time
 //! (only hashes of the old ones are kept).
 
+use std::sync::Arc;
+
 use tp_actors::CallOptions;
 use tp_actors::tp_core::amount::{Amount, CreditLimit, Ledger};
 use tp_actors::tp_core::command::{Command, Note, OpenAccount, Settings, Transfer};
@@ -91,7 +93,7 @@ async fn command(serving: &Serving, command: impl Into<Command>) -> Result<(), S
 const PERSONS: [&str; 2] = ["demo", "second"];
 
 /// Revokes the keys of earlier starts.
-async fn revoke_old(control: &Control) -> Result<(), String> {
+async fn revoke_old(control: &Arc<Control>) -> Result<(), String> {
     let tenants = [Some(TenantId::OPERATOR), TenantId::new(TENANT)];
     let old: Vec<KeyId> = control.read(|state| {
         let keys = tenants.into_iter().flatten().flat_map(|tenant| state.keys_of(tenant));

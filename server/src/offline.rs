@@ -18,7 +18,7 @@ use crate::tenancy::TenantId;
 #[derive(Debug)]
 pub struct Offline {
     engine: Arc<Engine>,
-    control: Control,
+    control: Arc<Control>,
     sealer: OpaqueSealer,
     runtime: tokio::runtime::Runtime,
 }
@@ -47,7 +47,7 @@ impl Offline {
         config.checkpoint = CheckpointPolicy::off();
         let engine = Engine::open(config).map_err(|error| ServeError::Open(Box::new(error)))?;
         let engine = Arc::new(engine);
-        let control = Control::open(Arc::clone(&engine), Some(folder(data_dir)))?;
+        let control = Arc::new(Control::open(Arc::clone(&engine), Some(folder(data_dir)))?);
         let sealer = OpaqueSealer(Sealer::new(&master_key(settings, data_dir)?, &[])?);
         Ok(Self { engine, control, sealer, runtime })
     }

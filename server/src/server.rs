@@ -306,7 +306,7 @@ pub(crate) fn engine_config(settings: &Settings, data_dir: &std::path::Path) -> 
 fn open(app: &App, settings: &Settings, data_dir: &std::path::Path) -> Result<Serving, ServeError> {
     let engine = Engine::open(engine_config(settings, data_dir)).map_err(|error| ServeError::Open(Box::new(error)))?;
     let engine = Arc::new(engine);
-    let control = Control::open(Arc::clone(&engine), Some(folder(data_dir)))?;
+    let control = Arc::new(Control::open(Arc::clone(&engine), Some(folder(data_dir)))?);
     // Only now: a folder of ours would keep the engine from making a new directory.
     let sealer = Arc::new(Sealer::new(&master_key(settings, data_dir)?, &[])?);
     Ok(Serving {

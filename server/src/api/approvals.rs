@@ -4,6 +4,8 @@
 //! that is not approved by a durable record. After a crash between approval and execution it is executed again: its idempotency key
 //! makes that the same command.
 
+use std::sync::Arc;
+
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -122,12 +124,18 @@ pub(crate) fn get(serving: &Serving, request: &Request) -> Answered {
 }
 
 /// `POST /v1/approvals/{approval}/approve`
-pub(crate) async fn approve(serving: &Serving, request: &Request) -> Answered {
+pub(crate) async fn approve(serving: &Arc<Serving>, request: &Request) -> Answered {
     let approval = named(serving, request)?;
     let (person, key) = (request.caller.person.to_string(), request.caller.key);
     let change = Change::ApprovalGiven { approval: approval.approval, person, key };
-    serving.control.change(&by(&request.caller), change).await.map_err(problem_of)?;
-    execute(serving, &approval).await;
+    let (by, own) = (by(&request.caller), Arc::clone(serving));
+    // On a task of its own: what was approved is executed, whether or not its caller waits for it.
+    let executed = tokio::spawn(async move {
+        own.control.change(&by, change).await.map_err(problem_of)?;
+        execute(&own, &approval).await;
+        Ok(())
+    });
+    executed.await.unwrap_or_else(|_| Err(Problem::new(Refusal::ControlFailed, "a bug: the execution ended early")))?;
     let approval = named(serving, request)?;
     Ok(show(StatusCode::OK, &approval, now()))
 }

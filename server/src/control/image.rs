@@ -1,7 +1,8 @@
 //! An image of the control state, so that a start need not read the whole journal for its records.
 //!
-//! Owns one file, `server/control.json` in the data directory. It is a cache (CTL-2): what is missing, damaged, of another directory
-//! or ahead of the journal is passed over, and the records are read from the beginning.
+//! Owns one file, `server/control.json` in the data directory. It is a cache (CTL-2): what is missing, damaged, of another directory,
+//! ahead of the journal, or folded from another last record than the journal has there (an older journal was put back and went on)
+//! is passed over, and the records are read from the beginning.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -25,7 +26,29 @@ struct Contents {
     v: u32,
     directory: String,
     as_of: u64,
+    /// The last record that is in the state: its number and the SHA-256 of its bytes.
+    last: Option<LastRecord>,
     state: StateImage,
+}
+
+/// A record as an image remembers it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct LastRecord {
+    pub(crate) seq: u64,
+    pub(crate) hash: String,
+}
+
+impl LastRecord {
+    pub(crate) fn new(seq: Seq, bytes: &[u8]) -> Self {
+        Self { seq: seq.0, hash: hex(digest(&SHA256, bytes).as_ref()) }
+    }
+}
+
+/// What an image gives.
+pub(crate) struct Read {
+    pub(crate) as_of: Seq,
+    pub(crate) last: Option<LastRecord>,
+    pub(crate) state: ControlState,
 }
 
 const VERSION: u32 = 1;
@@ -36,8 +59,8 @@ impl Image {
         Self { path: folder.join("control.json"), directory }
     }
 
-    /// The state of the image and the event it stands at; `None`: there is none that fits.
-    pub(crate) fn read(&self, end: Seq) -> Option<(Seq, ControlState)> {
+    /// The state of the image and the event it stands at; `None`: there is none that can fit. Its last record is still to be compared.
+    pub(crate) fn read(&self, end: Seq) -> Option<Read> {
         let text = fs::read_to_string(&self.path).ok()?;
         let (body, sum) = text.trim_end().rsplit_once('\n')?;
         if sum != hex(digest(&SHA256, body.as_bytes()).as_ref()) {
@@ -45,12 +68,16 @@ impl Image {
         }
         let contents: Contents = serde_json::from_str(body).ok()?;
         let fits = contents.v == VERSION && contents.directory == self.directory && contents.as_of <= end.0;
-        fits.then(|| (Seq(contents.as_of), ControlState::from_image(contents.state)))
+        fits.then(|| Read {
+            as_of: Seq(contents.as_of),
+            last: contents.last,
+            state: ControlState::from_image(contents.state),
+        })
     }
 
-    pub(crate) fn write(&self, as_of: Seq, state: &ControlState) -> io::Result<()> {
-        let contents =
-            Contents { v: VERSION, directory: self.directory.clone(), as_of: as_of.0, state: state.to_image() };
+    pub(crate) fn write(&self, as_of: Seq, last: Option<LastRecord>, state: &ControlState) -> io::Result<()> {
+        let (directory, state) = (self.directory.clone(), state.to_image());
+        let contents = Contents { v: VERSION, directory, as_of: as_of.0, last, state };
         let body = serde_json::to_string(&contents)?;
         let sum = hex(digest(&SHA256, body.as_bytes()).as_ref());
         if let Some(folder) = self.path.parent() {

@@ -17,7 +17,7 @@ use tp_actors::tp_core::outcome::Outcome;
 use tp_actors::{Engine, FeedError};
 
 use super::CONTROL_STREAM;
-use super::image::Image;
+use super::image::{Image, LastRecord, Read};
 use super::record::{Change, ControlRecord, RECORD_VERSION, RecordError, UnixMs};
 use super::state::{ControlState, Refused};
 
@@ -54,8 +54,9 @@ pub struct Control {
     engine: Arc<Engine>,
     state: RwLock<ControlState>,
     /// One change at a time.
-    writer: Mutex<()>,
+    writer: Arc<Mutex<()>>,
     is_in_doubt: AtomicBool,
+    last: RwLock<Option<LastRecord>>,
     image: Option<Image>,
     image_as_of: AtomicU64,
 }
@@ -77,7 +78,9 @@ impl Control {
     pub fn open(engine: Arc<Engine>, folder: Option<PathBuf>) -> Result<Self, ControlError> {
         let image = folder.map(|folder| Image::new(folder, engine.seed()));
         let end = engine.durable_seq();
-        let (mut as_of, mut state) = image.as_ref().and_then(|image| image.read(end)).unwrap_or_default();
+        let kept = image.as_ref().and_then(|image| image.read(end)).filter(|kept| fits(&engine, kept));
+        let (mut as_of, mut last, mut state) =
+            kept.map_or_else(Default::default, |Read { as_of, last, state }| (as_of, last, state));
         let from = Seq(as_of.0 + 1);
         if from <= end {
             let mut feed = engine.events(from);
@@ -94,6 +97,7 @@ impl Control {
                         what: format!("it does not follow from the records before it: {refused}"),
                     })?;
                     state.apply(record.change, record.at);
+                    last = Some(LastRecord::new(seq, &recorded.bytes));
                 }
                 as_of = seq;
             }
@@ -101,8 +105,9 @@ impl Control {
         let control = Self {
             engine,
             state: RwLock::new(state),
-            writer: Mutex::new(()),
+            writer: Arc::default(),
             is_in_doubt: AtomicBool::new(false),
+            last: RwLock::new(last),
             image,
             image_as_of: AtomicU64::new(0),
         };
@@ -115,22 +120,23 @@ impl Control {
         look(&self.state.read())
     }
 
-    /// Makes a change; when this returns, it is durable and in force.
+    /// Makes a change; when this returns, it is durable and in force. Whoever asked may go meanwhile (a client that hangs up): what was
+    /// begun is ended all the same.
     ///
     /// # Errors
     /// [`ControlError`].
-    pub(crate) async fn change(&self, by: &str, change: Change) -> Result<(), ControlError> {
+    pub(crate) async fn change(self: &Arc<Self>, by: &str, change: Change) -> Result<(), ControlError> {
         self.change_if(by, |_| Ok(Some(change))).await.map(|_| ())
     }
 
     /// As [`Control::change`], with a change that depends on the state: nothing else changes between the look and the change. `None`:
     /// nothing has to be done. Gives back whether something was.
     pub(crate) async fn change_if(
-        &self,
+        self: &Arc<Self>,
         by: &str,
         make: impl FnOnce(&ControlState) -> Result<Option<Change>, Refused>,
     ) -> Result<bool, ControlError> {
-        let _one_at_a_time = self.writer.lock().await;
+        let one_at_a_time = Arc::clone(&self.writer).lock_owned().await;
         if self.is_in_doubt.load(Ordering::Acquire) {
             return Err(ControlError::InDoubt);
         }
@@ -142,14 +148,26 @@ impl Control {
             change
         };
         let record = ControlRecord { v: RECORD_VERSION, at, by: by.to_owned(), change };
-        // Until the reply is there it is not known: also when this future is dropped meanwhile.
+        let control = Arc::clone(self);
+        // On a task of its own: a future that is dropped between the record and its effect would leave the two apart.
+        let written = tokio::spawn(async move {
+            let _one_at_a_time = one_at_a_time;
+            control.write(record).await
+        });
+        written.await.unwrap_or(Err(ControlError::InDoubt)).map(|()| true)
+    }
+
+    /// Writes a record and applies it. It is not known whether it is durable until the reply is there.
+    async fn write(&self, record: ControlRecord) -> Result<(), ControlError> {
         self.is_in_doubt.store(true, Ordering::Release);
-        let reply = self.engine.record(CONTROL_STREAM, record.to_bytes()).await;
+        let bytes = record.to_bytes();
+        let reply = self.engine.record(CONTROL_STREAM, bytes.clone()).await;
         match reply.outcome {
             outcome if outcome.is_approval() => {
-                self.state.write().apply(record.change, at);
+                self.state.write().apply(record.change, record.at);
+                *self.last.write() = Some(LastRecord::new(reply.seq, &bytes));
                 self.is_in_doubt.store(false, Ordering::Release);
-                Ok(true)
+                Ok(())
             }
             Outcome::InProgress | Outcome::SystemError => Err(ControlError::InDoubt),
             outcome => {
@@ -170,9 +188,24 @@ impl Control {
         if self.is_in_doubt.load(Ordering::Acquire) || behind < if at_once { 1 } else { IMAGE_EVENTS } {
             return Ok(());
         }
-        image.write(as_of, &self.state.read())?;
+        image.write(as_of, self.last.read().clone(), &self.state.read())?;
         self.image_as_of.store(as_of.0, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+/// Whether the journal has the image's last record where the image says.
+fn fits(engine: &Engine, kept: &Read) -> bool {
+    let Some(last) = &kept.last else { return true };
+    let found = engine.events(Seq(last.seq)).next_timeout(Duration::from_secs(60));
+    match found {
+        Ok(Some((seq, event))) => match &event.body {
+            Body::Recorded(recorded) => {
+                recorded.stream == CONTROL_STREAM && LastRecord::new(seq, &recorded.bytes) == *last
+            }
+            _ => false,
+        },
+        _ => false,
     }
 }
 
