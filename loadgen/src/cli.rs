@@ -16,15 +16,17 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use tpcore::JournalKind;
 
+use crate::audit::{self, Audited};
 use crate::display::{Display, summary};
 use crate::mix::{Kind, Mix};
-use crate::plan::{Accept, EmbeddedPlan, Plan, ThrottlePlan, WorkloadPlan};
+use crate::network::{BearerKey, Endpoint};
+use crate::plan::{Accept, EmbeddedPlan, NetworkPlan, Plan, ThrottlePlan, WorkloadPlan};
 use crate::report::{Report, Verdict, html};
 use crate::schedule::Schedule;
 use crate::skew::{Draw, Skew};
 use crate::slo::Objective;
 use crate::target::TargetStopped;
-use crate::{audit, run, schedule, units};
+use crate::{network, run, schedule, units};
 
 /// Drives tpcore at a stated rate and judges its latency.
 ///
@@ -42,21 +44,38 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Sub {
-    /// Proves that every acknowledgement of a file that --record-acks wrote is in a directory's journal.
-    Audit {
-        /// The data directory, of an engine that is not running.
-        #[arg(long, value_name = "DIR")]
-        data_dir: PathBuf,
-        /// The file.
-        #[arg(long, value_name = "FILE")]
-        acks: PathBuf,
-    },
+    /// Proves that every acknowledgement of a file that --record-acks wrote is in a directory's journal, or known to a server.
+    Audit(AuditArgs),
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+#[derive(Args, Debug)]
+struct AuditArgs {
+    /// The data directory, of an engine that is not running.
+    #[arg(long, value_name = "DIR", required_unless_present = "target", conflicts_with = "target")]
+    data_dir: Option<PathBuf>,
+    /// A server to ask instead: http://HOST:PORT. What its window of keys has left behind it cannot say.
+    #[arg(long, value_name = "URL")]
+    target: Option<Endpoint>,
+    /// The key that the server is asked with; @FILE reads it from there [default: the variable `TPCORE_KEY`].
+    #[arg(long, value_name = "TEXT|@FILE", requires = "target")]
+    key: Option<String>,
+    /// The file.
+    #[arg(long, value_name = "FILE")]
+    acks: PathBuf,
+}
+
+/// What is driven.
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum TargetKind {
-    /// An engine in this process.
     Embedded,
+    Network(Endpoint),
+}
+
+fn target(text: &str) -> Result<TargetKind, String> {
+    if text == "embedded" {
+        return Ok(TargetKind::Embedded);
+    }
+    text.parse().map(TargetKind::Network).map_err(|what| format!("{what} (or embedded)"))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -124,8 +143,8 @@ struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Workload")]
     seed: u64,
 
-    /// What is driven.
-    #[arg(long, value_enum, default_value_t = TargetKind::Embedded, help_heading = "Target")]
+    /// What is driven: embedded, an engine in this process; or http://HOST:PORT, a `tpcore serve`.
+    #[arg(long, value_name = "TARGET", value_parser = target, default_value = "embedded", help_heading = "Target")]
     target: TargetKind,
     /// Where the data is; may have been used before [default: a temporary directory, removed afterwards].
     #[arg(long, value_name = "DIR", help_heading = "Target")]
@@ -142,7 +161,7 @@ struct RunArgs {
     /// Time from checkpoint to checkpoint, or off.
     #[arg(long, value_name = "TIME", value_parser = interval, default_value = "10s", help_heading = "Target")]
     checkpoint_interval: Interval,
-    /// How long a command may take until it is decided and durable.
+    /// How long a command may take until it is decided and durable; over the network at most 60s.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "10s", help_heading = "Target")]
     deadline: Duration,
     /// Commands that may wait at a partition [default: half a second's worth, at least 8192].
@@ -154,7 +173,7 @@ struct RunArgs {
     /// A slower disk: a sync's bytes are taken at most so fast, bytes a second: 14m.
     #[arg(long, value_name = "BYTES", value_parser = units::rate, help_heading = "Target")]
     throttle_rate: Option<u64>,
-    /// How long a new directory remembers keys and closed authorizations.
+    /// How long a new directory remembers keys and closed authorizations; over the network: how long the server does at least.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "60s", help_heading = "Target")]
     key_window: Duration,
     /// One file of the journal. A small one bounds what can be in flight, and fits on a small disk.
@@ -162,6 +181,19 @@ struct RunArgs {
     segment: u64,
     #[command(flatten)]
     accept: Accept,
+
+    /// Connections to the server [default: 64].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Over the network")]
+    connections: Option<u16>,
+    /// Requests in flight a connection [default: 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Over the network")]
+    pipeline: Option<u16>,
+    /// Commands a request; above 1 they go to /v1/batches, full or after 5 ms [default: 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=500), help_heading = "Over the network")]
+    batch: Option<u16>,
+    /// The tenant's key; @FILE reads it from there [default: the variable `TPCORE_KEY`].
+    #[arg(long, value_name = "TEXT|@FILE", help_heading = "Over the network")]
+    key: Option<String>,
 
     /// An objective: p99.9<300ms, max<1s. Repeatable [default: p99.9<300ms].
     #[arg(long, value_name = "OBJECTIVE", help_heading = "Verdict")]
@@ -210,7 +242,55 @@ fn per_mille(text: &str) -> Result<u32, String> {
     if value > 500 { Err(form.to_owned()) } else { Ok(value) }
 }
 
+/// The key of an argument, or of the environment; none is right for a server that lets everybody in.
+fn bearer(argument: Option<&str>) -> Result<Option<BearerKey>, String> {
+    let variable = std::env::var("TPCORE_KEY").ok().filter(|key| !key.is_empty());
+    let text = argument.map(str::to_owned).or(variable);
+    text.map(|text| BearerKey::from_argument(&text)).transpose().map_err(|error| format!("{error:#}"))
+}
+
 impl RunArgs {
+    /// The server of the target, if it is one. What belongs to the other target is refused, never ignored.
+    fn network(&self) -> Result<Option<NetworkPlan>, String> {
+        let TargetKind::Network(endpoint) = &self.target else {
+            let stray = [
+                ("--connections", self.connections.is_some()),
+                ("--pipeline", self.pipeline.is_some()),
+                ("--batch", self.batch.is_some()),
+                ("--key", self.key.is_some()),
+            ];
+            let stray = stray.iter().find(|(_, is_given)| *is_given);
+            return stray.map_or(Ok(None), |(name, _)| Err(format!("{name} needs --target http://HOST:PORT")));
+        };
+        let stray = [
+            ("--data-dir", self.data_dir.is_some()),
+            ("--mirror", self.mirror.is_some()),
+            ("--partitions", self.partitions.is_some()),
+            ("--inbox", self.inbox.is_some()),
+            ("--journal", self.journal != Journal::Segment),
+            ("--throttle-sync", self.throttle_sync.is_some()),
+            ("--throttle-rate", self.throttle_rate.is_some()),
+            ("--accept-tail", self.accept.accept_tail),
+            ("--accept-clock", self.accept.accept_clock),
+        ];
+        if let Some((name, _)) = stray.iter().find(|(_, is_given)| *is_given) {
+            return Err(format!("{name} is the embedded target's: a server has its own configuration"));
+        }
+        if self.deadline > Duration::from_mins(1) {
+            return Err("over the network a command may take at most 60s".to_owned());
+        }
+        let number = |given: Option<u16>, default: u16| usize::from(given.unwrap_or(default));
+        Ok(Some(NetworkPlan {
+            endpoint: endpoint.clone(),
+            key: bearer(self.key.as_deref())?,
+            connections: number(self.connections, CONNECTIONS),
+            pipeline: number(self.pipeline, 1),
+            batch: number(self.batch, 1),
+            deadline_ms: ms(self.deadline),
+            key_window_ms: ms(self.key_window).min(WINDOW_MS_MAX),
+        }))
+    }
+
     fn plan(&self) -> Result<Plan, String> {
         let length = self.duration.unwrap_or(Duration::from_secs(if self.find_max { 5 } else { 30 }));
         if length < Duration::from_secs(1) && self.profile.is_none() {
@@ -266,7 +346,6 @@ impl RunArgs {
         if self.deadline < Duration::from_millis(1) {
             return Err("a command may take at least 1ms".to_owned());
         }
-        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let mut plan = Plan {
             workload,
             schedule,
@@ -292,6 +371,7 @@ impl RunArgs {
                 segment_bytes: self.segment,
                 accept: self.accept,
             },
+            network: self.network()?,
             data_dir: self.data_dir.clone(),
             mirror: self.mirror.clone(),
             record_acks: self.record_acks.clone(),
@@ -308,6 +388,12 @@ impl RunArgs {
     }
 }
 
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Connections where nobody says how many.
+const CONNECTIONS: u16 = 64;
 /// What the engine lets commands wait when nobody configures it, ms.
 const QUEUE_WAIT_MS_MIN: u64 = 100;
 /// The longest window of keys: a year.
@@ -361,14 +447,31 @@ fn start(args: &RunArgs, plan: &Plan) -> Result<Report> {
     Ok(report)
 }
 
-/// The command line as it was given, without the directory of the program.
+/// The command line as it was given, without the directory of the program and without the key.
 fn command_line() -> String {
-    let quoted = |argument: String| {
-        let is_plain = argument.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=.:,/%".contains(&b));
-        if is_plain && !argument.is_empty() { argument } else { format!("'{}'", argument.replace('\'', r"'\''")) }
+    shown(std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()))
+}
+
+fn shown(arguments: impl Iterator<Item = String>) -> String {
+    let quoted = |argument: &str| {
+        let is_plain = argument.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=.:,/%@".contains(&b));
+        if is_plain && !argument.is_empty() {
+            argument.to_owned()
+        } else {
+            format!("'{}'", argument.replace('\'', r"'\''"))
+        }
     };
-    let arguments = std::env::args_os().skip(1).map(|argument| quoted(argument.to_string_lossy().into_owned()));
-    std::iter::once("tp-loadgen".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
+    let (mut words, mut is_key) = (vec!["tp-loadgen".to_owned()], false);
+    for argument in arguments {
+        let is_secret = |text: &str| !text.starts_with('@');
+        words.push(match argument.strip_prefix("--key=") {
+            Some(key) if is_secret(key) => "--key=KEY".to_owned(),
+            _ if is_key && is_secret(&argument) => "KEY".to_owned(),
+            _ => quoted(&argument),
+        });
+        is_key = argument == "--key";
+    }
+    words.join(" ")
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
@@ -378,11 +481,32 @@ fn failed(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(if error.is::<TargetStopped>() { 6 } else { 3 })
 }
 
+impl AuditArgs {
+    fn audit(&self) -> Result<Audited> {
+        let Some(endpoint) = &self.target else {
+            return audit::audit(self.data_dir.as_deref().context("a data directory is missing")?, &self.acks);
+        };
+        let plan = NetworkPlan {
+            endpoint: endpoint.clone(),
+            key: bearer(self.key.as_deref()).map_err(anyhow::Error::msg)?,
+            connections: AUDIT_CONNECTIONS,
+            pipeline: 1,
+            batch: 1,
+            deadline_ms: 10_000,
+            key_window_ms: 0,
+        };
+        network::audit(&plan, &self.acks)
+    }
+}
+
+/// Connections of an audit: its lookups go in batches.
+const AUDIT_CONNECTIONS: usize = 4;
+
 /// The whole program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Sub::Audit { data_dir, acks }) = &cli.command {
-        return match audit::audit(data_dir, acks) {
+    if let Some(Sub::Audit(args)) = &cli.command {
+        return match args.audit() {
             Ok(audited) => {
                 let _ = write(Path::new("-"), &format!("{audited}\n")); // the exit code says it too
                 if audited.is_complete() { ExitCode::SUCCESS } else { ExitCode::from(1) }
@@ -452,11 +576,37 @@ mod tests {
             "audit",
             "audit --data-dir x",
             "--target mars",
+            "--target https://localhost:1",
+            "--target http://localhost",
+            "--target http://localhost:1 --data-dir x",
+            "--target http://localhost:1 --journal memory",
+            "--target http://localhost:1 --throttle-sync 1ms",
+            "--target http://localhost:1 --deadline 61s",
+            "--target http://localhost:1 --batch 501",
+            "--target http://localhost:1 --connections 0",
+            "--target http://localhost:1 --key @/does/not/exist",
+            "--connections 2",
+            "--key x",
+            "audit --target http://localhost:1",
+            "audit --target http://localhost:1 --data-dir x --acks y",
+            "audit --data-dir x --key y --acks z",
             "stray",
         ];
         for arguments in bad {
             assert!(plan(arguments).is_err(), "{arguments}");
         }
+    }
+
+    #[test]
+    fn a_server_is_a_target_and_its_key_is_not_shown() {
+        let plan = plan("--target http://localhost:8700 --key secret --pipeline 4").expect("a run");
+        let network = plan.network.expect("over the network");
+        assert_eq!((network.endpoint.to_string().as_str(), network.connections), ("http://localhost:8700", 64));
+        assert_eq!((network.pipeline, network.batch, network.deadline_ms), (4, 1, 10_000));
+        let shown = |line: &str| super::shown(line.split(' ').map(str::to_owned));
+        assert_eq!(shown("--key secret -q"), "tp-loadgen --key KEY -q");
+        assert_eq!(shown("--key=secret -q"), "tp-loadgen --key=KEY -q");
+        assert_eq!(shown("--key @file"), "tp-loadgen --key @file");
     }
 
     #[test]
