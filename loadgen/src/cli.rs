@@ -57,7 +57,7 @@ struct AuditArgs {
     #[arg(long, value_name = "URL")]
     target: Option<Endpoint>,
     /// The key that the server is asked with; @FILE reads it from there [default: the variable `TPCORE_KEY`].
-    #[arg(long, value_name = "TEXT|@FILE", requires = "target")]
+    #[arg(long, value_name = "TEXT|@FILE", conflicts_with = "data_dir")]
     key: Option<String>,
     /// The file.
     #[arg(long, value_name = "FILE")]

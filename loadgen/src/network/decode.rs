@@ -4,7 +4,10 @@
 //! none, a member twice are errors. Members that are not known are skipped, so that a reply may grow. Texts are borrowed from the
 //! buffer that they came in.
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer};
 use tpcore::{Amount, AuthorizationId, Balances, Date, Outcome, Reply, Seq, Time, TransferId, Version};
 
 /// What a response says of a command.
@@ -20,7 +23,8 @@ pub(crate) enum Answer {
 
 #[derive(Deserialize)]
 struct Wire<'a> {
-    status: Option<u16>,
+    #[serde(default)]
+    status: Status,
     outcome: Option<&'a str>,
     #[serde(default)]
     repeated: bool,
@@ -36,6 +40,29 @@ struct Wire<'a> {
     seq: u64,
     #[serde(default)]
     version: u64,
+}
+
+/// What a reply of a batch and a problem have as a number, and an account that is read as a text of its own.
+#[derive(Clone, Copy, Default)]
+struct Status(Option<u16>);
+
+impl<'de> Deserialize<'de> for Status {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = Status;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a status code, or the status of an account")
+            }
+            fn visit_u64<E: de::Error>(self, code: u64) -> Result<Status, E> {
+                u16::try_from(code).map(|code| Status(Some(code))).map_err(E::custom)
+            }
+            fn visit_str<E: de::Error>(self, _: &str) -> Result<Status, E> {
+                Ok(Status(None))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// Balances as they are written: texts, `available` is `null` without a limit.
@@ -86,7 +113,7 @@ pub(crate) fn batch(status: u16, body: &[u8], commands: usize, each: &mut dyn Fn
         return Err(format!("a batch of {commands} was answered with {} replies", batch.replies.len()));
     }
     for wire in &batch.replies {
-        let status = wire.status.ok_or("a reply of a batch has no status")?;
+        let status = wire.status.0.ok_or("a reply of a batch has no status")?;
         each(answer(status, wire, body)?);
     }
     Ok(())
@@ -223,6 +250,17 @@ mod tests {
         for outcome in Outcome::ALL {
             assert_eq!(reply(&format!(r#"{{"outcome":"{outcome}"}}"#)), Reply::bare(*outcome));
         }
+    }
+
+    /// Once an account's own status was taken for the number of a problem, and no read could be understood.
+    #[test]
+    fn an_account_that_is_read_is_an_approval() {
+        let body = r#"{"account":"1","status":"open","balances":{"posted":"5","held":"0","available":"5"},"seq":7,"version":2}"#;
+        let read = |status| single(status, body.as_bytes());
+        assert!(
+            matches!(read(200), Ok(Answer::Reply(reply)) if reply.outcome == Outcome::Approved && reply.seq == Seq(7))
+        );
+        assert!(matches!(read(500), Ok(Answer::Refused(_))), "not when it is no success");
     }
 
     #[test]
