@@ -39,6 +39,8 @@
 
 // The engine: opening, commands in, replies out, reading, checking.
 pub use tp_actors::device;
+/// Statements, accounts as they stood, and histories of authorizations; on an [`Engine`] and for folds over a journal.
+pub use tp_actors::history;
 pub use tp_actors::{
     BadConfig, Busy, CallOptions, CatalogueRebuilt, CatalogueStatus, CheckpointDone, CheckpointFailed,
     CheckpointPolicy, CheckpointStatus, Client, Clock, ClockStatus, CloseError, Closed, Config, CursorError, Cut,
@@ -64,4 +66,5 @@ pub use tp_actors::tp_core::reply::{
     AccountView, AuthorizationState, AuthorizationView, CaptureView, Detail, Flags, Reply,
 };
 pub use tp_actors::tp_core::rules::{Budgets, LedgerPolicy, Windows};
+pub use tp_actors::tp_core::scope::Scope;
 pub use tp_actors::tp_core::time::{Bucket, DAY_MS, Date, NotADate, Time};

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tp_core::command::Command;
 use tp_core::outcome::Outcome;
 use tp_core::reply::Reply;
+use tp_core::scope::Scope;
 
 use crate::inbound::{Inbound, ReplyTo};
 use crate::shared::Shared;
@@ -22,6 +23,8 @@ use crate::shared::Shared;
 pub struct CallOptions {
     /// How long it may take until it is decided and durable, ms from now. `None`: the configuration's default.
     pub deadline_ms: Option<u64>,
+    /// What it may be decided on. Default: everything.
+    pub scope: Scope,
 }
 
 /// A reply that is on its way. Dropping it does not take the command back.
@@ -40,11 +43,8 @@ enum State {
 impl Pending {
     /// Submits a command to its partition.
     pub(crate) fn submit(shared: &Shared, command: Command, options: CallOptions) -> Self {
-        let relative_ms = options.deadline_ms.unwrap_or(shared.deadline_ms_default);
-        let since_ms = shared.clock.monotonic_ms();
-        let deadline_ms = since_ms.saturating_add(relative_ms);
         let (sender, receiver) = oneshot::channel();
-        let state = match shared.submit(Inbound { command, since_ms, deadline_ms, reply_to: ReplyTo::Call(sender) }) {
+        let state = match shared.submit(Inbound::now(shared, command, options, ReplyTo::Call(sender))) {
             Ok(()) => State::Waiting(receiver),
             Err(_) => State::Ready(Some(Reply::bare(Outcome::Busy))),
         };

@@ -33,13 +33,27 @@ const POLL: Duration = Duration::from_millis(20);
 const WATCH: Duration = Duration::from_secs(1);
 /// Frames noted in one go.
 pub(crate) const FRAMES: usize = 256;
+/// How many times [`FRAMES`] are noted at most before a frame is looked for.
+const FIND_STEPS: usize = 4;
 /// How long a cursor's caller waits.
 pub(crate) const CURSOR_WAIT: Duration = Duration::from_secs(5);
 
 /// Orders to the catalogue.
 pub(crate) enum CatalogueOrder {
-    Get { name: String, reply: Sender<Result<Option<u64>, CursorError>> },
-    Set { name: String, seq: u64, reply: Sender<Result<(), CursorError>> },
+    Get {
+        name: String,
+        reply: Sender<Result<Option<u64>, CursorError>>,
+    },
+    Set {
+        name: String,
+        seq: u64,
+        reply: Sender<Result<(), CursorError>>,
+    },
+    /// The frame that holds a durable event; `None`: not noted yet, or no store.
+    Find {
+        seq: u64,
+        reply: Sender<Option<FrameEntry>>,
+    },
     Stop,
 }
 
@@ -114,6 +128,9 @@ impl Keeper {
                 }
                 Ok(CatalogueOrder::Set { name, seq, reply }) => {
                     let _ = reply.send(self.set_cursor(&name, seq));
+                }
+                Ok(CatalogueOrder::Find { seq, reply }) => {
+                    let _ = reply.send(self.find(seq));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -289,6 +306,16 @@ impl Keeper {
                 }
             }
         }
+    }
+
+    /// What just became durable is noted first, a few steps of it: to look for it by other means costs more.
+    fn find(&mut self, seq: u64) -> Option<FrameEntry> {
+        for _ in 0..FIND_STEPS {
+            if self.noted >= seq || !self.step() {
+                break;
+            }
+        }
+        self.guard(|store| store.find(seq)).ok().flatten()
     }
 
     fn cursor(&mut self, name: &str) -> Result<Option<u64>, CursorError> {

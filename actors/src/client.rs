@@ -17,6 +17,7 @@ use tp_core::command::Command;
 use tp_core::reply::Reply;
 use tp_planted::{Bug, has};
 
+use crate::call::CallOptions;
 use crate::error::Busy;
 use crate::inbound::{Inbound, ReplyTo};
 use crate::shared::Shared;
@@ -82,21 +83,19 @@ impl Client {
     /// # Errors
     /// [`Busy`]: `capacity` commands are in flight or not polled, or as many as may wait at the partition. Nothing was taken.
     pub fn submit(&mut self, tag: u64, command: &Command) -> Result<(), Busy> {
-        self.submit_with_deadline(tag, command, self.shared.deadline_ms_default)
+        self.submit_with(tag, command, CallOptions::default())
     }
 
-    /// As [`Client::submit`]; the command is answered within about `deadline_ms` milliseconds from now.
+    /// As [`Client::submit`], with options.
     ///
     /// # Errors
     /// As [`Client::submit`].
-    pub fn submit_with_deadline(&mut self, tag: u64, command: &Command, deadline_ms: u64) -> Result<(), Busy> {
+    pub fn submit_with(&mut self, tag: u64, command: &Command, options: CallOptions) -> Result<(), Busy> {
         if self.in_flight >= self.completions.ring.capacity() {
             return Err(Busy);
         }
         let reply_to = ReplyTo::Client { completions: Arc::clone(&self.completions), tag };
-        let since_ms = self.shared.clock.monotonic_ms();
-        let deadline_ms = since_ms.saturating_add(deadline_ms);
-        self.shared.submit(Inbound { command: command.clone(), since_ms, deadline_ms, reply_to }).map_err(|_| Busy)?;
+        self.shared.submit(Inbound::now(&self.shared, command.clone(), options, reply_to)).map_err(|_| Busy)?;
         self.in_flight += 1;
         Ok(())
     }

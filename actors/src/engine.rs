@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tp_core::command::{Command, Read, ReadTarget, Record};
@@ -32,6 +32,7 @@ use crate::close::{self, Closed};
 use crate::config::Config;
 use crate::error::{CheckpointFailed, CloseError, CursorError, NotAnswered, OpenError};
 use crate::feed::EventFeed;
+use crate::history::reader::Reader;
 use crate::open::{self, Opened, Threads};
 use crate::recovery::RecoveryReport;
 use crate::shared::Shared;
@@ -134,13 +135,21 @@ impl Engine {
         self.ask_catalogue(CatalogueOrder::Set { name: name.to_owned(), seq: seq.0, reply }, &wait)
     }
 
+    fn catalogue_orders(&self) -> Option<Sender<CatalogueOrder>> {
+        self.threads.lock().as_ref().and_then(|t| t.catalogue.as_ref().map(|c| c.orders.clone()))
+    }
+
+    /// For one question about the past.
+    pub(crate) fn journal(&self) -> Reader<'_> {
+        Reader::new(self.durable_seq(), &*self.source, self.catalogue_orders())
+    }
+
     fn ask_catalogue<T>(
         &self,
         order: CatalogueOrder,
         wait: &Receiver<Result<T, CursorError>>,
     ) -> Result<T, CursorError> {
-        let orders = self.threads.lock().as_ref().and_then(|t| t.catalogue.as_ref().map(|c| c.orders.clone()));
-        let orders = orders.ok_or(CursorError::Closed)?;
+        let orders = self.catalogue_orders().ok_or(CursorError::Closed)?;
         let waited_ms = u64::try_from(CURSOR_WAIT.as_millis()).unwrap_or(u64::MAX);
         let stalled = CursorError::Stalled { waited_ms };
         orders.send_timeout(order, CURSOR_WAIT).map_err(|_| stalled.clone())?;
@@ -207,6 +216,26 @@ impl Engine {
         Ok(all)
     }
 
+    /// The accounts of `count` slots from one on that are wanted, in no order. Each partition is held up for as long as it takes to
+    /// look through its part of them: ask for few slots at once.
+    ///
+    /// # Errors
+    /// As [`Engine::accounts`].
+    pub fn accounts_of_slots(
+        &self,
+        first: SlotIndex,
+        count: u16,
+        is_wanted: impl Fn(SlotIndex, AccountId) -> bool + Clone + Send + 'static,
+    ) -> Result<Vec<AccountView>, NotAnswered> {
+        let slots = first.get()..first.get().saturating_add(count);
+        let shown = self.look(move |partition| {
+            let wanted = partition.slots().filter(|slot| slots.contains(&slot.index().get()));
+            let accounts = wanted.flat_map(|slot| slot.accounts().map(|view| (slot.index(), view)));
+            accounts.filter(|(slot, view)| is_wanted(*slot, view.account)).map(|(_, view)| view).collect::<Vec<_>>()
+        })?;
+        Ok(shown.into_iter().flatten().collect())
+    }
+
     /// The totals of each ledger, ascending. Consistent over partitions only while nothing is under way.
     ///
     /// # Errors
@@ -223,6 +252,11 @@ impl Engine {
     pub fn digest(&self) -> Result<StateDigest, NotAnswered> {
         let at = Time(self.shared.event_time_max.load(std::sync::atomic::Ordering::Acquire));
         Ok(digest_of(self.look(move |partition| slot_digests(partition, at))?))
+    }
+
+    /// Whether it stopped acknowledging: [`EngineStatus::poison`] says why.
+    pub fn is_poisoned(&self) -> bool {
+        self.shared.poison.is_set()
     }
 
     /// The last sequence number given out; it may not be durable yet.
@@ -315,6 +349,14 @@ impl Engine {
     /// # Errors
     /// As [`Engine::close`].
     pub fn close_blocking(self) -> Result<Closed, CloseError> {
+        self.close_in_place()
+    }
+
+    /// As [`Engine::close_blocking`], of an engine that others share: what they submit from now on is answered `stopping`.
+    ///
+    /// # Errors
+    /// As [`Engine::close`].
+    pub fn close_in_place(&self) -> Result<Closed, CloseError> {
         let threads = self.threads.lock().take();
         match threads {
             Some(threads) => close::close(&self.shared, threads, self.takes_checkpoint_at_close),

@@ -9,8 +9,11 @@ use tokio::sync::oneshot;
 use tp_core::command::Command;
 use tp_core::outcome::Outcome;
 use tp_core::reply::Reply;
+use tp_core::scope::Scope;
 
+use crate::call::CallOptions;
 use crate::client::Completions;
+use crate::shared::Shared;
 
 /// A command in a partition's inbox.
 pub(crate) struct Inbound {
@@ -19,7 +22,18 @@ pub(crate) struct Inbound {
     pub(crate) since_ms: u64,
     /// Likewise.
     pub(crate) deadline_ms: u64,
+    pub(crate) scope: Scope,
     pub(crate) reply_to: ReplyTo,
+}
+
+impl Inbound {
+    /// A command that is being submitted now.
+    pub(crate) fn now(shared: &Shared, command: Command, options: CallOptions, reply_to: ReplyTo) -> Self {
+        let CallOptions { deadline_ms, scope } = options;
+        let since_ms = shared.clock.monotonic_ms();
+        let deadline_ms = since_ms.saturating_add(deadline_ms.unwrap_or(shared.deadline_ms_default));
+        Self { command, since_ms, deadline_ms, scope, reply_to }
+    }
 }
 
 /// Where a reply goes.

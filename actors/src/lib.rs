@@ -37,6 +37,7 @@ mod feed;
 mod fold;
 #[cfg(test)]
 mod fuzz;
+pub mod history;
 mod inbound;
 mod lane;
 mod manual;

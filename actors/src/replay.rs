@@ -52,7 +52,7 @@ pub(crate) fn each_event(
     if held == frame.count { Ok(()) } else { Err(miscounted(frame, held)) }
 }
 
-fn miscounted(frame: &Frame, held: u32) -> ReplayError {
+pub(crate) fn miscounted(frame: &Frame, held: u32) -> ReplayError {
     let (segment, offset) = (frame.location.segment, frame.location.offset);
     ReplayError::Count { segment, offset, said: frame.count, held }
 }

@@ -170,8 +170,8 @@ impl Step {
             let inbound = next_command(shared, lane, staged, refused, measure)?;
             weight += weight_of(&inbound.command);
             commands_taken += 1;
-            let Inbound { command, deadline_ms, reply_to, .. } = inbound;
-            Some(Submission { ticket: tickets.issue(reply_to), deadline_ms, command })
+            let Inbound { command, deadline_ms, scope, reply_to, .. } = inbound;
+            Some(Submission { ticket: tickets.issue(reply_to), deadline_ms, scope, command })
         });
         out.clear();
         partition.turn(turn, &mut messages, &mut commands, out)?;
@@ -425,6 +425,7 @@ mod tests {
     use tp_core::key::Key;
     use tp_core::metadata::{METADATA_BYTES_MAX, Metadata};
     use tp_core::rules::{Rules, Windows};
+    use tp_core::scope::Scope;
     use tp_core::slot::Slot;
     use tp_storage::PAYLOAD_BYTES_MAX;
 
@@ -458,8 +459,8 @@ mod tests {
 
     fn offer(shared: &Shared, command: impl Into<Command>) {
         let (sender, _) = tokio::sync::oneshot::channel(); // nobody waits
-        let inbound =
-            Inbound { command: command.into(), since_ms: 0, deadline_ms: u64::MAX, reply_to: ReplyTo::Call(sender) };
+        let (command, reply_to) = (command.into(), ReplyTo::Call(sender));
+        let inbound = Inbound { command, since_ms: 0, deadline_ms: u64::MAX, scope: Scope::default(), reply_to };
         assert!(shared.submit(inbound).is_ok(), "the inbox takes {INBOX}");
     }
 

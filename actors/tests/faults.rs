@@ -229,7 +229,7 @@ fn no_reply_leaves_while_the_disk_stalls_and_deadlines_are_kept() {
     let engine = Engine::open(gate.config(2)).expect("opens");
     open_accounts(&engine);
     gate.set(Shut::Waiting);
-    let soon = CallOptions { deadline_ms: Some(30) };
+    let soon = CallOptions { deadline_ms: Some(30), ..CallOptions::default() };
     let decided = engine.call_with(authorize(700, 1, 1), soon).wait();
     assert_eq!(decided.outcome, Outcome::InProgress, "decided, not durable at its deadline");
     let read = engine.call_with(authorize(700, 1, 1), soon).wait();
@@ -253,7 +253,8 @@ fn commands_that_no_turn_can_take_are_answered_at_their_deadline_and_never_execu
         assert!(start.elapsed() < Duration::from_secs(30));
         std::thread::yield_now();
     }
-    let late = engine.call_with(authorize(801, 2, 1), CallOptions { deadline_ms: Some(20) }).wait();
+    let soon = CallOptions { deadline_ms: Some(20), ..CallOptions::default() };
+    let late = engine.call_with(authorize(801, 2, 1), soon).wait();
     assert_eq!(late.outcome, Outcome::DeadlineExceeded);
     gate.set(Shut::Open);
     assert_eq!(first.wait().outcome, Outcome::Approved);
@@ -333,7 +334,8 @@ fn commands_wait_for_a_spare_segment_that_is_being_made() {
     while client.in_flight() == 0 || !is_put_off() {
         if client.in_flight() == 0 {
             key += 1;
-            client.submit_with_deadline(0, &authorize(key, 1, 1), 600_000).expect("there is room in the ring");
+            let patient = CallOptions { deadline_ms: Some(600_000), ..CallOptions::default() };
+            client.submit_with(0, &authorize(key, 1, 1), patient).expect("there is room in the ring");
         }
         client.wait(Duration::from_millis(10));
         approved(&mut client);

@@ -90,6 +90,10 @@ impl Account {
         }
     }
 
+    pub(crate) const fn tenant(&self) -> u32 {
+        self.tenant
+    }
+
     pub(crate) fn credit_limit(&self) -> CreditLimit {
         Amount::new(self.credit_limit).map_or(CreditLimit::Unlimited, CreditLimit::Amount)
     }

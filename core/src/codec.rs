@@ -120,22 +120,56 @@ pub fn encode(event: &Event, out: &mut EventBytes) -> usize {
     out.len() - start
 }
 
+/// The kind of [`Opened`], for those who look for the openings of a payload.
+pub const KIND_OPENED: u8 = 10;
+
+/// What the header of an event says of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Span {
+    /// Kind byte.
+    pub kind: u8,
+    /// Version byte.
+    pub version: u8,
+    /// Bytes of the body behind the header.
+    pub body_bytes: usize,
+    /// How many bytes it takes, up to the next event or the end.
+    pub bytes: usize,
+    /// When it was decided.
+    pub time: Time,
+}
+
+/// Reads the header of the event at the front of `bytes` and passes its body by unread.
+///
+/// # Errors
+/// When the bytes end inside the event.
+pub fn span(bytes: &[u8]) -> Result<Span, DecodeError> {
+    let header = bytes.get(..HEADER_BYTES).ok_or(DecodeError::Short)?;
+    let word = |range: core::ops::Range<usize>| header[range].iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b));
+    let body_bytes = usize::try_from(word(4..8)).map_err(|_| DecodeError::Short)?;
+    let end = HEADER_BYTES + body_bytes;
+    if end > bytes.len() {
+        return Err(DecodeError::Short);
+    }
+    Ok(Span {
+        kind: header[0],
+        version: header[1],
+        body_bytes,
+        bytes: end.next_multiple_of(EVENT_ALIGN).min(bytes.len()),
+        time: Time(word(8..16)),
+    })
+}
+
 /// Reads the event at the front of `bytes`, which must be 16-byte aligned in memory. Returns it and how many bytes it took.
 ///
 /// # Errors
 /// When the bytes are not an event that this release knows.
 pub fn decode(bytes: &[u8]) -> Result<(Event, usize), DecodeError> {
-    let header = bytes.get(..HEADER_BYTES).ok_or(DecodeError::Short)?;
-    let word = |range: core::ops::Range<usize>| header[range].iter().rev().fold(0u64, |n, b| n << 8 | u64::from(*b));
-    let (kind, version) = (header[0], header[1]);
-    let length = usize::try_from(word(4..8)).map_err(|_| DecodeError::Short)?;
-    let end = HEADER_BYTES + length;
-    let body = decode_body(kind, version, bytes.get(HEADER_BYTES..end).ok_or(DecodeError::Short)?)?;
-    let time = Time(word(8..16));
+    let Span { kind, version, body_bytes, bytes: taken, time } = span(bytes)?;
+    let body = decode_body(kind, version, &bytes[HEADER_BYTES..HEADER_BYTES + body_bytes])?;
     if time > Time::MAX || !body.is_in_range() {
         return Err(DecodeError::Invalid { kind });
     }
-    Ok((Event { time, body }, end.next_multiple_of(EVENT_ALIGN).min(bytes.len())))
+    Ok((Event { time, body }, taken))
 }
 
 /// The events of a payload, in order.

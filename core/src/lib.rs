@@ -35,6 +35,7 @@ pub mod partition;
 pub mod reply;
 pub mod restore;
 pub mod rules;
+pub mod scope;
 mod slab;
 pub mod slot;
 mod stats;

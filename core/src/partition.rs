@@ -30,6 +30,7 @@ use crate::key::Key;
 use crate::outcome::Outcome;
 use crate::reply::Reply;
 use crate::rules::Rules;
+use crate::scope::Scope;
 use crate::slot::Slot;
 pub use crate::stats::PartitionStats;
 use crate::time::Time;
@@ -54,6 +55,13 @@ struct EndedExchange {
     authorization: u128,
 }
 
+/// A submitter whose reply comes with the end of an exchange.
+struct Owed {
+    ticket: u64,
+    deadline_ms: u64,
+    scope: Scope,
+}
+
 /// The slots that one actor owns, and what is under way in them.
 pub struct Partition {
     slots: Vec<Option<Box<Slot>>>,
@@ -66,8 +74,7 @@ pub struct Partition {
     ready: VecDeque<Submission>,
     /// Taken in this turn and not decided yet; empty between turns.
     ahead: Vec<Submission>,
-    /// Submitters whose reply comes with the end of an exchange.
-    owed: BTreeMap<ExchangeId, (u64, u64)>,
+    owed: BTreeMap<ExchangeId, Owed>,
     last_seq: Seq,
     last_event: Time,
     stats: PartitionStats,
@@ -228,8 +235,8 @@ impl Partition {
             self.wheel.insert(at, id);
         }
         let record = slot.keys.position(ended.account, ended.key).and_then(|p| slot.keys.get(p));
-        if let (Some((ticket, deadline_ms)), Some(record)) = (owed, record) {
-            let reply = decide::reply_of(slot, record);
+        if let (Some(Owed { ticket, deadline_ms, scope }), Some(record)) = (owed, record) {
+            let reply = decide::owed_reply(slot, record, scope);
             out.answers.push(Answer { ticket, deadline_ms, after: last_provisional(out, self.last_seq), reply });
         }
     }
@@ -311,7 +318,7 @@ impl Partition {
     }
 
     fn command(&mut self, turn: Turn, submission: Submission, out: &mut Output) -> Result<(), EvolveError> {
-        let Submission { ticket, deadline_ms, ref command } = submission;
+        let Submission { ticket, deadline_ms, scope, ref command } = submission;
         if turn.monotonic_ms >= deadline_ms {
             self.leave(ticket, deadline_ms, Reply::bare(Outcome::DeadlineExceeded), out);
             return Ok(());
@@ -320,7 +327,7 @@ impl Partition {
             self.leave(ticket, deadline_ms, Reply::bare(Outcome::Stopping), out);
             return Ok(());
         }
-        match self.decide(turn, command, out) {
+        match self.decide(turn, command, scope, out) {
             Decision::Reply(reply) => self.leave(ticket, deadline_ms, reply, out),
             Decision::Wait(slot, number) => {
                 let waiting = self.waiting.entry((slot, number)).or_default();
@@ -338,7 +345,7 @@ impl Partition {
                 };
                 let reply = self.apply(turn, body, out)?;
                 match (opened, reply) {
-                    (Some(id), _) => _ = self.owed.insert(id, (ticket, deadline_ms)),
+                    (Some(id), _) => _ = self.owed.insert(id, Owed { ticket, deadline_ms, scope }),
                     (None, Some(reply)) => self.leave(ticket, deadline_ms, reply, out),
                     (None, None) => self.leave(ticket, deadline_ms, Reply::bare(Outcome::SystemError), out),
                 }
@@ -347,7 +354,7 @@ impl Partition {
         Ok(())
     }
 
-    fn decide(&self, turn: Turn, command: &Command, out: &Output) -> Decision {
+    fn decide(&self, turn: Turn, command: &Command, scope: Scope, out: &Output) -> Decision {
         if let Command::Record(record) = command {
             return match turn.admission {
                 _ if !command.is_well_formed() => Decision::Reply(Reply::bare(Outcome::Malformed)),
@@ -365,7 +372,7 @@ impl Partition {
             seq: next_provisional(out),
             room: self.room(turn, command),
         };
-        catch_unwind(AssertUnwindSafe(|| decide::decide(scene, slot, command)))
+        catch_unwind(AssertUnwindSafe(|| decide::decide(scene, slot, command, scope)))
             .unwrap_or_else(|_| Decision::Reply(Reply::bare(Outcome::SystemError)))
     }
 
@@ -412,8 +419,8 @@ impl Partition {
                 out.messages.push(Message::Open(decide::open_message(slot, e.number, &e.movement)));
             }
             Body::Fenced(e) => {
-                let balances = self.slot(e.slot)?.account(e.account).map(|view| view.balances);
-                return Some(Reply { balances, seq, ..Reply::bare(Outcome::Fenced) });
+                let account = self.slot(e.slot)?.find_account(e.account);
+                return Some(Reply { seq, ..Reply::bare(Outcome::Fenced) }.standing_on(account));
             }
             Body::Recorded(_) => return Some(Reply { seq, ..Reply::bare(Outcome::Approved) }),
             _ => {}
@@ -475,10 +482,10 @@ impl Partition {
     pub fn sweep(&mut self, monotonic_ms: u64, out: &mut Output) {
         let is_past = |deadline_ms: u64| monotonic_ms >= deadline_ms;
         self.drop_waiting(Outcome::DeadlineExceeded, is_past, out);
-        self.owed.retain(|_, (ticket, deadline_ms)| {
-            let stays = !is_past(*deadline_ms);
+        self.owed.retain(|_, owed| {
+            let stays = !is_past(owed.deadline_ms);
             if !stays {
-                out.answers.push(at_once(*ticket, *deadline_ms, Outcome::InProgress));
+                out.answers.push(at_once(owed.ticket, owed.deadline_ms, Outcome::InProgress));
             }
             stays
         });
@@ -487,7 +494,7 @@ impl Partition {
     /// The engine stops or is poisoned: what waits was not done, what is owed is in progress.
     pub fn abandon(&mut self, out: &mut Output) {
         self.drop_waiting(Outcome::Stopping, |_| true, out);
-        for (ticket, deadline_ms) in core::mem::take(&mut self.owed).into_values() {
+        for Owed { ticket, deadline_ms, .. } in core::mem::take(&mut self.owed).into_values() {
             out.answers.push(at_once(ticket, deadline_ms, Outcome::InProgress));
         }
     }

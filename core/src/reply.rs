@@ -1,6 +1,7 @@
 //! Replies: what the caller gets.
 
-use crate::amount::{Amount, Balances};
+use crate::account::Account;
+use crate::amount::{Amount, Balances, Ledger};
 use crate::command::Settings;
 use crate::ids::{AccountId, AuthorizationId, Seq, TransferId, Version};
 use crate::outcome::Outcome;
@@ -68,6 +69,8 @@ pub struct Reply {
     pub amount: Amount,
     /// What stands on the owner's account after it (now, for a repeat); `None` when there is no such account.
     pub balances: Option<Balances>,
+    /// The ledger that the owner's account and so its balances are in; there exactly when `balances` is.
+    pub ledger: Option<Ledger>,
     /// The authorization made or named.
     pub authorization: Option<AuthorizationId>,
     /// The transfer made.
@@ -92,6 +95,7 @@ impl Reply {
             flags: Flags::NONE,
             amount: Amount::ZERO,
             balances: None,
+            ledger: None,
             authorization: None,
             transfer: None,
             expires: None,
@@ -99,6 +103,12 @@ impl Reply {
             version: Version(0),
             detail: None,
         }
+    }
+
+    /// With what stands on the owner's account, in its ledger; nothing when there is no such account.
+    #[must_use]
+    pub(crate) fn standing_on(self, account: Option<&Account>) -> Self {
+        Self { balances: account.map(Account::balances), ledger: account.map(|account| account.ledger), ..self }
     }
 }
 

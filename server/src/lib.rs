@@ -14,5 +14,15 @@
 //! answered before the process ends).
 #![forbid(unsafe_code)]
 
-mod auth;
-mod observe;
+mod api;
+mod app;
+pub mod auth;
+pub mod control;
+mod demo;
+mod gate;
+mod net;
+pub mod observe;
+pub mod offline;
+pub mod server;
+pub mod settings;
+pub mod tenancy;

@@ -20,7 +20,6 @@ mod exit;
 #[cfg(test)]
 mod fuzz;
 mod import;
-mod legs;
 mod open;
 mod output;
 mod point;

@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 
 use serde_json::{Value, json};
+use tpcore::history::{Legs, Line};
 use tpcore::{AccountView, Ledger, Seq, Time, UpTo};
 
 use super::args::Statement;
 use super::exit::{Code, Failure};
-use super::legs::{Legs, Line};
 use super::open::replay;
 use super::output::{Output, Table, decimal, decimal_or_null, object, units, units_unsigned};
 use super::point::{Bound, Point};

@@ -11,6 +11,7 @@ use crate::ids::TransferId;
 use crate::outcome::Outcome;
 use crate::reply::{Flags, Reply};
 use crate::slot::Slot;
+use crate::time::Time;
 
 impl Case<'_> {
     pub(super) fn capture(&self, c: &command::Capture) -> Verdict {
@@ -64,25 +65,33 @@ impl Case<'_> {
 
 /// A refund finds its authorization by a capture, or its only capture by the authorization.
 pub(super) fn refund(scene: Scene<'_>, slot: &Slot, command: &Command, c: &Refund) -> Verdict {
-    let (authorization, made) = match c.target {
-        RefundTarget::Authorization(id) => (slot.visible_authorization(id.0, scene.now), id.time()),
-        RefundTarget::Capture(id) => {
-            let of_capture = slot.find_capture(id.0).and_then(|capture| slot.authorization_of(capture));
-            (of_capture.filter(|a| slot.is_authorization_visible(a, scene.now)), id.time())
-        }
+    let authorization = match c.target {
+        RefundTarget::Authorization(id) => slot.visible_authorization(id.0, scene.now),
+        RefundTarget::Capture(id) => visible_authorization_of(slot, id, scene.now),
     };
-    let Some(a) = authorization else {
-        // What was forgotten is past its window; an id says when it was made.
-        let has_passed = made.plus_ms(slot.windows.refund_ms) < scene.now;
-        let outcome = if has_passed { Outcome::RefundWindowPassed } else { Outcome::OriginalNotFound };
-        return Err(leave(Reply::bare(outcome)));
-    };
+    let Some(a) = authorization else { return Err(leave(Reply::bare(unknown(scene, slot, c.target)))) };
     let case = Case::of_authorization(scene, slot, command, a.id, c.key)?;
     case.wait_unless_free(a.exchange)?;
     match named_capture(slot, a, c.target) {
         Some(capture) => case.refund(c, a, capture),
         None => Ok(case.note(Outcome::OriginalNotFound, c.amount, a.id.0)),
     }
+}
+
+/// The authorization that a capture was taken from.
+pub(super) fn visible_authorization_of(slot: &Slot, capture: TransferId, now: Time) -> Option<&Authorization> {
+    let authorization = slot.authorization_of(slot.find_capture(capture.0)?)?;
+    slot.is_authorization_visible(authorization, now).then_some(authorization)
+}
+
+/// What is said of a target that is not in memory: what was forgotten is past its window; an id says when it was made.
+pub(super) fn unknown(scene: Scene<'_>, slot: &Slot, target: RefundTarget) -> Outcome {
+    let made = match target {
+        RefundTarget::Authorization(id) => id.time(),
+        RefundTarget::Capture(id) => id.time(),
+    };
+    let has_passed = made.plus_ms(slot.windows.refund_ms) < scene.now;
+    if has_passed { Outcome::RefundWindowPassed } else { Outcome::OriginalNotFound }
 }
 
 fn named_capture<'a>(slot: &'a Slot, a: &Authorization, target: RefundTarget) -> Option<&'a Captured> {

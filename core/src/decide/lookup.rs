@@ -1,65 +1,63 @@
 //! lookup and read: what became of a command, what stands.
 
-use super::is_too_far_ahead;
-use super::{Decision, Scene, Verdict, leave, repeat};
-use crate::account::Account;
+use super::{Adds, Decision, Scene, Verdict, is_too_far_ahead, is_too_old, leave, repeat};
 use crate::command::{Lookup, Read, ReadTarget};
 use crate::event::{Body, Fenced};
 use crate::keys::Standing;
 use crate::outcome::Outcome;
 use crate::reply::{Detail, Reply};
-use crate::slot::{ORPHAN_KEYS_MAX, Slot};
+use crate::slot::Slot;
 use crate::time::Time;
 
 pub(super) fn lookup(scene: Scene<'_>, slot: &Slot, c: &Lookup) -> Verdict {
-    let balances = slot.find_account(c.account).map(Account::balances);
-    let answer = |outcome| Err(leave(Reply { balances, ..Reply::bare(outcome) }));
+    let account = slot.find_account(c.account);
+    let answer = |outcome| Err(leave(Reply::bare(outcome).standing_on(account)));
     if let Some(record) = slot.visible_key(c.account, c.key, scene.now) {
         return match record.standing {
             _ if record.key.kind != c.key.kind => answer(Outcome::IdempotencyConflict),
             Standing::Decided if record.exchange != 0 => Err(Decision::Wait(slot.index(), record.exchange)),
-            Standing::Decided => Err(leave(repeat(slot, record))),
-            Standing::Fence | Standing::Tombstone => Err(leave(Reply { balances, ..repeat(slot, record) })),
+            Standing::Decided | Standing::Fence | Standing::Tombstone => Err(leave(repeat(slot, record))),
         };
     }
-    let is_past = c.key.own_time().is_some_and(|own| scene.now >= slot.windows.key_end(c.key.kind, own, Some(own)));
-    if is_past {
+    match unfenced(scene, slot, c, if account.is_some() { Adds::Key } else { Adds::OrphanKey }) {
+        None => {
+            Ok(Body::Fenced(Fenced { account: c.account, key: c.key.bits, slot: slot.index(), key_kind: c.key.kind }))
+        }
+        // These leave at once, so they show nothing of the state (J2).
+        Some(outcome) if outcome.leaves_at_once() => Err(leave(Reply::bare(outcome))),
+        Some(outcome) => answer(outcome),
+    }
+}
+
+/// Why an unknown key is not fenced; `None`: it is to be.
+pub(super) fn unfenced(scene: Scene<'_>, slot: &Slot, c: &Lookup, adds: Adds) -> Option<Outcome> {
+    if is_too_old(slot, c.key, scene.now) {
         // It can no longer execute; whether it did is not in memory.
-        return answer(Outcome::KeyExpired);
+        return Some(Outcome::KeyExpired);
     }
     if !c.fence {
-        return answer(Outcome::OriginalNotFound);
+        return Some(Outcome::OriginalNotFound);
     }
     if is_too_far_ahead(c.key, scene.now) {
-        return answer(Outcome::KeyExpired);
+        return Some(Outcome::KeyExpired);
     }
-    // These leave at once, so they show nothing of the state (J2).
-    if let Some(outcome) = scene.room.closed {
-        return Err(leave(Reply::bare(outcome)));
-    }
-    if !scene.room.keys || balances.is_none() && slot.orphan_keys >= ORPHAN_KEYS_MAX {
-        return Err(leave(Reply::bare(Outcome::Busy)));
-    }
-    Ok(Body::Fenced(Fenced { account: c.account, key: c.key.bits, slot: slot.index(), key_kind: c.key.kind }))
+    scene.room_refusal(slot, adds)
 }
 
 pub(super) fn read(slot: &Slot, now: Time, c: &Read) -> Reply {
+    let approved = Reply::bare(Outcome::Approved);
     match c.target {
-        ReadTarget::Account(id) => slot.account(id).map_or(Reply::bare(Outcome::AccountNotFound), |view| Reply {
-            balances: Some(view.balances),
-            seq: view.seq,
-            version: view.version,
-            detail: Some(Box::new(Detail::Account(view))),
-            ..Reply::bare(Outcome::Approved)
+        ReadTarget::Account(id) => slot.find_account(id).map_or(Reply::bare(Outcome::AccountNotFound), |account| {
+            let detail = Some(Box::new(Detail::Account(account.view())));
+            Reply { seq: account.seq, version: account.version, detail, ..approved }.standing_on(Some(account))
         }),
         ReadTarget::Authorization(id) => {
             let visible = slot.visible_authorization(id.0, now).and_then(|a| slot.authorization(a.id));
-            visible.map_or(Reply::bare(Outcome::OriginalNotFound), |view| Reply {
-                balances: slot.find_account(view.account).map(Account::balances),
-                authorization: Some(view.authorization),
-                expires: Some(view.expires),
-                detail: Some(Box::new(Detail::Authorization(view))),
-                ..Reply::bare(Outcome::Approved)
+            visible.map_or(Reply::bare(Outcome::OriginalNotFound), |view| {
+                let account = slot.find_account(view.account);
+                let (authorization, expires) = (Some(view.authorization), Some(view.expires));
+                let detail = Some(Box::new(Detail::Authorization(view)));
+                Reply { authorization, expires, detail, ..approved }.standing_on(account)
             })
         }
     }

@@ -1,7 +1,7 @@
 //! The decision: pure, total, and never writing. Guards run flat, in the order of the outcomes.
 //!
 //! ```text
-//! command --> well formed? --> key: repeat, conflict, fence, tombstone, window --> verb's guards --> event | reply | wait
+//! command --> well formed? --> in scope? --> key: repeat, conflict, fence, tombstone, window --> verb's guards --> event | reply | wait
 //! ```
 //! Reads the slots of one partition that the command touches, the time and the rules; gives a [`Decision`]. What comes out
 //! carries results only, so that evolve needs no rule.
@@ -13,6 +13,7 @@ mod hold;
 mod lookup;
 mod movement;
 mod reverse;
+mod scope;
 mod transfer;
 
 pub(crate) use hold::expiry;
@@ -31,6 +32,7 @@ use crate::keys::{KeyRecord, Standing};
 use crate::outcome::Outcome;
 use crate::reply::{Flags, Reply};
 use crate::rules::{KEY_AHEAD_MS, LedgerPolicy, Rules};
+use crate::scope::Scope;
 use crate::slot::{ORPHAN_KEYS_MAX, Slot};
 use crate::time::{Bucket, Date, Time};
 
@@ -55,6 +57,15 @@ pub(crate) struct Room {
     pub(crate) closed: Option<Outcome>,
 }
 
+/// What a command adds to the memory of keys.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Adds {
+    /// A key of an account.
+    Key,
+    /// A key of an account that does not exist: such keys are few in a slot.
+    OrphanKey,
+}
+
 /// All that a decision may look at.
 #[derive(Clone, Copy)]
 pub(crate) struct Scene<'a> {
@@ -76,6 +87,11 @@ impl<'a> Scene<'a> {
     }
     pub(crate) fn policy(&self, ledger: Ledger) -> &'a LedgerPolicy {
         self.rules.policy(ledger)
+    }
+    /// Why a command that changes state is refused for want of room, if it is.
+    fn room_refusal(&self, slot: &Slot, adds: Adds) -> Option<Outcome> {
+        let is_full = !self.room.keys || adds == Adds::OrphanKey && slot.orphan_keys >= ORPHAN_KEYS_MAX;
+        self.room.closed.or(is_full.then_some(Outcome::Busy))
     }
     /// When a hold made now expires.
     pub(crate) fn expiry(&self, ledger: Ledger, lifetime_ms: Option<u64>) -> Time {
@@ -101,9 +117,12 @@ pub(crate) struct Case<'a> {
 pub(crate) type Verdict = Result<Body, Decision>;
 
 /// Decides a command that belongs to one of the scene's slots.
-pub(crate) fn decide(scene: Scene<'_>, slot: &Slot, command: &Command) -> Decision {
+pub(crate) fn decide(scene: Scene<'_>, slot: &Slot, command: &Command, scope: Scope) -> Decision {
     if !command.is_well_formed() {
         return Decision::Reply(Reply::bare(Outcome::Malformed));
+    }
+    if let Err(outside) = scope::require(scope, scene, slot, command) {
+        return outside;
     }
     let verdict = match command {
         Command::OpenAccount(c) => {
@@ -152,17 +171,14 @@ impl<'a> Case<'a> {
         let case = Self { scene, slot, command, account, key, fingerprint: command.fingerprint() };
         let forbidden = match slot.visible_key(account, key, scene.now) {
             Some(record) => case.known_key(record)?,
-            None if case.is_key_outside_window() => return Err(leave(Reply::bare(Outcome::KeyExpired))),
+            None if is_key_outside_window(slot, key, scene.now) => return Err(leave(Reply::bare(Outcome::KeyExpired))),
             None => None,
         };
-        if let Some(outcome) = scene.room.closed {
-            return Err(leave(Reply::bare(outcome)));
-        }
         // An account that is being opened is about to exist.
         let is_opening = matches!(command, Command::OpenAccount(_));
         let is_orphan = !is_opening && slot.find_account(account).is_none();
-        if !scene.room.keys || is_orphan && slot.orphan_keys >= ORPHAN_KEYS_MAX {
-            return Err(leave(Reply::bare(Outcome::Busy)));
+        if let Some(outcome) = scene.room_refusal(slot, if is_orphan { Adds::OrphanKey } else { Adds::Key }) {
+            return Err(leave(Reply::bare(outcome)));
         }
         match forbidden {
             Some(outcome) => Err(Decision::Event(case.note(outcome, Amount::ZERO, 0))),
@@ -198,12 +214,6 @@ impl<'a> Case<'a> {
             Standing::Tombstone if has(Bug::TombstoneIgnored) => Ok(None),
             Standing::Fence | Standing::Tombstone => Ok(Some(record.outcome)),
         }
-    }
-
-    /// A `uuid_v7` key that is older than the window, or more than five minutes ahead.
-    fn is_key_outside_window(&self) -> bool {
-        let is_past = |own| self.scene.now >= self.slot.windows.key_end(self.key.kind, own, Some(own));
-        is_too_far_ahead(self.key, self.scene.now) || self.key.own_time().is_some_and(is_past) && !has(Bug::KeyTooOld)
     }
 
     /// The account that the key is scoped to, or the reply that there is none.
@@ -273,6 +283,16 @@ impl<'a> Case<'a> {
     }
 }
 
+/// A `uuid_v7` key that is older than the window, or more than five minutes ahead.
+fn is_key_outside_window(slot: &Slot, key: Key, now: Time) -> bool {
+    is_too_far_ahead(key, now) || is_too_old(slot, key, now) && !has(Bug::KeyTooOld)
+}
+
+/// Whether a `uuid_v7` key is older than the window.
+fn is_too_old(slot: &Slot, key: Key, now: Time) -> bool {
+    key.own_time().is_some_and(|own| now >= slot.windows.key_end(key.kind, own, Some(own)))
+}
+
 /// Whether a `uuid_v7` key claims to be made more than five minutes from now.
 pub(crate) fn is_too_far_ahead(key: Key, now: Time) -> bool {
     key.own_time().is_some_and(|own| own > now.plus_ms(KEY_AHEAD_MS))
@@ -289,20 +309,24 @@ pub(crate) fn next_leg(slot: &Slot, account: AccountId) -> (Version, Seq) {
 
 /// The reply that a record gives.
 pub(crate) fn reply_of(slot: &Slot, record: &KeyRecord) -> Reply {
-    Reply {
-        outcome: record.outcome,
-        repeated: false,
+    let reply = Reply {
         reversed: record.is_reversed,
         flags: record.flags,
         amount: record.amount,
-        balances: slot.find_account(record.account).map(Account::balances),
         authorization: AuthorizationId::from_bits(record.authorization),
         transfer: TransferId::from_bits(record.transfer),
         expires: (record.expires != Time(0)).then_some(record.expires),
         seq: record.seq,
         version: record.version,
-        detail: None,
-    }
+        ..Reply::bare(record.outcome)
+    };
+    reply.standing_on(slot.find_account(record.account))
+}
+
+/// The same at the end of an exchange: the account may have been opened since it was submitted, as another tenant's.
+pub(crate) fn owed_reply(slot: &Slot, record: &KeyRecord, scope: Scope) -> Reply {
+    let account = slot.find_account(record.account).filter(|account| !scope.hides(account));
+    reply_of(slot, record).standing_on(account)
 }
 
 /// The first outcome again, with what stands now.

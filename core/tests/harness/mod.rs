@@ -26,6 +26,7 @@ use tp_core::ids::{AccountId, Seq, SlotIndex, SlotSeed};
 use tp_core::partition::Partition;
 use tp_core::reply::{AccountView, AuthorizationView, Reply};
 use tp_core::rules::Rules;
+use tp_core::scope::Scope;
 use tp_core::slot::Slot;
 use tp_core::time::Time;
 use tp_core::turn::{Admission, Answer, Message, Output, Submission, Turn};
@@ -142,19 +143,33 @@ impl World {
         self.submit_until(command, NEVER_MS)
     }
 
+    /// The same within a scope.
+    pub(crate) fn submit_within(&mut self, scope: Scope, command: Command) -> u64 {
+        self.submit_with(command, NEVER_MS, scope)
+    }
+
     /// The same with a deadline on the callers' clock.
     pub(crate) fn submit_until(&mut self, command: Command, deadline_ms: u64) -> u64 {
+        self.submit_with(command, deadline_ms, Scope::default())
+    }
+
+    fn submit_with(&mut self, command: Command, deadline_ms: u64, scope: Scope) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         let home = command.slot(&SEED).map_or(0, |slot| self.home(slot));
         self.owed.insert(ticket);
-        self.seats[home].submissions.push_back(Submission { ticket, deadline_ms, command });
+        self.seats[home].submissions.push_back(Submission { ticket, deadline_ms, scope, command });
         ticket
     }
 
     /// Submits, runs to rest, gives the reply.
     pub(crate) fn call(&mut self, command: Command) -> Reply {
-        let ticket = self.submit(command);
+        self.call_within(Scope::default(), command)
+    }
+
+    /// The same within a scope.
+    pub(crate) fn call_within(&mut self, scope: Scope, command: Command) -> Reply {
+        let ticket = self.submit_within(scope, command);
         self.settle();
         self.replies[&ticket].clone()
     }
@@ -237,6 +252,8 @@ impl World {
         assert!(!answer.after.is_provisional(), "J2: {answer:?} is released by a real number");
         assert!(answer.after.0 <= self.journal.len() as u64, "J2: {answer:?} waits for what exists");
         assert!(answer.reply.seq <= answer.after, "J2: {answer:?} reveals its own event");
+        let Reply { balances, ledger, .. } = &answer.reply;
+        assert_eq!(balances.is_some(), ledger.is_some(), "{answer:?}: balances are told with their ledger");
         assert!(self.owed.contains(&answer.ticket), "{answer:?} is answered twice");
         assert!(self.held_back.iter().all(|held| held.ticket != answer.ticket), "{answer:?} is answered twice");
         self.held_back.push(answer);

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use tp_actors::{Client, ManualEngine};
+use tp_actors::{CallOptions, Client, ManualEngine};
 use tp_core::amount::{Amount, CreditLimit, Ledger};
 use tp_core::command::{Authorize, Command, Note, OpenAccount, Settings, Transfer};
 use tp_core::event::{Body, Event};
@@ -169,7 +169,8 @@ impl Load {
         let number = self.sent.len() as u64;
         let command = self.command(number, engine);
         let deadline_ms = self.deadlines_ms[usize::try_from(number).unwrap_or(0) % self.deadlines_ms.len()];
-        let is_taken = self.client.submit_with_deadline(number, &command, deadline_ms).is_ok();
+        let options = CallOptions { deadline_ms: Some(deadline_ms), ..CallOptions::default() };
+        let is_taken = self.client.submit_with(number, &command, options).is_ok();
         self.in_flight_max = self.in_flight_max.max(self.client.in_flight());
         let fate = if is_taken { Fate::Waits } else { Fate::Busy };
         self.sent.push(Sent { planned_us, until_us: now_us + deadline_ms * 1_000, fate });

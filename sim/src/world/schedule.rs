@@ -40,7 +40,7 @@ impl World {
     pub(super) fn send(&mut self, number: usize) {
         let is_short = self.plan.has(Feature::Deadlines) && self.schedule.one_in(6);
         let deadline_ms = is_short.then(|| self.schedule.below(20));
-        self.call(number, CallOptions { deadline_ms });
+        self.call(number, CallOptions { deadline_ms, ..CallOptions::default() });
     }
 
     /// Submits a command that was added.

@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tpcore::{Client, Command, Engine, ErrorClass, Outcome, Reply};
+use tpcore::{CallOptions, Client, Command, Engine, ErrorClass, Outcome, Reply};
 
 use super::super::exit::{Code, Failure};
 
@@ -88,7 +88,8 @@ impl<'e> Pipeline<'e> {
         let mut count = 0;
         while let Some(lane) = ready.front().copied() {
             let Some(Some(command)) = current.get(lane) else { break };
-            if self.client.submit_with_deadline(lane as u64, command, DEADLINE_MS).is_err() {
+            let options = CallOptions { deadline_ms: Some(DEADLINE_MS), ..CallOptions::default() };
+            if self.client.submit_with(lane as u64, command, options).is_err() {
                 break;
             }
             ready.pop_front();

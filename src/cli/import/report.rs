@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tpcore::event::Event;
+use tpcore::history::Legs;
 use tpcore::{AccountId, LedgerTotals, View};
 
 use super::super::exit::{Code, Failure};
-use super::super::legs::Legs;
 use super::super::output::{Output, Table, decimal, object, units, units_unsigned};
 use super::book::Booked;
 use super::csv::Sheet;

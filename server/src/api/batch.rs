@@ -1,0 +1,158 @@
+//! Batches: many commands in one request, each for itself.
+//!
+//! Owns the order: all are handed to the engine in their order before the first is waited for, so that those of one account are decided
+//! in it and all share the disk's syncs. A batch is no transaction. Refuses to let a command do in a batch what it may not do alone.
+
+use http::StatusCode;
+use serde::ser::{SerializeMap, SerializeSeq, Serializer};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tp_actors::Pending;
+use tp_actors::tp_core::command::Verb;
+use tp_actors::tp_core::outcome::Outcome;
+use tp_actors::tp_core::reply::Reply;
+
+use super::command::{command, parse_verb};
+use super::commands::{Admitted, admit, status_of_approval, submit};
+use super::key::{parse_key, parse_kind};
+use super::members::{Members, Place};
+use super::problem::{Problem, Refusal};
+use super::reply::{ProblemJson, ReplyJson};
+use super::request::{Answer, Answered, Request};
+use super::routes::role_of;
+use crate::app::Serving;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Batch<'a> {
+    #[serde(borrow)]
+    commands: Vec<Members<'a>>,
+}
+
+/// One command on its way.
+enum Sent {
+    /// To the engine.
+    Engine(Verb, Pending),
+    /// Answered without it.
+    Problem(Problem),
+    /// It waits for a second person.
+    Second(Answer),
+}
+
+/// One command's end.
+enum Done {
+    Reply(Verb, Reply),
+    Problem(Problem),
+    Second(Answer),
+}
+
+/// `POST /v1/batches`
+pub(crate) async fn run(serving: &Serving, request: &Request) -> Answered {
+    let batch: Batch<'_> = request.json()?;
+    let most = serving.batch_commands_max;
+    if batch.commands.is_empty() || batch.commands.len() > most {
+        return Err(Problem::invalid(format!("a batch has 1 to {most} commands")));
+    }
+    let deadline_ms = request.deadline_ms()?;
+    // The request itself was counted by the gate.
+    if !serving.may_send(request.caller.tenant, batch.commands.len() - 1) {
+        return Err(Problem::new(Refusal::RateLimited, "each command of a batch counts"));
+    }
+    let mut sent = Vec::with_capacity(batch.commands.len());
+    for members in &batch.commands {
+        sent.push(send(serving, request, members, deadline_ms).await);
+    }
+    let mut done = Vec::with_capacity(sent.len());
+    for one in sent {
+        done.push(match one {
+            Sent::Engine(verb, pending) => {
+                let reply = pending.await;
+                serving.count(verb, reply.outcome);
+                Done::Reply(verb, reply)
+            }
+            Sent::Problem(problem) => Done::Problem(problem),
+            Sent::Second(answer) => Done::Second(answer),
+        });
+    }
+    Ok(Answer::ok(&Replies(&done)))
+}
+
+async fn send(serving: &Serving, request: &Request, members: &Members<'_>, deadline_ms: Option<u64>) -> Sent {
+    match admitted(serving, request, members).await {
+        Ok((verb, Admitted::Engine(asked))) => {
+            Sent::Engine(verb, submit(serving, &request.caller, asked, deadline_ms))
+        }
+        Ok((_, Admitted::Second(answer))) => Sent::Second(answer),
+        Err(problem) => Sent::Problem(problem),
+    }
+}
+
+async fn admitted(serving: &Serving, request: &Request, members: &Members<'_>) -> Result<(Verb, Admitted), Problem> {
+    let verb = members.command.as_deref().and_then(parse_verb);
+    let verb = verb.ok_or_else(|| Problem::invalid("`command` is the name of a command"))?;
+    let fences = verb == Verb::Lookup && members.fence == Some(true);
+    let role = if fences { crate::control::Role::Authorize } else { role_of(verb) };
+    if !request.caller.roles.has(role) {
+        return Err(Problem::new(Refusal::Forbidden, format!("it needs the role {}", role.name())));
+    }
+    members.check(verb, Place::Batch)?;
+    let kind = parse_kind(members.key_kind.as_deref())?;
+    let text = members.key.as_deref().ok_or_else(|| Problem::new(Refusal::KeyMissing, "`key` is missing"))?;
+    let key = parse_key(text, kind)?;
+    let asked = command(verb, members, key, request.caller.tenant)?;
+    Ok((verb, admit(serving, &request.caller, asked, members).await?))
+}
+
+struct Replies<'a>(&'a [Done]);
+
+impl Serialize for Replies<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry("replies", &List(self.0))?;
+        map.end()
+    }
+}
+
+struct List<'a>(&'a [Done]);
+
+impl Serialize for List<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.0.len()))?;
+        for done in self.0 {
+            match done {
+                Done::Reply(verb, reply) if is_answer(*verb, reply) => {
+                    let status = Some(status_of_approval(*verb, reply).as_u16());
+                    list.serialize_element(&ReplyJson { reply, status })?;
+                }
+                Done::Reply(_, reply) => {
+                    let problem = Problem::of_reply(reply.clone());
+                    list.serialize_element(&ProblemJson { problem: &problem, trace_id: None })?;
+                }
+                Done::Problem(problem) => list.serialize_element(&ProblemJson { problem, trace_id: None })?,
+                Done::Second(answer) => list.serialize_element(&SecondJson(answer))?,
+            }
+        }
+        list.end()
+    }
+}
+
+/// What answers a lookup is no problem, whatever it found.
+fn is_answer(verb: Verb, reply: &Reply) -> bool {
+    let found = verb == Verb::Lookup && (reply.repeated || reply.outcome == Outcome::Fenced);
+    found || reply.outcome.is_approval()
+}
+
+/// An approval within a batch's answer, with its status.
+struct SecondJson<'a>(&'a Answer);
+
+impl Serialize for SecondJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let status: StatusCode = self.0.status;
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("status", &status.as_u16())?;
+        let text = std::str::from_utf8(&self.0.body).unwrap_or("null");
+        let raw = RawValue::from_string(text.to_owned()).map_err(serde::ser::Error::custom)?;
+        map.serialize_entry("approval", &raw)?;
+        map.end()
+    }
+}

@@ -1,0 +1,137 @@
+//! Commands on their own routes, and the one way a command goes to the engine.
+//!
+//! Owns the order: members, agreement, second person, engine. Refuses to know which route it came from.
+
+use http::StatusCode;
+use tp_actors::tp_core::command::Verb;
+use tp_actors::tp_core::outcome::Outcome;
+use tp_actors::tp_core::reply::Reply;
+use tp_actors::tp_core::scope::Scope;
+use tp_actors::{CallOptions, Pending};
+
+use super::approvals::{self, Stand};
+use super::command::{Asked, command};
+use super::key::{parse_key, parse_kind};
+use super::members::{Members, Place, Text};
+use super::problem::{Problem, Refusal};
+use super::reply::ReplyJson;
+use super::request::{Answer, Answered, Caller, Request, header};
+use super::routes::Route;
+use crate::app::Serving;
+
+/// A command on its own route.
+pub(crate) async fn run(serving: &Serving, route: &Route, verb: Verb, request: &Request) -> Answered {
+    let mut members: Members<'_> = request.json()?;
+    let key = if verb == Verb::Lookup {
+        let kind = parse_kind(header(&request.headers, "idempotency-key-kind")?)?;
+        parse_key(request.path(1), kind)?
+    } else {
+        request.key()?
+    };
+    members.check(verb, Place::Route)?;
+    // What the path says, in its place among the members.
+    match verb {
+        Verb::UpdateAccount | Verb::CloseAccount | Verb::Lookup => {
+            members.account = Some(Text(request.path(0).into()));
+        }
+        Verb::Increment | Verb::Capture | Verb::Void => members.authorization = Some(Text(request.path(0).into())),
+        _ => {}
+    }
+    if verb == Verb::Lookup {
+        if members.fence.is_some() {
+            return Err(Problem::invalid("a lookup has no body: to fence, call …/fence"));
+        }
+        members.fence = Some(route.path.ends_with("/fence"));
+    }
+    let asked = command(verb, &members, key, request.caller.tenant)?;
+    if verb == Verb::Lookup {
+        return lookup(serving, request, asked).await;
+    }
+    let (key_text, kind_text) =
+        (header(&request.headers, "idempotency-key")?, header(&request.headers, "idempotency-key-kind")?);
+    members.key = key_text.map(|text| Text(text.into()));
+    members.key_kind = kind_text.map(|text| Text(text.into()));
+    members.command = Some(Text(verb.name().into()));
+    match admit(serving, &request.caller, asked, &members).await? {
+        Admitted::Engine(asked) => {
+            let reply = send(serving, &request.caller, asked, request.deadline_ms()?).await;
+            serving.count(verb, reply.outcome);
+            answer(verb, reply)
+        }
+        Admitted::Second(answer) => Ok(answer),
+    }
+}
+
+/// What becomes of a command before the engine sees it.
+pub(crate) enum Admitted {
+    /// It may be decided.
+    Engine(Asked),
+    /// It waits for a second person, or was decided by one.
+    Second(Answer),
+}
+
+/// Tests agreement and threshold. `members` are the command as a batch has it.
+pub(crate) async fn admit(
+    serving: &Serving,
+    caller: &Caller,
+    asked: Asked,
+    members: &Members<'_>,
+) -> Result<Admitted, Problem> {
+    if let Some(payee) = asked.payee_tenant {
+        let may_pay = serving.control.read(|state| state.may_pay(caller.tenant, payee));
+        if !may_pay {
+            return Err(Problem::new(Refusal::NoAgreement, ""));
+        }
+    }
+    match approvals::stand(serving, caller, &asked, members).await? {
+        Stand::NotNeeded => Ok(Admitted::Engine(asked)),
+        Stand::Answer(answer) => Ok(Admitted::Second(answer)),
+    }
+}
+
+/// Hands a command to the engine, bound to the caller's tenant.
+pub(crate) fn submit(serving: &Serving, caller: &Caller, asked: Asked, deadline_ms: Option<u64>) -> Pending {
+    let scope = Scope { tenant: Some(caller.tenant.get()), ledger: asked.ledger };
+    let deadline_ms = Some(deadline_ms.unwrap_or(serving.command_ms));
+    serving.engine.call_with(asked.command, CallOptions { deadline_ms, scope })
+}
+
+async fn send(serving: &Serving, caller: &Caller, asked: Asked, deadline_ms: Option<u64>) -> Reply {
+    submit(serving, caller, asked, deadline_ms).await
+}
+
+/// What became of a command; a second person's matter is looked up too.
+async fn lookup(serving: &Serving, request: &Request, asked: Asked) -> Answered {
+    let reply = send(serving, &request.caller, asked, request.deadline_ms()?).await;
+    serving.count(Verb::Lookup, reply.outcome);
+    if reply.outcome == Outcome::OriginalNotFound
+        && let Some(answer) = approvals::found(serving, &request.caller, request.path(0), request.path(1))
+    {
+        return Ok(answer);
+    }
+    // A stored refusal is an answer to the question that was asked.
+    if reply.repeated || reply.outcome == Outcome::Fenced || reply.outcome.is_approval() {
+        return Ok(Answer::ok(&ReplyJson { reply: &reply, status: None }));
+    }
+    Err(Problem::of_reply(reply))
+}
+
+/// The status of an approval: 201 when it made something for the first time.
+pub(crate) fn status_of_approval(verb: Verb, reply: &Reply) -> StatusCode {
+    let makes = matches!(
+        verb,
+        Verb::OpenAccount | Verb::Authorize | Verb::Capture | Verb::Refund | Verb::Advise | Verb::Transfer
+    );
+    let is_new = makes && !reply.repeated && reply.outcome != Outcome::AccountValid;
+    if is_new { StatusCode::CREATED } else { StatusCode::OK }
+}
+
+/// The answer to a command.
+pub(crate) fn answer(verb: Verb, reply: Reply) -> Answered {
+    if reply.outcome.is_approval() {
+        Ok(Answer::json(status_of_approval(verb, &reply), &ReplyJson { reply: &reply, status: None }))
+    } else {
+        Err(Problem::of_reply(reply))
+    }
+}
+

@@ -1,0 +1,91 @@
+//! Idempotency keys as they are written in headers, paths and batches.
+//!
+//! Owns the mapping from text to the engine's 128 bits and kind. Refuses to guess a kind from bits.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use tp_actors::tp_core::ids::parse_uuid;
+use tp_actors::tp_core::key::{Key, KeyKind};
+
+use super::problem::Problem;
+
+/// Longest text of a key, bytes.
+const KEY_BYTES_MAX: usize = 255;
+
+/// The kind that a client said; nothing said: opaque.
+pub(crate) fn parse_kind(text: Option<&str>) -> Result<KeyKind, Problem> {
+    match text {
+        None | Some("opaque") => Ok(KeyKind::Opaque),
+        Some("uuid_v7") => Ok(KeyKind::UuidV7),
+        Some(_) => Err(Problem::invalid("the kind of an idempotency key is `opaque` or `uuid_v7`")),
+    }
+}
+
+/// The key behind a text: a UUID's bits, or the first 128 bits of the SHA-256 of any other text.
+pub(crate) fn parse_key(text: &str, kind: KeyKind) -> Result<Key, Problem> {
+    let text = unquoted(text);
+    let is_visible = text.bytes().all(|byte| (0x20..0x7F).contains(&byte));
+    if text.is_empty() || text.len() > KEY_BYTES_MAX || !is_visible {
+        return Err(Problem::invalid("an idempotency key is 1 to 255 visible ASCII characters"));
+    }
+    let uuid = is_canonical_uuid(text).then(|| parse_uuid(text)).flatten();
+    let key = match (uuid, kind) {
+        (Some(bits), kind) => Key { bits, kind },
+        (None, KeyKind::Opaque) => Key::opaque(hashed(text)),
+        (None, KeyKind::UuidV7) => return Err(Problem::invalid("a key of kind `uuid_v7` is written as a UUID")),
+    };
+    if key.is_well_formed() {
+        Ok(key)
+    } else {
+        Err(Problem::invalid("the key is said to be a `uuid_v7`, and has another version or variant"))
+    }
+}
+
+/// RFC 8941 writes a string with quotes; a key with and without them is the same.
+fn unquoted(text: &str) -> &str {
+    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
+}
+
+fn is_canonical_uuid(text: &str) -> bool {
+    let hyphens = text.bytes().enumerate().filter(|(_, byte)| *byte == b'-').map(|(at, _)| at);
+    text.len() == 36 && hyphens.eq([8, 13, 18, 23])
+}
+
+fn hashed(text: &str) -> u128 {
+    let hash = digest(&SHA256, text.as_bytes());
+    hash.as_ref().iter().take(16).fold(0, |bits, byte| bits << 8 | u128::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_stands_for_its_bits_and_any_other_text_for_its_hash() {
+        let opaque = |text| parse_key(text, KeyKind::Opaque).expect("a key");
+        let uuid = "018f3c4e-9d2a-7bcd-8e1f-0123456789ab";
+        assert_eq!(opaque(uuid), Key::opaque(0x018f_3c4e_9d2a_7bcd_8e1f_0123_4567_89ab));
+        assert_eq!(opaque(&uuid.to_uppercase()), opaque(uuid));
+        assert_eq!(opaque("\"order-1\""), opaque("order-1"));
+        // SHA-256 of "order-1" begins so: `printf order-1 | sha256sum`.
+        assert_eq!(opaque("order-1").bits >> 96, 0x0baf_e221);
+        assert_ne!(opaque(&uuid.replace('-', "")), opaque(uuid), "32 digits are a text like any other");
+    }
+
+    #[test]
+    fn the_kind_is_said_and_never_guessed() {
+        let uuid = "018f3c4e-9d2a-7bcd-8e1f-0123456789ab";
+        assert_eq!(parse_key(uuid, KeyKind::UuidV7).expect("a key").kind, KeyKind::UuidV7);
+        assert_eq!(parse_key(uuid, KeyKind::Opaque).expect("a key").kind, KeyKind::Opaque);
+        for text in ["order-1", "018f3c4e-9d2a-4bcd-8e1f-0123456789ab", "018f3c4e-9d2a-7bcd-ce1f-0123456789ab"] {
+            assert!(parse_key(text, KeyKind::UuidV7).is_err(), "{text}");
+        }
+        assert!(parse_kind(Some("UUID")).is_err());
+    }
+
+    #[test]
+    fn keys_that_are_empty_long_or_not_visible_are_refused() {
+        for text in ["", "\"\"", "a\nb", "é", &"x".repeat(256)] {
+            assert!(parse_key(text, KeyKind::Opaque).is_err(), "{text:?}");
+        }
+    }
+}

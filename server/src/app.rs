@@ -1,0 +1,401 @@
+//! One request from its head to its answer.
+//!
+//! ```text
+//!   route -> recovered? -> who -> role -> room -> body (bounded, in time) -> signature's rest -> operation -> answer
+//! ```
+//! Owns that order, which is the same for every route of the table. Refuses to know sockets. Nothing that a caller sends is looked at
+//! before its size is bounded, and nothing of a tenant before it is known who is calling.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Extension, RawPathParams, State};
+use axum::response::Response;
+use axum::routing::MethodRouter;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::{HeaderValue, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::sync::Semaphore;
+use tp_actors::Engine;
+use tp_actors::tp_core::command::Verb;
+use tp_actors::tp_core::outcome::Outcome;
+
+use crate::api::problem::{Problem, Refusal};
+use crate::api::reply::ProblemJson;
+use crate::api::request::{Answer, Answered, Caller, Request, depth_exceeds};
+use crate::api::routes::{Access, Operation, ROUTES, Route, is_operators};
+use crate::api::{admin, approvals, batch, commands, openapi, reads};
+use crate::auth::seal::Sealer;
+use crate::control::{Control, NO_KEY, Role};
+use crate::gate::{Connection, Failed, Failures, Gate, Rooms};
+use crate::observe::{AuthenticationFailure, Metrics, RateLimit, Stage, Stopwatch, TraceContext, log};
+use crate::settings::Settings;
+use crate::tenancy::TenantId;
+
+/// What serves once the engine has recovered.
+pub(crate) struct Serving {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) control: Control,
+    pub(crate) sealer: Arc<Sealer>,
+    pub(crate) rooms: Arc<Rooms>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) history_permits: Arc<Semaphore>,
+    pub(crate) command_ms: u64,
+    pub(crate) approval_ms: u64,
+    pub(crate) approvals_max: usize,
+    pub(crate) batch_commands_max: usize,
+}
+
+impl Serving {
+    /// Whether the tenant's rate allows so many commands more.
+    pub(crate) fn may_send(&self, tenant: TenantId, more: usize) -> bool {
+        self.rooms.may_send(tenant, more)
+    }
+
+    /// Counts a command.
+    pub(crate) fn count(&self, verb: Verb, outcome: Outcome) {
+        self.metrics.command(verb, outcome, Instant::now());
+    }
+}
+
+/// Everything that requests share.
+pub(crate) struct App {
+    pub(crate) gate: Gate,
+    pub(crate) rooms: Arc<Rooms>,
+    pub(crate) failures: Failures,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) serving: OnceLock<Arc<Serving>>,
+    /// Set when the server is told to stop: not ready any more.
+    pub(crate) is_stopping: std::sync::atomic::AtomicBool,
+    pub(crate) started: Instant,
+    pub(crate) limits: RequestLimits,
+}
+
+/// The bounds of one request.
+pub(crate) struct RequestLimits {
+    pub(crate) body_bytes_max: usize,
+    pub(crate) json_depth_max: usize,
+    pub(crate) body: Duration,
+    pub(crate) slow: Duration,
+}
+
+impl RequestLimits {
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self {
+            body_bytes_max: settings.body_bytes_max.size(),
+            json_depth_max: settings.json_depth_max.size(),
+            body: settings.body_ms.ms(),
+            slow: settings.log_slow_ms.ms(),
+        }
+    }
+}
+
+/// The labels of the routes in metrics and logs.
+pub(crate) fn route_labels() -> &'static [&'static str] {
+    static LABELS: OnceLock<Vec<&'static str>> = OnceLock::new();
+    LABELS.get_or_init(|| {
+        ROUTES.iter().map(|route| &*Box::leak(format!("{} {}", route.method, route.path).into_boxed_str())).collect()
+    })
+}
+
+/// The router of the table. `wanted` chooses its routes.
+pub(crate) fn router(app: &Arc<App>, wanted: impl Fn(&Route) -> bool) -> Router {
+    let mut router: Router<Arc<App>> = Router::new();
+    let mut paths: Vec<(&'static str, MethodRouter<Arc<App>>)> = Vec::new();
+    for (index, route) in ROUTES.iter().enumerate().filter(|(_, route)| wanted(route)) {
+        let handler = move |State(app): State<Arc<App>>,
+                            Extension(connection): Extension<Arc<Connection>>,
+                            path: RawPathParams,
+                            request: axum::extract::Request| async move {
+            let path = path.iter().map(|(_, value)| value.to_owned()).collect();
+            app.answer(index, &connection, path, request).await
+        };
+        let filter = axum::routing::MethodFilter::try_from(route.method.clone());
+        let Ok(filter) = filter else { continue };
+        let methods = match paths.iter_mut().find(|(path, _)| *path == route.path) {
+            Some((_, methods)) => std::mem::take(methods),
+            None => MethodRouter::new(),
+        };
+        let methods = methods.on(filter, handler);
+        match paths.iter_mut().find(|(path, _)| *path == route.path) {
+            Some(found) => found.1 = methods,
+            None => paths.push((route.path, methods)),
+        }
+    }
+    for (path, methods) in paths {
+        router = router.route(path, methods);
+    }
+    router
+        .method_not_allowed_fallback(|State(app): State<Arc<App>>| async move {
+            app.unrouted(&Problem::new(Refusal::MethodNotAllowed, ""))
+        })
+        .fallback(|State(app): State<Arc<App>>| async move {
+            app.unrouted(&Problem::new(Refusal::NotFound, "there is no such route: /openapi.json describes them"))
+        })
+        .with_state(Arc::clone(app))
+}
+
+/// What is known of a request when it is answered, for logs and metrics.
+struct Seen {
+    caller: Option<Caller>,
+    watch: Stopwatch,
+    trace: TraceContext,
+}
+
+impl App {
+    /// Answers one request of a route.
+    async fn answer(
+        &self,
+        index: usize,
+        connection: &Connection,
+        path: Vec<String>,
+        request: axum::extract::Request,
+    ) -> Response {
+        let route = &ROUTES[index];
+        let (parts, body) = request.into_parts();
+        let mut seen =
+            Seen { caller: None, watch: Stopwatch::start(Instant::now()), trace: trace_of(&parts) };
+        let _counted = self.metrics.in_flight();
+        let answered = self.run(route, connection, path, parts, body, &mut seen).await;
+        let (response, status, outcome) = match answered {
+            Ok(answer) => {
+                let status = answer.status;
+                (json_response(status, "application/json", answer.body), status, "")
+            }
+            Err(problem) => (problem_response(&problem, &seen.trace), problem.status, problem.name),
+        };
+        seen.watch.lap(Stage::Write, Instant::now());
+        self.metrics.request(index, status.as_u16(), &seen.watch);
+        let key_id = seen.caller.as_ref().filter(|caller| caller.key != NO_KEY).map(|caller| caller.key.to_string());
+        log::access(
+            &log::Access {
+                route: route_labels()[index],
+                status: status.as_u16(),
+                outcome,
+                tenant: seen.caller.as_ref().map(|caller| caller.tenant.get()),
+                key_id: key_id.as_deref().unwrap_or_default(),
+                trace: &seen.trace,
+                watch: &seen.watch,
+            },
+            self.limits.slow,
+        );
+        response
+    }
+
+    async fn run(
+        &self,
+        route: &Route,
+        connection: &Connection,
+        path: Vec<String>,
+        parts: Parts,
+        body: axum::body::Body,
+        seen: &mut Seen,
+    ) -> Answered {
+        if let Some(answered) = self.public(route) {
+            return answered;
+        }
+        let serving = self.serving.get().ok_or_else(|| Problem::new(Refusal::Recovering, "see /health/ready"))?;
+        let known = self.identify(serving, connection, &parts)?;
+        seen.caller = Some(known.caller.clone());
+        self.authorize(route, &known.caller)?;
+        let _place = self.rooms.enter(known.caller.tenant).map_err(|refusal| {
+            let limit =
+                if refusal == Refusal::RateLimited { RateLimit::Tenant } else { RateLimit::TenantInFlight };
+            self.metrics.rate_limited(limit);
+            Problem::new(refusal, "")
+        })?;
+        seen.watch.lap(Stage::Gate, Instant::now());
+        let body = self.read_body(&parts, body).await?;
+        seen.watch.lap(Stage::Read, Instant::now());
+        if let Some(head) = known.head {
+            self.gate.finish(head, &body).map_err(|failed| self.refuse(connection, &failed))?;
+        }
+        if !body.is_empty() {
+            check_content_type(&parts)?;
+            if depth_exceeds(&body, self.limits.json_depth_max) {
+                return Err(Problem::invalid("the body nests deeper than allowed"));
+            }
+        }
+        seen.watch.lap(Stage::Gate, Instant::now());
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        let request = Request { caller: known.caller, headers: parts.headers, query, path, body };
+        let answered = operate(serving, route, &request).await;
+        seen.watch.lap(Stage::Engine, Instant::now());
+        answered
+    }
+
+    /// What needs no caller.
+    fn public(&self, route: &Route) -> Option<Answered> {
+        Some(Ok(match route.operation {
+            Operation::Live => Answer::ok(&serde_json::json!({"live": true})),
+            Operation::Ready => return Some(self.ready()),
+            Operation::Version => {
+                Answer::ok(&serde_json::json!({"name": "tpcore", "version": env!("CARGO_PKG_VERSION"), "protocol": "v1"}))
+            }
+            Operation::OpenApi => Answer { status: StatusCode::OK, body: openapi::text().as_bytes().to_vec() },
+            _ => return None,
+        }))
+    }
+
+    /// Ready: recovered, not poisoned, not stopping.
+    fn ready(&self) -> Answered {
+        let not = |refusal, detail: &'static str| Err(Problem::new(refusal, detail));
+        if self.is_stopping.load(std::sync::atomic::Ordering::Acquire) {
+            return Err(Problem::of_outcome(Outcome::Stopping));
+        }
+        match self.serving.get() {
+            None => not(Refusal::Recovering, "the journal is being read"),
+            Some(serving) if serving.engine.is_poisoned() => Err(Problem {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                detail: "the engine stopped: a write failed, or a bug; the logs say why".into(),
+                ..Problem::of_outcome(Outcome::SystemError)
+            }),
+            Some(_) => Ok(Answer::ok(&serde_json::json!({"ready": true}))),
+        }
+    }
+
+    fn identify(
+        &self,
+        serving: &Serving,
+        connection: &Connection,
+        parts: &Parts,
+    ) -> Result<crate::gate::Known, Problem> {
+        if self.failures.is_shut(connection.address, self.minute()) {
+            self.metrics.rate_limited(RateLimit::Address);
+            return Err(Problem::new(Refusal::RateLimited, "too many failed proofs of identity from this address"));
+        }
+        self.gate.identify(&serving.control, connection, parts).map_err(|failed| self.refuse(connection, &failed))
+    }
+
+    /// A proof failed.
+    fn refuse(&self, connection: &Connection, failed: &Failed) -> Problem {
+        self.failures.add(connection.address, self.minute());
+        self.metrics.authentication_failure(failed.reason);
+        tracing::info!(reason = ?failed.reason, detail = failed.detail, address = %connection.address, "not believed");
+        failed.problem()
+    }
+
+    fn minute(&self) -> u64 {
+        self.started.elapsed().as_secs() / 60
+    }
+
+    fn authorize(&self, route: &Route, caller: &Caller) -> Result<(), Problem> {
+        let forbidden = |detail: String| {
+            self.metrics.authentication_failure(AuthenticationFailure::Role);
+            Err(Problem::new(Refusal::Forbidden, detail))
+        };
+        match route.access {
+            Access::Public | Access::EachCommand => {}
+            Access::Role(role) if caller.roles.has(role) => {}
+            Access::Role(role) => return forbidden(format!("it needs the role {}", role.name())),
+        }
+        if is_operators(route.operation) && caller.tenant != TenantId::OPERATOR {
+            return forbidden("it is the operator's".to_owned());
+        }
+        Ok(())
+    }
+
+    async fn read_body(&self, parts: &Parts, body: axum::body::Body) -> Result<Bytes, Problem> {
+        let most = self.limits.body_bytes_max;
+        let too_large = || Problem::new(Refusal::BodyTooLarge, format!("at most {most} bytes"));
+        let said = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if said.is_some_and(|said: u64| said > most as u64) {
+            return Err(too_large());
+        }
+        match tokio::time::timeout(self.limits.body, Limited::new(body, most).collect()).await {
+            Ok(Ok(collected)) => Ok(collected.to_bytes()),
+            Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(too_large()),
+            Ok(Err(_)) => Err(Problem::invalid("the body ended early")),
+            Err(_) => Err(Problem::new(Refusal::BodyTimeout, "")),
+        }
+    }
+
+    /// What no route took.
+    fn unrouted(&self, problem: &Problem) -> Response {
+        let trace = TraceContext::of(None);
+        let mut watch = Stopwatch::start(Instant::now());
+        let response = problem_response(problem, &trace);
+        watch.lap(Stage::Write, Instant::now());
+        self.metrics.request(usize::MAX, problem.status.as_u16(), &watch);
+        response
+    }
+}
+
+/// The operation of a route: one arm each, all of them.
+async fn operate(serving: &Serving, route: &Route, request: &Request) -> Answered {
+    match route.operation {
+        Operation::Command(verb) => commands::run(serving, route, verb, request).await,
+        Operation::Batch => batch::run(serving, request).await,
+        Operation::Accounts => reads::accounts(serving, request).await,
+        Operation::Account => reads::account(serving, request).await,
+        Operation::Statement => reads::statement(serving, request).await,
+        Operation::Authorization => reads::authorization(serving, request).await,
+        Operation::History => reads::authorization_history(serving, request).await,
+        Operation::Approvals => approvals::list(serving, request),
+        Operation::Approval => approvals::get(serving, request),
+        Operation::Approve => approvals::approve(serving, request).await,
+        Operation::Reject => approvals::reject(serving, request).await,
+        Operation::Tenant => admin::tenant(serving, request),
+        Operation::SetThreshold => admin::set_threshold(serving, request).await,
+        Operation::Keys => admin::keys(serving, request),
+        Operation::AddKey => admin::add_key(serving, request).await,
+        Operation::RevokeKey => admin::revoke_key(serving, request).await,
+        Operation::Tenants => admin::tenants(serving),
+        Operation::AddTenant => admin::add_tenant(serving, request).await,
+        Operation::AddAgreement => admin::add_agreement(serving, request).await,
+        Operation::EndAgreement => admin::end_agreement(serving, request).await,
+        // Answered before anybody was asked who he is.
+        Operation::Live | Operation::Ready | Operation::Version | Operation::OpenApi => {
+            Err(Problem::new(Refusal::NotFound, ""))
+        }
+    }
+}
+
+fn trace_of(parts: &Parts) -> TraceContext {
+    let mut values = parts.headers.get_all("traceparent").iter();
+    let only = values.next().filter(|_| values.next().is_none());
+    TraceContext::of(only.map(HeaderValue::as_bytes))
+}
+
+fn check_content_type(parts: &Parts) -> Result<(), Problem> {
+    let text = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = text.split(';').next().unwrap_or_default().trim();
+    if kind.eq_ignore_ascii_case("application/json") {
+        Ok(())
+    } else {
+        Err(Problem::new(Refusal::UnsupportedMediaType, ""))
+    }
+}
+
+/// A response with a JSON body.
+pub(crate) fn json_response(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response {
+    let mut response = Response::new(axum::body::Body::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// A problem as a response.
+pub(crate) fn problem_response(problem: &Problem, trace: &TraceContext) -> Response {
+    let trace_id = trace.trace.to_string();
+    let body = serde_json::to_vec(&ProblemJson { problem, trace_id: Some(&trace_id) }).unwrap_or_default();
+    let mut response = json_response(problem.status, "application/problem+json", body);
+    if problem.is_temporary() {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if problem.status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tpcore\""));
+    }
+    response
+}
+
+/// Roles that the status page's look-ups need: reads only.
+pub(crate) fn is_read(route: &Route) -> bool {
+    matches!(route.access, Access::Public | Access::Role(Role::Read)) && route.method == http::Method::GET
+}

@@ -1,0 +1,123 @@
+//! One connection: TLS, protocol, bounds, the end.
+//!
+//! Owns the settings of HTTP/1.1 and HTTP/2 that bound what a peer can make the server hold. Refuses to know routes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::service::Service as _;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::Watcher;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::deadlines::Deadlines;
+use crate::auth::signature::Scheme;
+use crate::auth::tls::{Tls, client_fingerprint};
+use crate::gate::Connection;
+use crate::observe::{Metrics, TlsFailure};
+use crate::settings::Settings;
+
+/// What all connections of a listener share.
+pub(crate) struct Shape {
+    builder: Builder<TokioExecutor>,
+    first_byte: Duration,
+    idle: Duration,
+    tls_handshake: Duration,
+    pub(crate) tls: Option<Arc<Tls>>,
+    router: Router,
+    metrics: Arc<Metrics>,
+}
+
+/// Streams that a peer reset before they were answered, above which an HTTP/2 connection is ended (rapid reset, CVE-2023-44487).
+const RESETS_MAX: usize = 20;
+/// How often an HTTP/2 peer is asked whether it is still there, and how long it has to answer.
+const PING_EVERY: Duration = Duration::from_secs(20);
+const PING_WITHIN: Duration = Duration::from_secs(10);
+
+impl Shape {
+    pub(crate) fn new(settings: &Settings, tls: Option<Arc<Tls>>, router: Router, metrics: Arc<Metrics>) -> Self {
+        let head = settings.header_bytes_max.size();
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(settings.header_ms.ms())
+            .max_buf_size(head)
+            .pipeline_flush(true);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
+            .max_concurrent_streams(u32::try_from(settings.streams_max.get()).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(RESETS_MAX)
+            .max_local_error_reset_streams(RESETS_MAX)
+            .max_send_buf_size(1 << 20)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_WITHIN);
+        Self {
+            builder,
+            first_byte: settings.first_byte_ms.ms(),
+            idle: settings.idle_ms.ms(),
+            tls_handshake: settings.tls_ms.ms(),
+            tls,
+            router,
+            metrics,
+        }
+    }
+
+    /// Serves a connection to its end.
+    pub(crate) async fn serve(&self, stream: TcpStream, peer: SocketAddr, watcher: Watcher) {
+        // Replies are small and waited for: they are not held back to fill a packet.
+        let _ = stream.set_nodelay(true); // a peer that is gone is seen by the first read
+        let stream = Deadlines::new(stream, self.first_byte, self.idle);
+        let Some(tls) = &self.tls else {
+            let connection = Connection { address: peer.ip(), scheme: Scheme::Http, certificate: None };
+            return self.speak(stream, connection, watcher).await;
+        };
+        let acceptor = TlsAcceptor::from(tls.config());
+        match tokio::time::timeout(self.tls_handshake, acceptor.accept(stream)).await {
+            Err(_) => self.metrics.tls_failure(TlsFailure::Timeout),
+            Ok(Err(error)) => {
+                let is_certificate = error.get_ref().is_some_and(|inner| {
+                    let inner = inner.downcast_ref::<rustls::Error>();
+                    matches!(
+                        inner,
+                        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+                    )
+                });
+                let reason = if is_certificate { TlsFailure::Certificate } else { TlsFailure::Protocol };
+                self.metrics.tls_failure(reason);
+                tracing::info!(address = %peer.ip(), %error, "no TLS session");
+            }
+            Ok(Ok(stream)) => {
+                let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                let certificate = client_fingerprint(shown);
+                let connection = Connection { address: peer.ip(), scheme: Scheme::Https, certificate };
+                self.speak(stream, connection, watcher).await;
+            }
+        }
+    }
+
+    async fn speak<S>(&self, stream: S, connection: Connection, watcher: Watcher)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connection = Arc::new(connection);
+        let service = TowerToHyperService::new(self.router.clone());
+        let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(Arc::clone(&connection));
+            service.call(request)
+        });
+        let served = self.builder.serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = watcher.watch(served).await {
+            // A peer that broke off, was too slow or spoke something else: its own matter.
+            tracing::debug!(%error, "a connection ended early");
+        }
+    }
+}

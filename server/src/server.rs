@@ -1,0 +1,416 @@
+//! The server from start to end: listeners first, then the engine, then service, then the drain.
+//!
+//! ```text
+//!   bind -> listen (alive, not ready) -> engine recovers -> control state -> ready ... SIGTERM -> not ready, no new connections
+//!        -> what was accepted is answered -> engine drained, checkpoint, synced -> end
+//! ```
+//! Owns that order (DRN-1). Refuses to serve before the engine has recovered, and to go on with an engine that stopped.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::get;
+use http::{HeaderValue, StatusCode};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tp_actors::{CloseError, Closed, Config, Engine, OpenError};
+
+use crate::app::{App, RequestLimits, Serving, is_read, json_response, route_labels, router};
+use crate::auth::jwt::{KeySet, KeySetError, TokenVerifier};
+use crate::auth::nonces::{NonceBudget, Nonces};
+use crate::auth::seal::{MasterKey, MasterKeyError, SealError, Sealer};
+use crate::auth::signature::Limits;
+use crate::auth::tls::{ClientCertificates as TlsClients, Tls, TlsError, TlsFiles};
+use crate::control::{Control, ControlError, now};
+use crate::demo::{self, Demo};
+use crate::gate::{Failures, Gate, Rooms};
+use crate::net::connection::Shape;
+use crate::net::listener;
+use crate::observe::{EngineLimits, METRICS_CONTENT_TYPE, Metrics, MetricsOptions, status_json, status_page};
+use crate::settings::{ClientCertificates, SettingError, Settings};
+
+/// What is served.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// Every setting.
+    pub settings: Settings,
+    /// The data directory, made when missing.
+    pub data_dir: PathBuf,
+    /// Make a tenant with funded accounts and keys, for trying things out.
+    pub dev: bool,
+}
+
+/// Why the server did not start or did not end in order.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The settings.
+    #[error(transparent)]
+    Settings(#[from] SettingError),
+    /// An address.
+    #[error("{address} cannot be listened on: {error}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The certificate files.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
+    /// The keys of tokens.
+    #[error("the keys of tokens: {0}")]
+    Tokens(#[from] KeySetError),
+    /// The master key.
+    #[error("the master key: {0}")]
+    MasterKey(#[from] MasterKeyError),
+    /// The master key cannot be used.
+    #[error("the master key: {0}")]
+    Seal(#[from] SealError),
+    /// The engine did not open.
+    #[error(transparent)]
+    Open(Box<OpenError>),
+    /// The control state could not be built.
+    #[error("tenants and keys: {0}")]
+    Control(#[from] ControlError),
+    /// The demonstration could not be made.
+    #[error("the demonstration: {0}")]
+    Demo(String),
+    /// The engine stopped by itself.
+    #[error("the engine stopped: {0}")]
+    Poisoned(tp_actors::PoisonCause),
+    /// The engine did not close in order.
+    #[error(transparent)]
+    Close(#[from] CloseError),
+    /// A thread could not be started or ended early.
+    #[error("a bug: {0}")]
+    Thread(&'static str),
+}
+
+/// What the one who started the server is told.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Told {
+    /// The listeners are there; the engine recovers.
+    Listening {
+        /// For gateways.
+        listen: SocketAddr,
+        /// For operators.
+        admin: SocketAddr,
+        /// Whether gateways speak TLS.
+        is_encrypted: bool,
+    },
+    /// The engine has recovered: requests are served.
+    Ready {
+        /// The last event that was recovered.
+        last_seq: u64,
+        /// How long it took.
+        took: Duration,
+        /// With `dev`: what was made.
+        demo: Option<Demo>,
+    },
+    /// No new connections; what was accepted is answered.
+    Draining,
+}
+
+/// Serves until `stop` is over.
+///
+/// # Errors
+/// [`ServeError`]. Everything acknowledged is durable all the same.
+pub async fn serve(
+    options: ServeOptions,
+    stop: impl Future<Output = ()>,
+    tell: impl Fn(Told),
+) -> Result<Closed, ServeError> {
+    let ServeOptions { settings, data_dir, dev } = options;
+    settings.validate()?;
+    let (listener, admin) = (bind(settings.listen).await?, bind(settings.admin_listen).await?);
+    let parts = Parts::open(&settings, &data_dir)?;
+    let app = parts.app(&settings, &data_dir);
+    let (stopper, stopped) = watch::channel(false);
+    let metrics = || Arc::clone(&app.metrics);
+    let front = Shape::new(&settings, parts.tls.clone(), router(&app, |_| true), metrics());
+    let back = Shape::new(&settings, None, admin_router(&app), metrics());
+    let address = |listener: &TcpListener, asked| listener.local_addr().unwrap_or(asked);
+    let (listen_at, admin_at) = (address(&listener, settings.listen), address(&admin, settings.admin_listen));
+    let most = settings.connections_max.size();
+    let front = tokio::spawn(listener::run(listener, Arc::new(front), most, metrics(), stopped.clone()));
+    let back = tokio::spawn(listener::run(admin, Arc::new(back), 64, metrics(), stopped.clone()));
+    tell(Told::Listening { listen: listen_at, admin: admin_at, is_encrypted: parts.tls.is_some() });
+
+    let began = Instant::now();
+    let serving = {
+        let (app, settings, data_dir) = (Arc::clone(&app), settings.clone(), data_dir.clone());
+        let sealer = Arc::clone(&parts.sealer);
+        let opened = tokio::task::spawn_blocking(move || open(&app, &settings, &data_dir, sealer));
+        Arc::new(opened.await.map_err(|_| ServeError::Thread("the opening thread panicked"))??)
+    };
+    let demo = if dev { Some(demo::make(&serving).await.map_err(ServeError::Demo)?) } else { None };
+    // Before anybody is served: what was approved and perhaps not executed when the process before this one ended.
+    for approval in serving.control.read(crate::control::ControlState::unfinished) {
+        crate::api::approvals::execute(&serving, &approval).await;
+    }
+    let is_first = app.serving.set(Arc::clone(&serving)).is_ok();
+    debug_assert!(is_first, "set once");
+    tell(Told::Ready { last_seq: serving.engine.last_seq().0, took: began.elapsed(), demo });
+
+    let upkeep = tokio::spawn(upkeep(Arc::clone(&serving), parts.tls.clone(), parts.tokens.clone(), settings.clone()));
+    let poisoned = wait(stop, &serving.engine).await;
+    app.is_stopping.store(true, Ordering::Release);
+    let _ = stopper.send(true); // the listeners hold the other end
+    tell(Told::Draining);
+    let drained = tokio::time::timeout(settings.drain_ms.ms(), async {
+        let _ = front.await; // a panic of the accept loop is in the logs already
+    });
+    if drained.await.is_err() {
+        tracing::warn!("connections were still open at the end of the drain");
+    }
+    upkeep.abort();
+    back.abort();
+    close(&serving, poisoned).await
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|error| ServeError::Listen { address, error })
+}
+
+/// Waits for the end: asked for, or because the engine stopped by itself.
+async fn wait(stop: impl Future<Output = ()>, engine: &Engine) -> bool {
+    let poisoned = async {
+        while !engine.is_poisoned() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        () = stop => engine.is_poisoned(),
+        () = poisoned => true,
+    }
+}
+
+/// Closes the engine on a thread of its own.
+async fn close(serving: &Arc<Serving>, poisoned: bool) -> Result<Closed, ServeError> {
+    let serving = Arc::clone(serving);
+    let closing = tokio::task::spawn_blocking(move || {
+        if let Err(error) = serving.control.write_image(true) {
+            tracing::warn!(%error, "no image of tenants and keys was written: the next start reads their records");
+        }
+        let cause = serving.engine.status().poison;
+        let closed = serving.engine.close_in_place();
+        match cause {
+            Some(cause) if poisoned => Err(ServeError::Poisoned(cause)),
+            _ => Ok(closed?),
+        }
+    });
+    closing.await.map_err(|_| ServeError::Thread("the closing thread panicked"))?
+}
+
+/// What is opened before the engine.
+struct Parts {
+    tls: Option<Arc<Tls>>,
+    tokens: Option<Arc<TokenVerifier>>,
+    sealer: Arc<Sealer>,
+}
+
+impl Parts {
+    fn open(settings: &Settings, data_dir: &std::path::Path) -> Result<Self, ServeError> {
+        let tls = match (&settings.tls_certificate, &settings.tls_key) {
+            (Some(certificates), Some(key)) => {
+                let authorities = settings.tls_client_ca.clone().unwrap_or_default();
+                let clients = match settings.tls_client_certificates {
+                    ClientCertificates::None => TlsClients::NotAsked,
+                    ClientCertificates::Optional => TlsClients::Optional(authorities),
+                    ClientCertificates::Required => TlsClients::Required(authorities),
+                };
+                let files = TlsFiles { certificates: certificates.clone(), key: key.clone(), clients };
+                Some(Arc::new(Tls::open(files)?))
+            }
+            _ => None,
+        };
+        let tokens = match &settings.jwt_keys {
+            Some(path) => {
+                let keys = KeySet::from_file(path)?;
+                let (issuer, audience) = (settings.jwt_issuer.clone(), settings.jwt_audience.clone());
+                Some(Arc::new(TokenVerifier::new(issuer, audience, keys)))
+            }
+            None => None,
+        };
+        let sealer = Arc::new(Sealer::new(&master_key(settings, data_dir)?, &[])?);
+        Ok(Self { tls, tokens, sealer })
+    }
+
+    fn app(&self, settings: &Settings, data_dir: &std::path::Path) -> Arc<App> {
+        let limits = Limits::new(settings.signature_window_s.get(), 5);
+        let total = settings.nonces_max.size();
+        let nonces = Nonces::new(now().0 / 1000, limits, NonceBudget { per_key: total / 4, total });
+        let metrics = Metrics::new(&MetricsOptions {
+            routes: route_labels(),
+            version: env!("CARGO_PKG_VERSION"),
+            limits: EngineLimits::of(&engine_config(settings, data_dir)),
+        });
+        let rooms = Rooms::new(
+            settings.tenant_rate.get(),
+            settings.tenant_burst.get(),
+            settings.tenant_in_flight_max.size(),
+        );
+        Arc::new(App {
+            gate: Gate { sealer: Arc::clone(&self.sealer), tokens: self.tokens.clone(), nonces, limits },
+            rooms: Arc::new(rooms),
+            failures: Failures::new(settings.failures_per_minute.get()),
+            metrics: Arc::new(metrics),
+            serving: OnceLock::new(),
+            is_stopping: AtomicBool::new(false),
+            started: Instant::now(),
+            limits: RequestLimits::of(settings),
+        })
+    }
+}
+
+/// The folder of the server's own files.
+pub(crate) fn folder(data_dir: &std::path::Path) -> PathBuf {
+    data_dir.join("server")
+}
+
+/// The master key: the file that is named, or the directory's own, made when it is missing.
+///
+/// # Errors
+/// [`ServeError::MasterKey`].
+pub(crate) fn master_key(settings: &Settings, data_dir: &std::path::Path) -> Result<MasterKey, ServeError> {
+    if let Some(path) = &settings.seal_key {
+        return Ok(MasterKey::from_file(path)?);
+    }
+    let folder = folder(data_dir);
+    let path = folder.join("seal.key");
+    if path.exists() {
+        return Ok(MasterKey::from_file(&path)?);
+    }
+    let made = std::fs::create_dir_all(&folder);
+    made.map_err(|error| ServeError::MasterKey(MasterKeyError::Io { path: folder, error }))?;
+    Ok(MasterKey::create_file(&path)?)
+}
+
+/// The engine's configuration.
+pub(crate) fn engine_config(settings: &Settings, data_dir: &std::path::Path) -> Config {
+    let mut config = Config::at(data_dir);
+    if settings.engine_partitions.get() > 0 {
+        config.partitions = settings.engine_partitions.size();
+    }
+    config.segment_bytes = settings.engine_segment_bytes.get();
+    config.mirror.clone_from(&settings.engine_mirror);
+    config.accept_clock = settings.engine_accept_clock;
+    config.deadline_ms_default = settings.command_ms.get();
+    config
+}
+
+/// Opens the engine and builds the control state. Blocks.
+fn open(
+    app: &App,
+    settings: &Settings,
+    data_dir: &std::path::Path,
+    sealer: Arc<Sealer>,
+) -> Result<Serving, ServeError> {
+    let engine = Engine::open(engine_config(settings, data_dir)).map_err(|error| ServeError::Open(Box::new(error)))?;
+    let engine = Arc::new(engine);
+    let control = Control::open(Arc::clone(&engine), Some(folder(data_dir)))?;
+    Ok(Serving {
+        engine,
+        control,
+        sealer,
+        rooms: Arc::clone(&app.rooms),
+        metrics: Arc::clone(&app.metrics),
+        history_permits: Arc::new(Semaphore::new(settings.history_reads_max.size())),
+        command_ms: settings.command_ms.get(),
+        approval_ms: settings.approval_ms.get(),
+        approvals_max: settings.approvals_max.size(),
+        batch_commands_max: settings.batch_commands_max.size(),
+    })
+}
+
+/// What has to be looked at now and then: changed certificate and key files, the image of the control state.
+async fn upkeep(
+    serving: Arc<Serving>,
+    tls: Option<Arc<Tls>>,
+    tokens: Option<Arc<TokenVerifier>>,
+    settings: Settings,
+) {
+    let certificates =
+        [&settings.tls_certificate, &settings.tls_key, &settings.tls_client_ca].map(|path| path.clone());
+    let (mut seen, mut seen_keys) = (changed(&certificates), changed(std::slice::from_ref(&settings.jwt_keys)));
+    loop {
+        tokio::time::sleep(settings.tls_reload_ms.ms()).await;
+        let (now, now_keys) = (changed(&certificates), changed(std::slice::from_ref(&settings.jwt_keys)));
+        if let Some(tls) = tls.as_ref().filter(|_| now != seen) {
+            match tls.reload() {
+                Ok(()) => tracing::info!("new certificates are in use"),
+                Err(error) => tracing::error!(%error, "the new certificates are not used; the old ones stay"),
+            }
+            seen = now;
+        }
+        if let (Some(tokens), Some(path)) = (tokens.as_ref().filter(|_| now_keys != seen_keys), &settings.jwt_keys) {
+            match tokens.reload(path) {
+                Ok(()) => tracing::info!("new keys of tokens are in use"),
+                Err(error) => tracing::error!(%error, "the new keys of tokens are not used; the old ones stay"),
+            }
+            seen_keys = now_keys;
+        }
+        let serving = Arc::clone(&serving);
+        let written = tokio::task::spawn_blocking(move || serving.control.write_image(false)).await;
+        if let Ok(Err(error)) = written {
+            tracing::warn!(%error, "no image of tenants and keys was written");
+        }
+    }
+}
+
+/// When the files were changed last.
+fn changed(paths: &[Option<PathBuf>]) -> Vec<Option<SystemTime>> {
+    let time = |path: &PathBuf| std::fs::metadata(path).and_then(|file| file.modified()).ok();
+    paths.iter().map(|path| path.as_ref().and_then(time)).collect()
+}
+
+/// The operators' routes: metrics, status, and the tenants' reads with their keys.
+fn admin_router(app: &Arc<App>) -> Router {
+    let own: Router<Arc<App>> = Router::new()
+        .route("/", get(page))
+        .route("/metrics", get(metrics))
+        .route("/status.json", get(status));
+    router(app, is_read).merge(own.with_state(Arc::clone(app)))
+}
+
+async fn page() -> Response {
+    let (text, policy) = status_page();
+    let mut response = json_response(StatusCode::OK, "text/html; charset=utf-8", text.as_bytes().to_vec());
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        response.headers_mut().insert(http::header::CONTENT_SECURITY_POLICY, policy);
+    }
+    response
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    shown(app, METRICS_CONTENT_TYPE, |metrics, status| metrics.render(status, Instant::now())).await
+}
+
+async fn status(State(app): State<Arc<App>>) -> Response {
+    shown(app, "application/json", |metrics, status| status_json(metrics, status, Instant::now())).await
+}
+
+/// What is shown of the engine. Asking its partitions blocks for a turn: on another thread.
+async fn shown(
+    app: Arc<App>,
+    kind: &'static str,
+    show: impl FnOnce(&Metrics, &tp_actors::EngineStatus) -> String + Send + 'static,
+) -> Response {
+    let Some(serving) = app.serving.get().cloned() else {
+        return json_response(StatusCode::SERVICE_UNAVAILABLE, "text/plain", b"recovering\n".to_vec());
+    };
+    let shown = tokio::task::spawn_blocking(move || show(&serving.metrics, &serving.engine.status())).await;
+    match shown {
+        Ok(text) => json_response(StatusCode::OK, kind, text.into_bytes()),
+        Err(_) => json_response(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", b"a bug\n".to_vec()),
+    }
+}
