@@ -5,6 +5,9 @@
 //! Exit codes: 0 everything was met; 1 an objective was missed, less than 99 % was achieved, commands were busy, the money is
 //! wrong, or an audit failed; 2 the command line; 3 the run could not start or end; 6 a write or sync failed while it ran.
 
+mod network;
+mod shown;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,17 +19,17 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use tpcore::JournalKind;
 
-use crate::audit::{self, Audited};
+use network::{AuditArgs, NetworkArgs, TargetKind, target};
+
 use crate::display::{Display, summary};
 use crate::mix::{Kind, Mix};
-use crate::network::{BearerKey, Endpoint};
 use crate::plan::{Accept, EmbeddedPlan, NetworkPlan, Plan, ThrottlePlan, WorkloadPlan};
 use crate::report::{Report, Verdict, html};
 use crate::schedule::Schedule;
 use crate::skew::{Draw, Skew};
 use crate::slo::Objective;
 use crate::target::TargetStopped;
-use crate::{network, run, schedule, units};
+use crate::{run, schedule, units};
 
 /// Drives tpcore at a stated rate and judges its latency.
 ///
@@ -46,36 +49,6 @@ struct Cli {
 enum Sub {
     /// Proves that every acknowledgement of a file that --record-acks wrote is in a directory's journal, or known to a server.
     Audit(AuditArgs),
-}
-
-#[derive(Args, Debug)]
-struct AuditArgs {
-    /// The data directory, of an engine that is not running.
-    #[arg(long, value_name = "DIR", required_unless_present = "target", conflicts_with = "target")]
-    data_dir: Option<PathBuf>,
-    /// A server to ask instead: http://HOST:PORT. What its window of keys has left behind it cannot say.
-    #[arg(long, value_name = "URL")]
-    target: Option<Endpoint>,
-    /// The key that the server is asked with; @FILE reads it from there [default: the variable `TPCORE_KEY`].
-    #[arg(long, value_name = "TEXT|@FILE", conflicts_with = "data_dir")]
-    key: Option<String>,
-    /// The file.
-    #[arg(long, value_name = "FILE")]
-    acks: PathBuf,
-}
-
-/// What is driven.
-#[derive(Clone, PartialEq, Eq, Debug)]
-enum TargetKind {
-    Embedded,
-    Network(Endpoint),
-}
-
-fn target(text: &str) -> Result<TargetKind, String> {
-    if text == "embedded" {
-        return Ok(TargetKind::Embedded);
-    }
-    text.parse().map(TargetKind::Network).map_err(|what| format!("{what} (or embedded)"))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -182,18 +155,8 @@ struct RunArgs {
     #[command(flatten)]
     accept: Accept,
 
-    /// Connections to the server [default: 64].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Over the network")]
-    connections: Option<u16>,
-    /// Requests in flight a connection [default: 1].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Over the network")]
-    pipeline: Option<u16>,
-    /// Commands a request; above 1 they go to /v1/batches, full or after 5 ms [default: 1].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=500), help_heading = "Over the network")]
-    batch: Option<u16>,
-    /// The tenant's key; @FILE reads it from there [default: the variable `TPCORE_KEY`].
-    #[arg(long, value_name = "TEXT|@FILE", help_heading = "Over the network")]
-    key: Option<String>,
+    #[command(flatten)]
+    network: NetworkArgs,
 
     /// An objective: p99.9<300ms, max<1s. Repeatable [default: p99.9<300ms].
     #[arg(long, value_name = "OBJECTIVE", help_heading = "Verdict")]
@@ -242,25 +205,11 @@ fn per_mille(text: &str) -> Result<u32, String> {
     if value > 500 { Err(form.to_owned()) } else { Ok(value) }
 }
 
-/// The key of an argument, or of the environment; none is right for a server that lets everybody in.
-fn bearer(argument: Option<&str>) -> Result<Option<BearerKey>, String> {
-    let variable = std::env::var("TPCORE_KEY").ok().filter(|key| !key.is_empty());
-    let text = argument.map(str::to_owned).or(variable);
-    text.map(|text| BearerKey::from_argument(&text)).transpose().map_err(|error| format!("{error:#}"))
-}
-
 impl RunArgs {
     /// The server of the target, if it is one. What belongs to the other target is refused, never ignored.
     fn network(&self) -> Result<Option<NetworkPlan>, String> {
         let TargetKind::Network(endpoint) = &self.target else {
-            let stray = [
-                ("--connections", self.connections.is_some()),
-                ("--pipeline", self.pipeline.is_some()),
-                ("--batch", self.batch.is_some()),
-                ("--key", self.key.is_some()),
-            ];
-            let stray = stray.iter().find(|(_, is_given)| *is_given);
-            return stray.map_or(Ok(None), |(name, _)| Err(format!("{name} needs --target http://HOST:PORT")));
+            return self.network.refuse_all().map(|()| None);
         };
         let stray = [
             ("--data-dir", self.data_dir.is_some()),
@@ -279,16 +228,8 @@ impl RunArgs {
         if self.deadline > Duration::from_mins(1) {
             return Err("over the network a command may take at most 60s".to_owned());
         }
-        let number = |given: Option<u16>, default: u16| usize::from(given.unwrap_or(default));
-        Ok(Some(NetworkPlan {
-            endpoint: endpoint.clone(),
-            key: bearer(self.key.as_deref())?,
-            connections: number(self.connections, CONNECTIONS),
-            pipeline: number(self.pipeline, 1),
-            batch: number(self.batch, 1),
-            deadline_ms: ms(self.deadline),
-            key_window_ms: ms(self.key_window).min(WINDOW_MS_MAX),
-        }))
+        let key_window_ms = ms(self.key_window).min(WINDOW_MS_MAX);
+        self.network.plan(endpoint.clone(), ms(self.deadline), key_window_ms).map(Some)
     }
 
     fn plan(&self) -> Result<Plan, String> {
@@ -392,8 +333,6 @@ fn ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Connections where nobody says how many.
-const CONNECTIONS: u16 = 64;
 /// What the engine lets commands wait when nobody configures it, ms.
 const QUEUE_WAIT_MS_MIN: u64 = 100;
 /// The longest window of keys: a year.
@@ -431,7 +370,7 @@ fn start(args: &RunArgs, plan: &Plan) -> Result<Report> {
     })
     .context("cannot listen for Ctrl-C")?;
     let mut display = Display::new(args.quiet);
-    let report = run::run(plan, &command_line(), &stop, &mut display);
+    let report = run::run(plan, &shown::command_line(), &stop, &mut display);
     display.finish();
     let report = report?;
     if let Some(path) = &args.json {
@@ -447,60 +386,12 @@ fn start(args: &RunArgs, plan: &Plan) -> Result<Report> {
     Ok(report)
 }
 
-/// The command line as it was given, without the directory of the program and without the key.
-fn command_line() -> String {
-    shown(std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()))
-}
-
-fn shown(arguments: impl Iterator<Item = String>) -> String {
-    let quoted = |argument: &str| {
-        let is_plain = argument.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=.:,/%@".contains(&b));
-        if is_plain && !argument.is_empty() {
-            argument.to_owned()
-        } else {
-            format!("'{}'", argument.replace('\'', r"'\''"))
-        }
-    };
-    let (mut words, mut is_key) = (vec!["tp-loadgen".to_owned()], false);
-    for argument in arguments {
-        let is_secret = |text: &str| !text.starts_with('@');
-        words.push(match argument.strip_prefix("--key=") {
-            Some(key) if is_secret(key) => "--key=KEY".to_owned(),
-            _ if is_key && is_secret(&argument) => "KEY".to_owned(),
-            _ => quoted(&argument),
-        });
-        is_key = argument == "--key";
-    }
-    words.join(" ")
-}
-
 fn failed(error: &anyhow::Error) -> ExitCode {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "error: {error:#}"); // nobody listens: the exit code says it
     // As the `tpcore` command: the disk failed.
     ExitCode::from(if error.is::<TargetStopped>() { 6 } else { 3 })
 }
-
-impl AuditArgs {
-    fn audit(&self) -> Result<Audited> {
-        let Some(endpoint) = &self.target else {
-            return audit::audit(self.data_dir.as_deref().context("a data directory is missing")?, &self.acks);
-        };
-        let plan = NetworkPlan {
-            endpoint: endpoint.clone(),
-            key: bearer(self.key.as_deref()).map_err(anyhow::Error::msg)?,
-            connections: AUDIT_CONNECTIONS,
-            pipeline: 1,
-            batch: 1,
-            deadline_ms: 10_000,
-            key_window_ms: 0,
-        };
-        network::audit(&plan, &self.acks)
-    }
-}
-
-/// Connections of an audit: its lookups go in batches.
-const AUDIT_CONNECTIONS: usize = 4;
 
 /// The whole program.
 pub fn main() -> ExitCode {
@@ -580,12 +471,9 @@ mod tests {
             "--target http://localhost",
             "--target http://localhost:1 --data-dir x",
             "--target http://localhost:1 --journal memory",
-            "--target http://localhost:1 --throttle-sync 1ms",
             "--target http://localhost:1 --deadline 61s",
             "--target http://localhost:1 --batch 501",
-            "--target http://localhost:1 --connections 0",
             "--target http://localhost:1 --key @/does/not/exist",
-            "--connections 2",
             "--key x",
             "audit --target http://localhost:1",
             "audit --target http://localhost:1 --data-dir x --acks y",
@@ -598,15 +486,11 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_a_target_and_its_key_is_not_shown() {
+    fn a_server_is_a_target() {
         let plan = plan("--target http://localhost:8700 --key secret --pipeline 4").expect("a run");
         let network = plan.network.expect("over the network");
         assert_eq!((network.endpoint.to_string().as_str(), network.connections), ("http://localhost:8700", 64));
         assert_eq!((network.pipeline, network.batch, network.deadline_ms), (4, 1, 10_000));
-        let shown = |line: &str| super::shown(line.split(' ').map(str::to_owned));
-        assert_eq!(shown("--key secret -q"), "tp-loadgen --key KEY -q");
-        assert_eq!(shown("--key=secret -q"), "tp-loadgen --key=KEY -q");
-        assert_eq!(shown("--key @file"), "tp-loadgen --key @file");
     }
 
     #[test]

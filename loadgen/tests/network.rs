@@ -84,7 +84,7 @@ fn a_run_over_the_network_is_judged_as_an_embedded_one() {
 #[test]
 fn what_comes_in_pieces_or_together_is_the_same() {
     for piece_bytes in [1, 7] {
-        passes(&Stub::start(Manners { piece_bytes: Some(piece_bytes), ..Manners::default() }), &format!("{ALL}"));
+        passes(&Stub::start(Manners { piece_bytes: Some(piece_bytes), ..Manners::default() }), ALL);
     }
     let together = Stub::start(Manners { coalesces: true, ..Manners::default() });
     passes(&together, &format!("{ALL} --pipeline 16 --connections 1 --rate 3k"));
@@ -137,7 +137,7 @@ fn what_the_server_has_no_room_for_is_busy_and_did_nothing() {
 #[test]
 fn an_outcome_that_was_hidden_is_looked_up() {
     let stub = Stub::start(Manners { hides_every: Some(9), ..Manners::default() });
-    let report = report(&stub, &format!("{ALL}"));
+    let report = report(&stub, ALL);
     let [_, _, hidden] = stub.misdeeds();
     assert!(hidden > 20 && number(&report["outcomes"]["in_progress"]) > 20, "{hidden} {}", report["outcomes"]);
 }
@@ -232,7 +232,7 @@ fn a_server_that_lies_is_found_out() {
 #[test]
 fn holds_that_expire_are_waited_for() {
     let stub = Stub::start(Manners::default());
-    let report = passes(&stub, &format!("--mix authorize=80,capture=10,reverse=10 --hold-lifetime 200ms"));
+    let report = passes(&stub, "--mix authorize=80,capture=10,reverse=10 --hold-lifetime 200ms");
     let held = &report["money"][2]["detail"];
     assert!(held.as_str().is_some_and(|held| held.contains("have expired")), "{held}");
 }

@@ -44,8 +44,6 @@ use transport::Transport;
 
 /// Commands a request of the setup and the audit, which nobody times.
 const BULK_BATCH: usize = 100;
-/// The most commands that a batch may hold.
-pub const BATCH_MAX: usize = 500;
 
 /// A server.
 #[derive(Debug)]

@@ -115,7 +115,7 @@ impl Members {
     }
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Verb {
     Read,
     Other,
@@ -128,7 +128,7 @@ fn execute(shared: &Shared, verb: &str, key: Key, members: Map<String, Value>) -
         "open_account" => {
             let account = m.account("account");
             let api = account.0 & ((1 << 96) - 1);
-            shared.accounts.lock().expect("sound").insert(api, ());
+            shared.accounts.lock().expect("sound").insert(api);
             let credit_limit = match m.text("credit_limit").as_deref() {
                 Some("unlimited") => CreditLimit::Unlimited,
                 Some(amount) => CreditLimit::Amount(Amount::new(decimal(amount)).expect("an amount")),
@@ -204,7 +204,9 @@ fn told(reply: &Reply, verb: Verb) -> (u16, Value) {
         ("expires", reply.expires.map(|time| time.to_string())),
     ];
     for (name, text) in texts {
-        text.map(|text| body[name] = json!(text));
+        if let Some(text) = text {
+            body[name] = json!(text);
+        }
     }
     if reply.seq != Seq::ZERO {
         body["seq"] = json!(reply.seq.0);
@@ -218,7 +220,7 @@ fn page(shared: &Shared, query: &str) -> Value {
     assert!(value("limit=").is_some_and(|limit| limit.parse::<usize>().is_ok_and(|limit| limit <= 1000)));
     let from = value("cursor=").map_or(0, |cursor| decimal(cursor.strip_prefix("%3D").expect("escaped")));
     let accounts = shared.accounts.lock().expect("sound");
-    let mut ids = accounts.range(from..).map(|(id, ())| *id);
+    let mut ids = accounts.range(from..).copied();
     let shown: Vec<Value> = ids
         .by_ref()
         .take(PAGE)

@@ -6,7 +6,7 @@
 mod api;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io::{BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -49,7 +49,7 @@ pub(crate) struct Shared {
     engine: Engine,
     manners: Manners,
     /// The accounts that were opened, by their id in the API.
-    accounts: Mutex<BTreeMap<u128, ()>>,
+    accounts: Mutex<BTreeSet<u128>>,
     requests: AtomicU64,
     batches: AtomicU64,
     connections: AtomicU64,
@@ -156,7 +156,7 @@ fn answer(shared: &Shared, request: &Request, out: &mut Vec<u8>) -> After {
     }
     if is_due(manners.closes_every) {
         let closed = shared.closed.fetch_add(1, Ordering::Relaxed);
-        if closed % 3 > 0 {
+        if !closed.is_multiple_of(3) {
             let (status, body) = api::handle(shared, request);
             wire::write(out, status, &body);
             out.truncate(if closed % 3 == 1 { 0 } else { out.len() - 9 });
