@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tp_core::command::{Command, Read, ReadTarget, Record};
 use tp_core::digest::StateDigest;
-use tp_core::ids::{AccountId, AuthorizationId, Seq, SlotSeed};
+use tp_core::ids::{AccountId, AuthorizationId, Seq, SlotIndex, SlotSeed};
 use tp_core::outcome::Outcome;
 use tp_core::partition::Partition;
 use tp_core::reply::{AccountView, AuthorizationView, Detail, Reply};
@@ -230,7 +230,7 @@ impl Engine {
         let slots = first.get()..first.get().saturating_add(count);
         let shown = self.look(move |partition| {
             let wanted = partition.slots().filter(|slot| slots.contains(&slot.index().get()));
-            let accounts = wanted.flat_map(|slot| slot.accounts().map(|view| (slot.index(), view)));
+            let accounts = wanted.flat_map(|slot| slot.accounts().into_iter().map(|view| (slot.index(), view)));
             accounts.filter(|(slot, view)| is_wanted(*slot, view.account)).map(|(_, view)| view).collect::<Vec<_>>()
         })?;
         Ok(shown.into_iter().flatten().collect())

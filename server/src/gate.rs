@@ -177,7 +177,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Failed> {
     }
     let text = value.to_str().map_err(|_| Failed::new(AuthenticationFailure::Malformed, "not visible ASCII"))?;
     let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
-    if scheme.eq_ignore_ascii_case(AuthenticationFailure::Malformed) { Ok(Some(rest.trim())) } else { Err(Failed::new(AuthenticationFailure::Malformed, "not Bearer")) }
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(rest.trim())) } else { Err(Failed::new(AuthenticationFailure::Malformed, "not Bearer")) }
 }
 
 /// `:authority` of HTTP/2, else `Host`.

@@ -17,7 +17,7 @@ Exit codes:
   5  corruption, or a tail that is ambiguous
   6  disk full, or a write or sync that failed
 
-Only import, checkpoint, scrub and catalogue rebuild write. The others open the directory
+Only serve, tenant, key, import, checkpoint, scrub and catalogue rebuild write. The others open the directory
 read-only and work beside a running engine, up to its durable sequence number.";
 
 /// A transaction-processing core for payments: authorizations decided over a double-entry ledger, durable before
@@ -35,6 +35,27 @@ pub(crate) struct Arguments {
 /// What to do.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Verb {
+    /// Serve authorizations over HTTP. `--dev` makes a tenant with funded accounts and prints its key.
+    #[cfg(feature = "serve")]
+    Serve(Serve),
+    /// Add and list tenants of a directory that no server has open.
+    #[cfg(feature = "serve")]
+    Tenant {
+        #[command(subcommand)]
+        verb: TenantVerb,
+    },
+    /// Add, list and revoke keys of a directory that no server has open.
+    #[cfg(feature = "serve")]
+    Key {
+        #[command(subcommand)]
+        verb: KeyVerb,
+    },
+    /// Check and show the settings of `serve`.
+    #[cfg(feature = "serve")]
+    Config {
+        #[command(subcommand)]
+        verb: ConfigVerb,
+    },
     /// Book a bank's transactions from a CSV file. Run again, it changes nothing; a longer file adds its new rows.
     #[command(long_about = IMPORT_ABOUT)]
     Import(Import),
@@ -193,4 +214,119 @@ pub(crate) struct Dump {
 pub(crate) enum CatalogueVerb {
     /// Make the catalogue again from the journal; cursors that can be read stay.
     Rebuild(Directory),
+}
+
+/// Where settings come from.
+#[cfg(feature = "serve")]
+#[derive(Args, Debug)]
+pub(crate) struct SettingArguments {
+    /// A TOML file with settings. The environment (`TPCORE_` and the name, `__` for the dot) is stronger, flags are the strongest.
+    #[arg(long, value_name = "FILE", env = "TPCORE_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// A setting, as `limits.body_bytes_max=32768`. May be given many times; `tpcore config check` lists all.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+/// `tpcore serve`
+#[cfg(feature = "serve")]
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    /// The data directory; created when it is missing.
+    #[arg(long, value_name = "DIR", env = "TPCORE_DATA_DIR")]
+    pub(crate) data_dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) settings: SettingArguments,
+    /// The address that gateways call (setting `listen`).
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<String>,
+    /// The address of metrics and the status page (setting `admin_listen`).
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) admin_listen: Option<String>,
+    /// For trying things out, on loopback only: makes tenant 1 with funded accounts 1 to 10 and a merchant, 100, and prints new keys.
+    #[arg(long)]
+    pub(crate) dev: bool,
+}
+
+/// `tpcore tenant`
+#[cfg(feature = "serve")]
+#[derive(Subcommand, Debug)]
+pub(crate) enum TenantVerb {
+    /// Add a tenant.
+    Add {
+        /// Its number, 0 to 4294967294. 0 is the operator's own: its admins add tenants and agreements over HTTP.
+        #[arg(value_name = "NUMBER")]
+        tenant: String,
+        /// Its name.
+        #[arg(long)]
+        name: String,
+        #[command(flatten)]
+        directory: Directory,
+    },
+    /// List all tenants.
+    List(Directory),
+    /// Let money of one tenant's accounts be paid to another's.
+    Agree {
+        /// Whose money.
+        #[arg(long, value_name = "NUMBER")]
+        payer: String,
+        /// Who may be paid.
+        #[arg(long, value_name = "NUMBER")]
+        payee: String,
+        /// End the agreement instead.
+        #[arg(long)]
+        end: bool,
+        #[command(flatten)]
+        directory: Directory,
+    },
+}
+
+/// `tpcore key`
+#[cfg(feature = "serve")]
+#[derive(Subcommand, Debug)]
+pub(crate) enum KeyVerb {
+    /// Add a key and print its secret, once.
+    Add {
+        /// Whose, a tenant's number.
+        #[arg(long, value_name = "NUMBER")]
+        tenant: String,
+        /// Who holds it. Approvals need two different persons.
+        #[arg(long)]
+        person: String,
+        /// What it may be used for: read, authorize, `money_movement`, admin.
+        #[arg(long, value_name = "ROLE", value_delimiter = ',', required = true)]
+        roles: Vec<String>,
+        /// How it proves itself: bearer, hmac, ed25519, certificate.
+        #[arg(long, default_value = "bearer")]
+        kind: String,
+        /// Of an ed25519 key: the public key; of a certificate: the SHA-256 of its DER form. Base64.
+        #[arg(long, value_name = "BASE64")]
+        public: Option<String>,
+        #[command(flatten)]
+        directory: Directory,
+    },
+    /// List a tenant's keys.
+    List {
+        /// Whose, a tenant's number.
+        #[arg(long, value_name = "NUMBER")]
+        tenant: String,
+        #[command(flatten)]
+        directory: Directory,
+    },
+    /// Revoke a key.
+    Revoke {
+        /// The key's id, 16 hex digits.
+        #[arg(value_name = "KEY")]
+        key: String,
+        #[command(flatten)]
+        directory: Directory,
+    },
+}
+
+/// `tpcore config`
+#[cfg(feature = "serve")]
+#[derive(Subcommand, Debug)]
+pub(crate) enum ConfigVerb {
+    /// Read all settings as `serve` would, and print each with its value and where that comes from.
+    Check(SettingArguments),
 }

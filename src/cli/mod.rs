@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   arguments --> args --> accounts, statement, authorization, state, dump, verify    read-only, beside a running engine
+//!                     |--> serve, tenant, key (feature `serve`)                       take the lock and write
 //!                     \--> import, checkpoint, scrub, catalogue rebuild               take the directory's lock and write
 //!   every one returns Result<Code, Failure>; `exit` turns it into the process's exit code, `output` into text or JSON
 //! ```
@@ -23,6 +24,10 @@ mod import;
 mod open;
 mod output;
 mod point;
+#[cfg(feature = "serve")]
+mod serve;
+#[cfg(feature = "serve")]
+mod tenants;
 mod statement;
 mod verify;
 
@@ -51,6 +56,14 @@ pub(crate) fn main() -> ExitCode {
 
 fn run(verb: &Verb, output: &mut Output) -> Result<Code, Failure> {
     match verb {
+        #[cfg(feature = "serve")]
+        Verb::Serve(a) => serve::run(a, output),
+        #[cfg(feature = "serve")]
+        Verb::Tenant { verb } => tenants::run_tenant(verb, output),
+        #[cfg(feature = "serve")]
+        Verb::Key { verb } => tenants::run_key(verb, output),
+        #[cfg(feature = "serve")]
+        Verb::Config { verb } => serve::run_config(verb, output),
         Verb::Import(a) => import::run(a, output),
         Verb::Accounts(a) => accounts::run(a, output),
         Verb::State(a) => accounts::run_state(a, output),

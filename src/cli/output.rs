@@ -36,6 +36,12 @@ impl Output {
         written.and_then(|()| self.stdout.write_all(b"\n")).map_err(|error| Failure::stdout(&error))
     }
 
+    /// Hands over what was printed so far: for whoever waits for it.
+    #[cfg(feature = "serve")]
+    pub(crate) fn flush(&mut self) -> Result<(), Failure> {
+        self.stdout.flush().map_err(|error| Failure::stdout(&error))
+    }
+
     /// Prints the failure, if any, and gives the exit code.
     pub(crate) fn finish(mut self, result: Result<Code, Failure>) -> Code {
         let flushed = |output: &mut Self| output.stdout.flush().map_err(|error| Failure::stdout(&error));

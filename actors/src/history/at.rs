@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use tp_core::event::{Answered, Body, Event, Leg, Movement, Purpose, Role};
 use tp_core::ids::{AccountId, Seq, Version};
 use tp_core::outcome::Outcome;
-use tp_core::reply::{AuthorizationState, Flags};
+use tp_core::reply::Flags;
 use tp_core::time::Time;
 
 use super::chain::{Chain, Place};
@@ -48,11 +48,21 @@ impl Engine {
     /// # Errors
     /// [`HistoryError`].
     pub fn account_at(&self, account: AccountId, up_to: UpTo) -> Result<Option<AccountAt>, HistoryError> {
+        self.account_at_within(ACCOUNT_AT_LEGS_MAX, account, up_to)
+    }
+
+    fn account_at_within(
+        &self,
+        legs_max: u64,
+        account: AccountId,
+        up_to: UpTo,
+    ) -> Result<Option<AccountAt>, HistoryError> {
         let Some(now) = self.account(account)? else { return Ok(None) };
         let mut chain = Chain::new(self.journal(), account, Place { seq: now.seq, version: now.version });
         let mut back = Back::new(now.balances.posted, now.balances.held);
         let (mut stood, mut last) = (None, now.seq);
         while stood.is_none() || back.is_owed() {
+            chain.within(legs_max, last)?;
             let Some(step) = chain.next()? else { break };
             last = step.seq;
             let is_after = match up_to {
@@ -68,7 +78,6 @@ impl Engine {
             for leg in &step.legs {
                 back.leg(&step.event, *leg).map_err(|what| chain.damage(step.seq, what))?;
             }
-            chain.within(ACCOUNT_AT_LEGS_MAX, step.seq)?;
         }
         let Some((version, seq, time)) = stood else { return Ok(None) };
         if back.is_owed() {
@@ -121,16 +130,8 @@ impl Back {
                 self.nothing_held(e.authorization.0)
             }
             (Body::Incremented(e), Role::Owner) => self.hold(e.authorization.0, signed(e.amount.get())),
-            (Body::Released(e), Role::Owner) => {
-                if e.state != AuthorizationState::Open {
-                    self.nothing_held(e.authorization.0)?;
-                }
-                self.hold(e.authorization.0, -signed(e.amount.get()))
-            }
-            (Body::Expired(e), Role::Owner) => {
-                self.nothing_held(e.authorization.0)?;
-                self.hold(e.authorization.0, -signed(e.amount.get()))
-            }
+            (Body::Released(e), Role::Owner) => self.hold(e.authorization.0, -signed(e.amount.get())),
+            (Body::Expired(e), Role::Owner) => self.hold(e.authorization.0, -signed(e.amount.get())),
             (Body::Moved(e), Role::Owner) => {
                 self.end(&e.movement, e.head.outcome, e.head.flags)?;
                 self.open(&e.movement)
@@ -177,7 +178,9 @@ impl Back {
         let is_capture = matches!(m.purpose, Purpose::Capture | Purpose::Advice) && m.authorization != 0;
         // An advice that matches a closed hold finds nothing to release.
         if is_done && is_capture && m.is_final && !flags.has(Flags::UNMATCHED) {
-            self.nothing_held(m.authorization)?;
+            if self.finals.contains_key(&m.authorization) {
+                return Err("HLD-1: one hold was released twice by final captures");
+            }
             if self.is_taken {
                 self.finals.insert(m.authorization, 0);
             }
@@ -230,4 +233,44 @@ const fn counters_share(m: &Movement) -> i128 {
 
 const fn answered(e: &Answered) -> i128 {
     if e.purpose.is_push() { signed(e.amount.get()) } else { -signed(e.amount.get()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use tp_core::amount::{Amount, CreditLimit, Ledger};
+    use tp_core::command::{Authorize, Capture, Note, OpenAccount, Settings};
+    use tp_core::key::Key;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn what_a_final_capture_released_is_looked_for_behind_the_point_but_not_without_end() {
+        let engine = Engine::open(Config { partitions: 1, ..Config::in_memory() }).expect("opens");
+        let (ledger, account, note) = (Ledger::new("EUR", 2).expect("valid"), AccountId(1), Note::default());
+        let settings = Settings { credit_limit: CreditLimit::Unlimited, ..Settings::new(ledger) };
+        for account in [account, AccountId(2)] {
+            engine.call_blocking(OpenAccount { key: Key::opaque(1), account, settings, note: note.clone() });
+        }
+        let made = engine.call_blocking(Authorize::new(Key::opaque(2), account, ledger, Amount::from(70)));
+        let authorization = made.authorization.expect("it was made");
+        for n in 3..=8 {
+            engine.call_blocking(Authorize::new(Key::opaque(n), account, ledger, Amount::ZERO)); // legs, no money
+        }
+        let (key, payee, amount) = (Key::opaque(9), AccountId(2), Amount::from(50));
+        engine.call_blocking(Capture { key, authorization, payee, amount, is_final: true, note });
+        // Legs: opened, authorized, six checks, captured. The point lies before the capture.
+        let before = UpTo::Seq(Seq(9));
+        let within = |legs, up_to| engine.account_at_within(legs, account, up_to);
+        for legs in [8, ACCOUNT_AT_LEGS_MAX] {
+            let at = within(legs, before).expect("readable").expect("it existed");
+            assert_eq!((at.posted, at.held, at.version, at.seq), (0, 70, Version(8), Seq(9)));
+        }
+        for legs in 1..8 {
+            let refused = within(legs, before);
+            assert!(matches!(refused, Err(HistoryError::TooFar { .. })), "{legs}: {refused:?}");
+        }
+        let now = within(1, UpTo::End).expect("readable").expect("it exists");
+        assert_eq!((now.posted, now.held, now.version), (-50, 0, Version(9)), "one leg is enough for the present");
+    }
 }

@@ -94,9 +94,9 @@ impl<'a> Chain<'a> {
         HistoryError::Chain { account: self.account, seq, what }
     }
 
-    /// An error once more than `most` legs were read.
+    /// An error when `most` legs were read already.
     pub(crate) fn within(&self, most: u64, seq: Seq) -> Result<(), HistoryError> {
-        if self.legs <= most {
+        if self.legs < most {
             return Ok(());
         }
         Err(HistoryError::TooFar { account: self.account, seq, legs: self.legs })

@@ -186,11 +186,12 @@ impl<'a> Reader<'a> {
             return Err(short);
         }
         let holds = |frame: &Frame| (frame.first_seq..=frame.last_seq().min(self.durable)).contains(&seq);
-        if let Some(entry) = find(&mut self.catalogue, seq) {
-            let frame = self.source.frame_at(entry.location()).map_err(|error| HistoryError::read(seq, error))?;
-            if let Some(frame) = frame.filter(holds) {
-                return Ok(frame);
-            }
+        // The catalogue is not the truth: what it does not find, or finds damaged, the journal is asked itself.
+        if let Some(entry) = find(&mut self.catalogue, seq)
+            && let Ok(Some(frame)) = self.source.frame_at(entry.location())
+            && holds(&frame)
+        {
+            return Ok(frame);
         }
         let mut reader = self.source.read_from(seq).map_err(|error| HistoryError::read(seq, error))?;
         let frame = reader.next(self.durable).map_err(|error| HistoryError::read(seq, error))?;

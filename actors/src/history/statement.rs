@@ -125,10 +125,10 @@ impl Page<'_> {
     fn read(mut self, from: StatementCursor) -> Result<StatementPage, HistoryError> {
         let mut last = from.seq;
         while !self.is_full || !self.open.is_empty() {
+            self.chain.within(OPENING_LEGS_MAX + STATEMENT_LINES_MAX as u64, last)?;
             let Some(step) = self.chain.next()? else { break };
             last = step.seq;
             self.take(&step)?;
-            self.chain.within(OPENING_LEGS_MAX + STATEMENT_LINES_MAX as u64, last)?;
         }
         if !self.open.is_empty() {
             return Err(self.chain.damage(last, "EXC-1: an exchange ends that the account never opened"));

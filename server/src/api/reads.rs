@@ -9,15 +9,14 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tp_actors::tp_core::command::{Read, ReadTarget};
-use tp_actors::tp_core::event::{Body, Event};
+use tp_actors::tp_core::event::{Body, Event, Movement};
 use tp_actors::tp_core::ids::{AccountId, AuthorizationId, Seq, SlotIndex, Version};
 use tp_actors::tp_core::outcome::Outcome;
 use tp_actors::tp_core::reply::{AccountView, Detail, Reply};
 use tp_actors::tp_core::scope::Scope;
 use tp_actors::tp_core::time::{Date, Time};
-use tp_actors::{
-    CallOptions, Engine, HistoryError, StatementCursor, StatementLine, StatementQuery, UpTo,
-};
+use tp_actors::history::{HistoryError, StatementCursor, StatementLine, StatementQuery};
+use tp_actors::{CallOptions, Engine, UpTo};
 
 use super::command::{parse_account, parse_id};
 use super::problem::{Problem, Refusal};
@@ -140,17 +139,19 @@ fn event_json(seq: Seq, event: &Event, tenant: TenantId) -> Value {
             put("state", json!(e.state.name()));
         }
         Body::Expired(e) => put("amount", json!(e.amount.to_string())),
-        Body::Moved(tp_actors::tp_core::event::Moved { movement, .. })
-        | Body::Opened(tp_actors::tp_core::event::Opened { movement, .. }) => {
-            put("purpose", json!(movement.purpose.name()));
-            put("amount", json!(movement.amount.to_string()));
-            put("transfer", json!(movement.transfer.to_string()));
-            put("counterparty", json!(tenant.name_of(movement.counter)));
-            put("is_final", json!(movement.is_final));
-        }
+        Body::Moved(e) => put_movement(&mut put, &e.movement, tenant),
+        Body::Opened(e) => put_movement(&mut put, &e.movement, tenant),
         _ => {}
     }
     fields.into()
+}
+
+fn put_movement(put: &mut impl FnMut(&str, Value), movement: &Movement, tenant: TenantId) {
+    put("purpose", json!(movement.purpose.name()));
+    put("amount", json!(movement.amount.to_string()));
+    put("transfer", json!(movement.transfer.to_string()));
+    put("counterparty", json!(tenant.name_of(movement.counter)));
+    put("is_final", json!(movement.is_final));
 }
 
 /// `GET /v1/accounts/{account}/statement`
@@ -249,9 +250,9 @@ fn parse_time(text: &str) -> Option<Time> {
     let (date, clock) = text.strip_suffix('Z')?.split_once('T')?;
     let date: Date = date.parse().ok()?;
     let (clock, decimals) = clock.split_once('.').unwrap_or((clock, "0"));
-    let number = |text: &str, below: u64| {
+    let number = |text: &str, below: u64| -> Option<u64> {
         let is_number = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
-        let number = is_number.then(|| text.parse().ok()).flatten()?;
+        let number: u64 = is_number.then(|| text.parse().ok()).flatten()?;
         (number < below).then_some(number)
     };
     let mut parts = clock.split(':');

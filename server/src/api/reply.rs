@@ -3,10 +3,9 @@
 //! Owns the names and order of the members. Refuses to leave out what was decided: a refusal carries the same members as an approval.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use tp_actors::tp_core::amount::{Amount, Balances, CreditLimit, Ledger};
+use tp_actors::tp_core::amount::{Balances, CreditLimit, Ledger};
 use tp_actors::tp_core::command::{PeriodLimit, Status};
 use tp_actors::tp_core::reply::{AccountView, AuthorizationView, CaptureView, Reply};
-use tp_actors::tp_core::time::Time;
 
 use super::problem::Problem;
 use crate::tenancy::TenantId;
@@ -238,14 +237,4 @@ impl Serialize for CaptureJson<'_> {
         map.serialize_entry("is_final", &capture.is_final)?;
         map.end()
     }
-}
-
-/// An amount's text form, for records.
-pub(crate) fn amount_text(amount: Amount) -> String {
-    amount.get().to_string()
-}
-
-/// A time's text form.
-pub(crate) fn time_text(time: Time) -> String {
-    time.to_string()
 }
