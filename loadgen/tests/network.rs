@@ -122,6 +122,15 @@ fn a_connection_that_breaks_leaves_nothing_lost_and_nothing_twice() {
     }
 }
 
+/// Once the `busy` that a repeat was told was taken for the whole truth, while the first submission had moved the money.
+#[test]
+fn a_command_in_doubt_whose_repeat_is_turned_away_is_looked_up() {
+    let manners = Manners { closes_every: Some(5), refuses_every: Some(3), ..Manners::default() };
+    let stub = Stub::start(manners);
+    let report = report(&stub, &format!("{ALL} --allow-busy"));
+    assert!(number(&report["outcomes"]["in_progress"]) > 10, "{}", report["outcomes"]);
+}
+
 #[test]
 fn what_the_server_has_no_room_for_is_busy_and_did_nothing() {
     let stub = Stub::start(Manners { refuses_every: Some(10), ..Manners::default() });
@@ -130,7 +139,7 @@ fn what_the_server_has_no_room_for_is_busy_and_did_nothing() {
     let [refused, ..] = stub.misdeeds();
     let told = number(&outcomes["busy"]) + number(&outcomes["deadline_exceeded"]);
     assert!(told > 30 && told <= refused, "{told} of {refused}: {outcomes}");
-    assert!(number(&report["transport"]["throttled (429)"]) > 10);
+    assert!(number(&report["transport"]["turned away (429, recovering)"]) > 10);
     assert_eq!(report["verdict"], "fail", "what was not decided in time is no success");
 }
 

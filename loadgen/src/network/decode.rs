@@ -15,8 +15,8 @@ use tpcore::{Amount, AuthorizationId, Balances, Date, Outcome, Reply, Seq, Time,
 pub(crate) enum Answer {
     /// A reply.
     Reply(Reply),
-    /// The server took back-pressure for the caller (429): nothing was done, as with `busy`.
-    Throttled,
+    /// The server's front turned it away (429, or 503 while it recovers): this submission did nothing, as with `busy`.
+    TurnedAway,
     /// The server understands something else than the generator says, or does not let it: going on makes no sense.
     Refused(String),
 }
@@ -131,9 +131,9 @@ pub(super) fn excerpt(body: &[u8]) -> String {
 fn answer(status: u16, wire: &Wire<'_>, body: &[u8]) -> Result<Answer, String> {
     let outcome = match wire.outcome {
         Some("approved") => Outcome::Approved,
-        Some("rate_limited" | "too_many_in_flight") => return Ok(Answer::Throttled),
         Some(name) => match Outcome::ALL.iter().find(|outcome| outcome.name() == name) {
             Some(outcome) => *outcome,
+            None if matches!(status, 429 | 503) => return Ok(Answer::TurnedAway),
             None => return Ok(Answer::Refused(format!("{name} ({status}): {}", excerpt(body)))),
         },
         // A read shows an account, and no decision.
@@ -288,9 +288,9 @@ mod tests {
 
     #[test]
     fn back_pressure_is_told_from_what_makes_no_sense() {
-        for name in ["rate_limited", "too_many_in_flight"] {
+        for (status, name) in [(429, "rate_limited"), (429, "too_many_in_flight"), (503, "recovering")] {
             let body = format!(r#"{{"title":"a \"title\"","outcome":"{name}"}}"#);
-            assert_eq!(single(429, body.as_bytes()), Ok(Answer::Throttled));
+            assert_eq!(single(status, body.as_bytes()), Ok(Answer::TurnedAway));
         }
         for body in [r#"{"outcome":"unauthenticated"}"#, "{}"] {
             assert!(matches!(single(401, body.as_bytes()), Ok(Answer::Refused(_))), "{body}");

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Invariants: a command is answered exactly once; it is sent again only after its connection ended, and as it was, with its key;
-//! after [`REPEATS_MAX`] of these it is `in_progress`: the caller looks it up, or fences it. What cannot be understood ends
+//! after [`REPEATS_MAX`] of these it is `in_progress`, and so it is when a repeat was turned away: the caller looks it up, or fences
+//! it. What cannot be understood ends
 //! everything, with a fault that says what it was.
 
 use std::collections::VecDeque;
@@ -363,12 +364,19 @@ impl NetworkSession {
         Ok(Took::Response)
     }
 
+    /// That a submission did nothing says nothing of one before it whose connection broke.
+    fn decide(&mut self, flight: u32, reply: Reply) {
+        let is_in_doubt = self.flights[flight as usize].as_ref().is_some_and(|known| known.repeats > 0);
+        let is_open = is_in_doubt && reply.outcome.leaves_at_once();
+        self.land(flight, if is_open { Reply::bare(Outcome::InProgress) } else { reply });
+    }
+
     fn answered(&mut self, flight: u32, answer: Answer) -> Result<(), String> {
         match answer {
-            Answer::Reply(reply) => self.land(flight, reply),
-            Answer::Throttled => {
-                self.transport.throttled();
-                self.land(flight, Reply::bare(Outcome::Busy));
+            Answer::Reply(reply) => self.decide(flight, reply),
+            Answer::TurnedAway => {
+                self.transport.turned_away();
+                self.decide(flight, Reply::bare(Outcome::Busy));
             }
             Answer::Refused(what) => {
                 let verb = self.flights[flight as usize].as_ref().map_or("command", |f| f.command.verb().name());

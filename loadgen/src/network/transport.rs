@@ -12,7 +12,7 @@ pub(crate) struct Transport {
     broken: AtomicU64,
     unreachable: AtomicU64,
     in_doubt: AtomicU64,
-    throttled: AtomicU64,
+    turned_away: AtomicU64,
     fault: Mutex<Option<String>>,
 }
 
@@ -23,9 +23,9 @@ impl Transport {
         self.in_doubt.fetch_add(in_doubt as u64, Ordering::Relaxed);
     }
 
-    /// The server asked for less (429).
-    pub(crate) fn throttled(&self) {
-        self.throttled.fetch_add(1, Ordering::Relaxed);
+    /// The server's front turned a command away.
+    pub(crate) fn turned_away(&self) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Nothing more can be learned from the server; the first reason counts.
@@ -45,7 +45,7 @@ impl Transport {
             ("connections ended by the server", &self.broken),
             ("connections not made", &self.unreachable),
             ("commands in doubt, repeated", &self.in_doubt),
-            ("throttled (429)", &self.throttled),
+            ("turned away (429, recovering)", &self.turned_away),
         ];
         counts.into_iter().map(|(name, count)| (name.to_owned(), count.load(Ordering::Relaxed))).collect()
     }
