@@ -267,7 +267,7 @@ impl App {
             self.metrics.rate_limited(RateLimit::Address);
             return Err(Problem::new(Refusal::RateLimited, "too many failed proofs of identity from this address"));
         }
-        self.gate.identify(&serving.control, connection, parts).map_err(|failed| self.refuse(connection, &failed))
+        self.gate.identify(&serving.control, &serving.sealer, connection, parts).map_err(|failed| self.refuse(connection, &failed))
     }
 
     /// A proof failed.

@@ -69,7 +69,6 @@ impl Failed {
 
 /// The ways to prove who one is.
 pub(crate) struct Gate {
-    pub(crate) sealer: Arc<Sealer>,
     pub(crate) tokens: Option<Arc<TokenVerifier>>,
     pub(crate) nonces: Nonces,
     pub(crate) limits: Limits,
@@ -77,9 +76,15 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// Who is calling. A signature is complete only with the body.
-    pub(crate) fn identify(&self, control: &Control, connection: &Connection, parts: &Parts) -> Result<Known, Failed> {
+    pub(crate) fn identify(
+        &self,
+        control: &Control,
+        sealer: &Sealer,
+        connection: &Connection,
+        parts: &Parts,
+    ) -> Result<Known, Failed> {
         if is_signed(&parts.headers) {
-            return self.identify_by_signature(control, connection, parts);
+            return self.identify_by_signature(control, sealer, connection, parts);
         }
         if let Some(text) = bearer(&parts.headers)? {
             let caller = if text.starts_with(API_KEY_PREFIX) {
@@ -105,6 +110,7 @@ impl Gate {
     fn identify_by_signature(
         &self,
         control: &Control,
+        sealer: &Sealer,
         connection: &Connection,
         parts: &Parts,
     ) -> Result<Known, Failed> {
@@ -115,7 +121,7 @@ impl Gate {
         let entry = entry.ok_or_else(|| Failed::new(AuthenticationFailure::Unknown, id))?;
         let key = match &entry.credential {
             Credential::Hmac(sealed) => {
-                let secret = self.sealer.open(Purpose::RequestSignature, id, sealed);
+                let secret = sealer.open(Purpose::RequestSignature, id, sealed);
                 let secret = secret.map_err(|error| Failed::new(AuthenticationFailure::Signature, error))?;
                 VerifyingKey::hmac_sha256(&secret)
             }

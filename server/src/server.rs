@@ -132,7 +132,7 @@ pub async fn serve(
     let ServeOptions { settings, data_dir, dev } = options;
     settings.validate()?;
     let (listener, admin) = (bind(settings.listen).await?, bind(settings.admin_listen).await?);
-    let parts = Parts::open(&settings, &data_dir)?;
+    let parts = Parts::open(&settings)?;
     let app = parts.app(&settings, &data_dir);
     let (stopper, stopped) = watch::channel(false);
     let metrics = || Arc::clone(&app.metrics);
@@ -148,8 +148,7 @@ pub async fn serve(
     let began = Instant::now();
     let serving = {
         let (app, settings, data_dir) = (Arc::clone(&app), settings.clone(), data_dir.clone());
-        let sealer = Arc::clone(&parts.sealer);
-        let opened = tokio::task::spawn_blocking(move || open(&app, &settings, &data_dir, sealer));
+        let opened = tokio::task::spawn_blocking(move || open(&app, &settings, &data_dir));
         Arc::new(opened.await.map_err(|_| ServeError::Thread("the opening thread panicked"))??)
     };
     let demo = if dev { Some(demo::make(&serving).await.map_err(ServeError::Demo)?) } else { None };
@@ -215,11 +214,10 @@ async fn close(serving: &Arc<Serving>, poisoned: bool) -> Result<Closed, ServeEr
 struct Parts {
     tls: Option<Arc<Tls>>,
     tokens: Option<Arc<TokenVerifier>>,
-    sealer: Arc<Sealer>,
 }
 
 impl Parts {
-    fn open(settings: &Settings, data_dir: &std::path::Path) -> Result<Self, ServeError> {
+    fn open(settings: &Settings) -> Result<Self, ServeError> {
         let tls = match (&settings.tls_certificate, &settings.tls_key) {
             (Some(certificates), Some(key)) => {
                 let authorities = settings.tls_client_ca.clone().unwrap_or_default();
@@ -241,8 +239,7 @@ impl Parts {
             }
             None => None,
         };
-        let sealer = Arc::new(Sealer::new(&master_key(settings, data_dir)?, &[])?);
-        Ok(Self { tls, tokens, sealer })
+        Ok(Self { tls, tokens })
     }
 
     fn app(&self, settings: &Settings, data_dir: &std::path::Path) -> Arc<App> {
@@ -260,7 +257,7 @@ impl Parts {
             settings.tenant_in_flight_max.size(),
         );
         Arc::new(App {
-            gate: Gate { sealer: Arc::clone(&self.sealer), tokens: self.tokens.clone(), nonces, limits },
+            gate: Gate { tokens: self.tokens.clone(), nonces, limits },
             rooms: Arc::new(rooms),
             failures: Failures::new(settings.failures_per_minute.get()),
             metrics: Arc::new(metrics),
@@ -313,11 +310,12 @@ fn open(
     app: &App,
     settings: &Settings,
     data_dir: &std::path::Path,
-    sealer: Arc<Sealer>,
 ) -> Result<Serving, ServeError> {
     let engine = Engine::open(engine_config(settings, data_dir)).map_err(|error| ServeError::Open(Box::new(error)))?;
     let engine = Arc::new(engine);
     let control = Control::open(Arc::clone(&engine), Some(folder(data_dir)))?;
+    // Only now: a folder of ours would keep the engine from making a new directory.
+    let sealer = Arc::new(Sealer::new(&master_key(settings, data_dir)?, &[])?);
     Ok(Serving {
         engine,
         control,

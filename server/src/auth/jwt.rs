@@ -28,7 +28,7 @@ pub const LEEWAY_S: u64 = 30;
 pub const ROLES_MAX: usize = 32;
 /// Longest name of a role, in bytes.
 pub const ROLE_BYTES_MAX: usize = 64;
-/// Longest `sub`, in bytes (RFC 9068 has no bound; OpenID Connect Core, 2 has this one).
+/// Longest `sub`, in bytes (RFC 9068 has no bound; `OpenID` Connect Core, 2 has this one).
 pub const SUBJECT_BYTES_MAX: usize = 255;
 /// What a token's `typ` may be, in lower case (RFC 8725, 3.11: other kinds of JWT of the same issuer are not for access).
 const TYPES: [&str; 4] = ["jwt", "at+jwt", "application/jwt", "application/at+jwt"];
@@ -67,9 +67,12 @@ pub enum TokenError {
     /// The signature does not verify.
     #[error("the token's signature does not verify")]
     DoesNotVerify,
-    /// A claim is missing, of the wrong type, or beyond its bounds.
-    #[error("the claim {0} is missing or wrong")]
+    /// A claim is missing or beyond its bounds.
+    #[error("the claim {0} is missing or out of its bounds")]
     Claim(&'static str),
+    /// A claim is of the wrong type.
+    #[error("a claim is of the wrong type")]
+    ClaimType,
     /// Of another issuer.
     #[error("the token is of another issuer")]
     Issuer,
@@ -192,14 +195,14 @@ fn signature_only(algorithm: Algorithm) -> Validation {
     validation
 }
 
-/// One claim at a time first, for a precise reason; then all.
+/// First what is missing, for a precise reason; then all.
 fn read_claims(raw: serde_json::Value) -> Result<Claims, TokenError> {
     for required in ["iss", "aud", "exp", "sub", "tenant"] {
         if raw.get(required).is_none() {
             return Err(TokenError::Claim(required));
         }
     }
-    serde_json::from_value(raw).map_err(|_| TokenError::Claim("of a wrong type"))
+    serde_json::from_value(raw).map_err(|_| TokenError::ClaimType)
 }
 
 fn bearer(claims: Claims) -> Result<Bearer, TokenError> {

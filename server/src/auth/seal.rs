@@ -237,6 +237,21 @@ mod tests {
     }
 
     #[test]
+    fn an_envelope_made_by_hand_from_the_drawing_opens() {
+        use aws_lc_rs::aead::{LessSafeKey, UnboundKey};
+
+        let cipher = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).unwrap());
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &[7; 32]);
+        let id = &hash.as_ref()[..8];
+        let beside = [b"tpcore sealed secret\0".as_slice(), &[1], id, &[1], &[1; 8]].concat();
+        let mut sealed = b"a secret".to_vec();
+        let nonce = [9; 12];
+        cipher.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(beside), &mut sealed).unwrap();
+        let envelope = [&[1], id, &nonce, &sealed].concat();
+        assert_eq!(*sealer().open(PURPOSE, KEY, &envelope).unwrap(), b"a secret");
+    }
+
+    #[test]
     fn nothing_and_too_much_are_not_sealed() {
         assert_eq!(sealer().seal(PURPOSE, KEY, b""), Err(SealError::Size));
         assert_eq!(sealer().seal(PURPOSE, KEY, &[0; SEALED_SECRET_BYTES_MAX + 1]), Err(SealError::Size));

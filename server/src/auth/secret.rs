@@ -47,8 +47,18 @@ pub struct ApiKeyText {
 ///
 /// A plain SHA-256 and no slow password hash: slow hashes make guessing dear where people choose the secret. This one has 256 bits of
 /// entropy, which nobody guesses at any speed; a slow hash would only cost the server time at every request.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct ApiKeyHash([u8; 32]);
+
+/// 32 random bytes: the shared secret of a new `hmac-sha256` key. Keep it sealed ([`super::seal`]).
+///
+/// # Errors
+/// [`NoRandomness`] when the operating system gives none.
+pub fn random_secret() -> Result<Zeroizing<[u8; SECRET_BYTES]>, NoRandomness> {
+    let mut secret = Zeroizing::new([0; SECRET_BYTES]);
+    SystemRandom::new().fill(secret.as_mut_slice()).map_err(|_| NoRandomness)?;
+    Ok(secret)
+}
 
 impl ApiKeyText {
     /// Makes a new key with a random id and a random secret.
@@ -56,9 +66,7 @@ impl ApiKeyText {
     /// # Errors
     /// [`NoRandomness`] when the operating system gives none.
     pub fn generate() -> Result<Self, NoRandomness> {
-        let mut secret = Zeroizing::new([0; SECRET_BYTES]);
-        SystemRandom::new().fill(secret.as_mut_slice()).map_err(|_| NoRandomness)?;
-        Ok(Self { id: KeyId::random()?, secret })
+        Ok(Self { id: KeyId::random()?, secret: random_secret()? })
     }
 
     /// Reads `tpk_<16 hex>_<43 base64url>`. Each key has exactly one text: no padding, no spare bits, no white space.
@@ -98,7 +106,7 @@ impl ApiKeyText {
 
     /// Is it the key that `kept` was made of? In constant time.
     pub fn verify(&self, kept: &ApiKeyHash) -> bool {
-        constant_time::verify_slices_are_equal(&self.hash().0, &kept.0).is_ok()
+        self.hash() == *kept
     }
 }
 
@@ -132,6 +140,15 @@ impl ApiKeyHash {
         self.0
     }
 }
+
+/// In constant time, so that nobody compares hashes in another way.
+impl PartialEq for ApiKeyHash {
+    fn eq(&self, other: &Self) -> bool {
+        constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+}
+
+impl Eq for ApiKeyHash {}
 
 impl fmt::Debug for ApiKeyHash {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

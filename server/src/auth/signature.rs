@@ -313,9 +313,10 @@ impl ParsedSignature {
         if !key.verify(base.as_bytes(), &self.signature) {
             return Err(SignatureError::DoesNotVerify);
         }
-        let digest = match self.covers(CONTENT_DIGEST) {
-            true => Some(ContentDigest::parse(base::field(parts.headers, CONTENT_DIGEST)?)?),
-            false => None,
+        let digest = if self.covers(CONTENT_DIGEST) {
+            Some(ContentDigest::parse(base::field(parts.headers, CONTENT_DIGEST)?)?)
+        } else {
+            None
         };
         let verified = Verified { key_id: self.key_id, nonce: self.nonce, created_unix_s: self.created_unix_s };
         Ok(HeadVerified { verified, digest })

@@ -189,10 +189,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let content = read(path)?;
     let failed = |error| TlsError::Pem { path: path.to_owned(), error };
     let all = CertificateDer::pem_slice_iter(&content).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-    match all.is_empty() {
-        true => Err(failed(pem::Error::NoItemsFound)),
-        false => Ok(all),
-    }
+    if all.is_empty() { Err(failed(pem::Error::NoItemsFound)) } else { Ok(all) }
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
@@ -204,8 +201,8 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let io = |error| TlsError::Io { path: path.to_owned(), error };
     let mut content = Zeroizing::new(Vec::new());
     File::open(path).map_err(io)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content).map_err(io)?;
-    match content.len() as u64 > FILE_BYTES_MAX {
-        true => Err(io(io::Error::from(io::ErrorKind::FileTooLarge))),
-        false => Ok(content),
+    if content.len() as u64 > FILE_BYTES_MAX {
+        return Err(io(io::ErrorKind::FileTooLarge.into()));
     }
+    Ok(content)
 }

@@ -100,7 +100,7 @@ impl Traces {
     /// By the caller's flag, or by the trace's own random bits, so that every server of a trace decides alike.
     fn is_sampled(&self, context: &TraceContext) -> bool {
         let [.., a, b, c, d] = context.trace.0;
-        let drawn = u64::from(u32::from_be_bytes([a, b, c, d])) * 1_000_000 >> 32;
+        let drawn = (u64::from(u32::from_be_bytes([a, b, c, d])) * 1_000_000) >> 32;
         context.is_sampled || drawn < u64::from(self.sampled_per_million)
     }
 

@@ -84,8 +84,5 @@ pub(super) fn field<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, S
 }
 
 fn printable(text: &str) -> Result<&str, SignatureError> {
-    match text.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
-        true => Ok(text),
-        false => Err(SignatureError::NotPrintable),
-    }
+    if text.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) { Ok(text) } else { Err(SignatureError::NotPrintable) }
 }

@@ -18,7 +18,7 @@ pub struct SignOptions<'a> {
     pub expires_unix_s: Option<u64>,
     /// Never used before: 8 to 64 printable characters.
     pub nonce: &'a str,
-    /// The label.
+    /// The label: a key of a dictionary, such as `sig1`.
     pub label: &'a str,
     /// Fields to cover that need not be.
     pub also: &'a [&'a str],
@@ -38,7 +38,7 @@ pub struct SignatureFields {
 /// Signs the request. `parts.headers` has every field that is to be covered, but the ones that are made here.
 ///
 /// # Errors
-/// As [`base::signature_base`]; [`SignatureError::ParameterWrong`] for times past the year 292,277,026,596.
+/// As [`base::signature_base`]; [`SignatureError::ParameterWrong`] for times of more than 15 digits (RFC 9651 writes no others).
 pub fn sign(
     parts: &SignedParts<'_>,
     body: &[u8],
@@ -67,8 +67,10 @@ pub fn sign(
 }
 
 fn parameters(key: &SigningKey, options: &SignOptions<'_>) -> Result<Parameters, SignatureError> {
-    let time =
-        |name, seconds| i64::try_from(seconds).map_err(|_| SignatureError::ParameterWrong(name)).map(Bare::Integer);
+    let time = |name, seconds| match i64::try_from(seconds) {
+        Ok(number) if number <= fields::INTEGER_MAX => Ok(Bare::Integer(number)),
+        _ => Err(SignatureError::ParameterWrong(name)),
+    };
     let mut parameters = vec![("created".to_owned(), time("created", options.created_unix_s)?)];
     if let Some(expires) = options.expires_unix_s {
         parameters.push(("expires".to_owned(), time("expires", expires)?));

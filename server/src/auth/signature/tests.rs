@@ -408,12 +408,57 @@ fn a_default_port_and_the_case_of_the_host_do_not_matter() {
 }
 
 #[test]
+fn the_base_has_one_line_for_each_component_as_the_standard_writes_it() {
+    let headers = headers_of(&[("idempotency-key", "  \"order-1\" ")]);
+    let names = [METHOD, AUTHORITY, PATH, QUERY, "idempotency-key"];
+    let components = names.map(|name| (name.to_owned(), Parameters::new()));
+    let base = |path, query| {
+        let parts = SignedParts {
+            method: "POST",
+            scheme: Scheme::Https,
+            authority: "WWW.example.com:443",
+            path,
+            query,
+            headers: &headers,
+        };
+        base::signature_base(&parts, &components, &vec![("created".to_owned(), Bare::Integer(1))]).unwrap()
+    };
+    // RFC 9421, 2.2.6 and 2.2.7: an empty path is "/", and "?" leads the query also when there is none.
+    for (path, query, path_line, query_line) in [
+        ("/path", Some("param=value&foo=bar&baz=bat%2Dman"), "/path", "?param=value&foo=bar&baz=bat%2Dman"),
+        ("/path", Some("queryString"), "/path", "?queryString"),
+        ("/path", Some(""), "/path", "?"),
+        ("", None, "/", "?"),
+    ] {
+        let expected = [
+            "\"@method\": POST",
+            "\"@authority\": www.example.com",
+            &format!("\"@path\": {path_line}"),
+            &format!("\"@query\": {query_line}"),
+            "\"idempotency-key\": \"order-1\"",
+            "\"@signature-params\": (\"@method\" \"@authority\" \"@path\" \"@query\" \"idempotency-key\");created=1",
+        ];
+        assert_eq!(base(path, query), expected.join("\n"));
+    }
+}
+
+#[test]
 fn a_value_that_would_make_a_line_of_its_own_is_refused() {
     let request = signed();
     for text in ["/v1\n\"@query\": ?", "/\u{e9}", "/\0"] {
         let parts = SignedParts { path: text, ..request.parts() };
         let outcome = verify(&parts, BODY, &hmac().1, NOW, Limits::default());
         assert_eq!(outcome, Err(SignatureError::NotPrintable));
+    }
+}
+
+#[test]
+fn a_time_that_has_no_text_is_not_signed() {
+    let request = signed();
+    let of = |created_unix_s| sign(&request.parts(), BODY, &hmac().0, &SignOptions { created_unix_s, ..options() });
+    assert!(of(999_999_999_999_999).is_ok());
+    for seconds in [1_000_000_000_000_000, u64::MAX] {
+        assert_eq!(of(seconds), Err(SignatureError::ParameterWrong("created")));
     }
 }
 

@@ -202,7 +202,9 @@ fn broken_files_keep_the_old_certificate() {
         assert!(tls.reload().is_err(), "{name}: {} bytes", content.len());
         let (_, client) = handshake(&tls, place.client(None)).unwrap();
         assert_eq!(shown_to(&client), before.certificate.der());
-        good.iter().for_each(|(name, content)| place.write(name, content));
+        for (name, content) in &good {
+            place.write(name, content);
+        }
     }
     tls.reload().unwrap();
     fs::remove_file(place.path("server.key")).unwrap();
