@@ -156,8 +156,7 @@ impl App {
     ) -> Response {
         let route = &ROUTES[index];
         let (parts, body) = request.into_parts();
-        let mut seen =
-            Seen { caller: None, watch: Stopwatch::start(Instant::now()), trace: trace_of(&parts) };
+        let mut seen = Seen { caller: None, watch: Stopwatch::start(Instant::now()), trace: trace_of(&parts) };
         let _counted = self.metrics.in_flight();
         let answered = self.run(route, connection, path, parts, body, &mut seen).await;
         let (response, status, outcome) = match answered {
@@ -202,8 +201,7 @@ impl App {
         seen.caller = Some(known.caller.clone());
         self.authorize(route, &known.caller)?;
         let _place = self.rooms.enter(known.caller.tenant).map_err(|refusal| {
-            let limit =
-                if refusal == Refusal::RateLimited { RateLimit::Tenant } else { RateLimit::TenantInFlight };
+            let limit = if refusal == Refusal::RateLimited { RateLimit::Tenant } else { RateLimit::TenantInFlight };
             self.metrics.rate_limited(limit);
             Problem::new(refusal, "")
         })?;
@@ -232,9 +230,9 @@ impl App {
         Some(Ok(match route.operation {
             Operation::Live => Answer::ok(&serde_json::json!({"live": true})),
             Operation::Ready => return Some(self.ready()),
-            Operation::Version => {
-                Answer::ok(&serde_json::json!({"name": "tpcore", "version": env!("CARGO_PKG_VERSION"), "protocol": "v1"}))
-            }
+            Operation::Version => Answer::ok(
+                &serde_json::json!({"name": "tpcore", "version": env!("CARGO_PKG_VERSION"), "protocol": "v1"}),
+            ),
             Operation::OpenApi => Answer { status: StatusCode::OK, body: openapi::text().as_bytes().to_vec() },
             _ => return None,
         }))
@@ -267,7 +265,9 @@ impl App {
             self.metrics.rate_limited(RateLimit::Address);
             return Err(Problem::new(Refusal::RateLimited, "too many failed proofs of identity from this address"));
         }
-        self.gate.identify(&serving.control, &serving.sealer, connection, parts).map_err(|failed| self.refuse(connection, &failed))
+        self.gate
+            .identify(&serving.control, &serving.sealer, connection, parts)
+            .map_err(|failed| self.refuse(connection, &failed))
     }
 
     /// A proof failed.

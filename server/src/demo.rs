@@ -80,7 +80,11 @@ async fn command(serving: &Serving, command: impl Into<Command>) -> Result<(), S
     let reply = serving.engine.call_with(command, CallOptions::default()).await;
     // An account that was changed or closed since is left as it is.
     let is_there = reply.outcome == tp_actors::tp_core::outcome::Outcome::AccountExists;
-    if reply.outcome.is_approval() || is_there { Ok(()) } else { Err(format!("the engine answered `{}`", reply.outcome)) }
+    if reply.outcome.is_approval() || is_there {
+        Ok(())
+    } else {
+        Err(format!("the engine answered `{}`", reply.outcome))
+    }
 }
 
 /// The names of those whose keys are made at each start.
@@ -91,7 +95,9 @@ async fn revoke_old(control: &Control) -> Result<(), String> {
     let tenants = [Some(TenantId::OPERATOR), TenantId::new(TENANT)];
     let old: Vec<KeyId> = control.read(|state| {
         let keys = tenants.into_iter().flatten().flat_map(|tenant| state.keys_of(tenant));
-        keys.filter(|entry| entry.revoked.is_none() && PERSONS.contains(&&*entry.person)).map(|entry| entry.key).collect()
+        keys.filter(|entry| entry.revoked.is_none() && PERSONS.contains(&&*entry.person))
+            .map(|entry| entry.key)
+            .collect()
     });
     for key in old {
         control.change("serve --dev", Change::KeyRevoked { key }).await.map_err(|error| error.to_string())?;

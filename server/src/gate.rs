@@ -23,8 +23,8 @@ use crate::auth::nonces::{NonceRefusal, Nonces};
 use crate::auth::seal::{Purpose, Sealer};
 use crate::auth::secret::{API_KEY_PREFIX, ApiKeyHash, ApiKeyText};
 use crate::auth::signature::{HeadVerified, Limits, ParsedSignature, Scheme, SignedParts, VerifyingKey, is_signed};
-use crate::observe::AuthenticationFailure;
 use crate::control::{Control, Credential, KeyEntry, NO_KEY, Role, now};
+use crate::observe::AuthenticationFailure;
 use crate::tenancy::TenantId;
 
 /// What is known of a connection.
@@ -88,7 +88,8 @@ impl Gate {
         }
         if let Some(text) = bearer(&parts.headers)? {
             let caller = if text.starts_with(API_KEY_PREFIX) {
-                let key = ApiKeyText::parse(text).map_err(|error| Failed::new(AuthenticationFailure::Malformed, error))?;
+                let key =
+                    ApiKeyText::parse(text).map_err(|error| Failed::new(AuthenticationFailure::Malformed, error))?;
                 let entry = control.read(|state| state.live_key(key.id()).cloned());
                 let entry = entry.ok_or_else(|| Failed::new(AuthenticationFailure::Unknown, key.id()))?;
                 let fits = hash_of(&entry).is_some_and(|hash| key.verify(&hash));
@@ -103,7 +104,8 @@ impl Gate {
         }
         let print = connection.certificate.ok_or_else(|| Failed::new(AuthenticationFailure::Missing, ""))?;
         let entry = control.read(|state| state.key_of_certificate(&print).cloned());
-        let entry = entry.ok_or_else(|| Failed::new(AuthenticationFailure::Unknown, "no key has the certificate's fingerprint"))?;
+        let entry = entry
+            .ok_or_else(|| Failed::new(AuthenticationFailure::Unknown, "no key has the certificate's fingerprint"))?;
         Ok(Known { caller: caller_of(&entry), head: None })
     }
 
@@ -126,7 +128,9 @@ impl Gate {
                 VerifyingKey::hmac_sha256(&secret)
             }
             Credential::Ed25519(public) => VerifyingKey::ed25519(public),
-            Credential::Bearer(_) | Credential::Certificate(_) => return Err(Failed::new(AuthenticationFailure::Signature, "not a signing key")),
+            Credential::Bearer(_) | Credential::Certificate(_) => {
+                return Err(Failed::new(AuthenticationFailure::Signature, "not a signing key"));
+            }
         };
         let key = key.map_err(|error| failed(&error))?;
         let authority = authority(parts).ok_or_else(|| failed(&"no authority"))?;
@@ -152,8 +156,13 @@ impl Gate {
     }
 
     fn identify_by_token(&self, control: &Control, text: &str) -> Result<Caller, Failed> {
-        let tokens = self.tokens.as_ref().ok_or_else(|| Failed::new(AuthenticationFailure::Signature, "no tokens are accepted here"))?;
-        let bearer = tokens.verify(text, now().0 / 1000).map_err(|error| Failed::new(AuthenticationFailure::Signature, error))?;
+        let tokens = self
+            .tokens
+            .as_ref()
+            .ok_or_else(|| Failed::new(AuthenticationFailure::Signature, "no tokens are accepted here"))?;
+        let bearer = tokens
+            .verify(text, now().0 / 1000)
+            .map_err(|error| Failed::new(AuthenticationFailure::Signature, error))?;
         let tenant = u32::try_from(bearer.tenant).ok().and_then(TenantId::new);
         let tenant = tenant.filter(|tenant| control.read(|state| state.tenant(*tenant).is_some()));
         let tenant = tenant.ok_or_else(|| Failed::new(AuthenticationFailure::Unknown, "its tenant is not recorded"))?;
@@ -183,7 +192,11 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Failed> {
     }
     let text = value.to_str().map_err(|_| Failed::new(AuthenticationFailure::Malformed, "not visible ASCII"))?;
     let (scheme, rest) = text.split_once(' ').unwrap_or((text, ""));
-    if scheme.eq_ignore_ascii_case("bearer") { Ok(Some(rest.trim())) } else { Err(Failed::new(AuthenticationFailure::Malformed, "not Bearer")) }
+    if scheme.eq_ignore_ascii_case("bearer") {
+        Ok(Some(rest.trim()))
+    } else {
+        Err(Failed::new(AuthenticationFailure::Malformed, "not Bearer"))
+    }
 }
 
 /// `:authority` of HTTP/2, else `Host`.

@@ -251,11 +251,8 @@ impl Parts {
             version: env!("CARGO_PKG_VERSION"),
             limits: EngineLimits::of(&engine_config(settings, data_dir)),
         });
-        let rooms = Rooms::new(
-            settings.tenant_rate.get(),
-            settings.tenant_burst.get(),
-            settings.tenant_in_flight_max.size(),
-        );
+        let rooms =
+            Rooms::new(settings.tenant_rate.get(), settings.tenant_burst.get(), settings.tenant_in_flight_max.size());
         Arc::new(App {
             gate: Gate { tokens: self.tokens.clone(), nonces, limits },
             rooms: Arc::new(rooms),
@@ -306,11 +303,7 @@ pub(crate) fn engine_config(settings: &Settings, data_dir: &std::path::Path) -> 
 }
 
 /// Opens the engine and builds the control state. Blocks.
-fn open(
-    app: &App,
-    settings: &Settings,
-    data_dir: &std::path::Path,
-) -> Result<Serving, ServeError> {
+fn open(app: &App, settings: &Settings, data_dir: &std::path::Path) -> Result<Serving, ServeError> {
     let engine = Engine::open(engine_config(settings, data_dir)).map_err(|error| ServeError::Open(Box::new(error)))?;
     let engine = Arc::new(engine);
     let control = Control::open(Arc::clone(&engine), Some(folder(data_dir)))?;
@@ -331,14 +324,8 @@ fn open(
 }
 
 /// What has to be looked at now and then: changed certificate and key files, the image of the control state.
-async fn upkeep(
-    serving: Arc<Serving>,
-    tls: Option<Arc<Tls>>,
-    tokens: Option<Arc<TokenVerifier>>,
-    settings: Settings,
-) {
-    let certificates =
-        [&settings.tls_certificate, &settings.tls_key, &settings.tls_client_ca].map(|path| path.clone());
+async fn upkeep(serving: Arc<Serving>, tls: Option<Arc<Tls>>, tokens: Option<Arc<TokenVerifier>>, settings: Settings) {
+    let certificates = [&settings.tls_certificate, &settings.tls_key, &settings.tls_client_ca].map(|path| path.clone());
     let (mut seen, mut seen_keys) = (changed(&certificates), changed(std::slice::from_ref(&settings.jwt_keys)));
     loop {
         tokio::time::sleep(settings.tls_reload_ms.ms()).await;
@@ -373,10 +360,8 @@ fn changed(paths: &[Option<PathBuf>]) -> Vec<Option<SystemTime>> {
 
 /// The operators' routes: metrics, status, and the tenants' reads with their keys.
 fn admin_router(app: &Arc<App>) -> Router {
-    let own: Router<Arc<App>> = Router::new()
-        .route("/", get(page))
-        .route("/metrics", get(metrics))
-        .route("/status.json", get(status));
+    let own: Router<Arc<App>> =
+        Router::new().route("/", get(page)).route("/metrics", get(metrics)).route("/status.json", get(status));
     router(app, is_read).merge(own.with_state(Arc::clone(app)))
 }
 

@@ -513,10 +513,7 @@ mod tests {
     fn a_misspelt_name_and_a_value_out_of_range_are_refused_with_their_place() {
         let mut settings = defaults();
         let error = settings.set("limits.body_byte_max", "1", Origin::Flag).expect_err("unknown").to_string();
-        assert_eq!(
-            error,
-            "flag: there is no setting `limits.body_byte_max`; did you mean `limits.body_bytes_max`?"
-        );
+        assert_eq!(error, "flag: there is no setting `limits.body_byte_max`; did you mean `limits.body_bytes_max`?");
         let error = settings
             .read_environment([("TPCORE_DEADLINES__IDLE_MS".to_owned(), "1".to_owned())])
             .expect_err("too small")

@@ -125,7 +125,9 @@ mod tests {
 
     #[test]
     fn only_the_one_form_of_a_number_is_taken() {
-        for text in ["", "0", "00", "01", "+1", "-1", " 1", "1 ", "1.0", "1e3", "0x1", "٣", "4294967295:1", ":1", "1:", "1:2:3"] {
+        for text in
+            ["", "0", "00", "01", "+1", "-1", " 1", "1 ", "1.0", "1e3", "0x1", "٣", "4294967295:1", ":1", "1:", "1:2:3"]
+        {
             assert_eq!(TenantId(3).account_of_any(text), None, "{text:?}");
         }
         assert_eq!(TenantId(0).account("79228162514264337593543950335"), Some(AccountId((1 << 96) - 1)));

@@ -26,9 +26,9 @@ mod output;
 mod point;
 #[cfg(feature = "serve")]
 mod serve;
+mod statement;
 #[cfg(feature = "serve")]
 mod tenants;
-mod statement;
 mod verify;
 
 use std::process::ExitCode;

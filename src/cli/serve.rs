@@ -38,8 +38,7 @@ pub(crate) fn run(arguments: &Serve, output: &mut Output) -> Result<Code, Failur
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Code::Check, format!("no threads for the network: {error}")))?;
-    let options =
-        ServeOptions { settings, data_dir: arguments.data_dir.clone(), dev: arguments.dev };
+    let options = ServeOptions { settings, data_dir: arguments.data_dir.clone(), dev: arguments.dev };
     let told = RefCell::new(output);
     let served = runtime.block_on(async {
         let stop = stop_signal().map_err(|error| Failure::new(Code::Check, format!("signals: {error}")))?;
@@ -153,7 +152,8 @@ pub(crate) fn run_config(verb: &ConfigVerb, output: &mut Output) -> Result<Code,
     if output.is_json() {
         let mut fields = Map::new();
         for (setting, value, origin) in settings.each() {
-            let row = json!({"value": value, "unit": setting.unit, "from": origin.to_string(), "default": setting.default});
+            let row =
+                json!({"value": value, "unit": setting.unit, "from": origin.to_string(), "default": setting.default});
             fields.insert(setting.name.to_owned(), row);
         }
         output.object(&fields)?;

@@ -71,7 +71,9 @@ pub(crate) fn run_key(verb: &KeyVerb, output: &mut Output) -> Result<Code, Failu
             })?;
             let secret = secret.as_ref().map(|secret| secret.as_str());
             let text = match secret {
-                Some(secret) => format!("key {key}\nsecret {secret}\nIt is kept as a hash or sealed, and shown only now."),
+                Some(secret) => {
+                    format!("key {key}\nsecret {secret}\nIt is kept as a hash or sealed, and shown only now.")
+                }
                 None => format!("key {key}"),
             };
             say(output, &text, json!({"key": key.to_string(), "secret": secret}))
@@ -86,12 +88,19 @@ pub(crate) fn run_key(verb: &KeyVerb, output: &mut Output) -> Result<Code, Failu
                     let roles: Vec<&str> = entry.roles.each().map(Role::name).collect();
                     let state = if entry.revoked.is_some() { "revoked" } else { "live" };
                     let kind = entry.credential.kind();
-                    [entry.key.to_string(), kind.to_owned(), entry.person.to_string(), roles.join(","), state.to_owned()]
+                    [
+                        entry.key.to_string(),
+                        kind.to_owned(),
+                        entry.person.to_string(),
+                        roles.join(","),
+                        state.to_owned(),
+                    ]
                 })
                 .collect();
             const HEADER: [&str; 5] = ["key", "kind", "person", "roles", "state"];
             if output.is_json() {
-                let row = |row: &[String; 5]| HEADER.iter().zip(row).map(|(n, v)| ((*n).to_owned(), json!(v))).collect();
+                let row =
+                    |row: &[String; 5]| HEADER.iter().zip(row).map(|(n, v)| ((*n).to_owned(), json!(v))).collect();
                 let list: Vec<Value> = rows.iter().map(|r| Value::Object(row(r))).collect();
                 output.object(&object([("keys", list.into())]))?;
                 return Ok(Code::Ok);

@@ -22,7 +22,8 @@ use crate::tenancy::TenantId;
 pub(crate) fn tenant(serving: &Serving, request: &Request) -> Answered {
     let tenant = request.caller.tenant;
     serving.control.read(|state| {
-        let found = state.tenant(tenant).ok_or_else(|| Problem::new(Refusal::NotFound, "the tenant is not recorded"))?;
+        let found =
+            state.tenant(tenant).ok_or_else(|| Problem::new(Refusal::NotFound, "the tenant is not recorded"))?;
         let mut body = tenant_json(found);
         let agreements = state.agreements_of(tenant);
         let list: Vec<Value> = agreements.map(|(payer, payee)| json!({"payer": payer, "payee": payee})).collect();

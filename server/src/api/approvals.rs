@@ -16,7 +16,9 @@ use super::problem::{Problem, Refusal};
 use super::reply::{ProblemJson, ReplyJson};
 use super::request::{Answer, Answered, Caller, PageQuery, Request, limit_of};
 use crate::app::Serving;
-use crate::control::{Approval, ApprovalId, ApprovalState, Change, ControlError, NO_KEY, Refused, Role, Roles, UnixMs, identity_of, now};
+use crate::control::{
+    Approval, ApprovalId, ApprovalState, Change, ControlError, NO_KEY, Refused, Role, Roles, UnixMs, identity_of, now,
+};
 
 /// How a command stands with its second person.
 pub(crate) enum Stand {

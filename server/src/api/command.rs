@@ -35,13 +35,10 @@ pub(crate) fn command(verb: Verb, m: &Members<'_>, key: Key, tenant: TenantId) -
     let ledger = reader.ledger()?;
     let note = reader.note()?;
     let command = match verb {
-        Verb::OpenAccount => OpenAccount {
-            key,
-            account: reader.account()?,
-            settings: reader.settings(needed(ledger, "asset")?)?,
-            note,
+        Verb::OpenAccount => {
+            OpenAccount { key, account: reader.account()?, settings: reader.settings(needed(ledger, "asset")?)?, note }
+                .into()
         }
-        .into(),
         Verb::UpdateAccount => {
             let status = reader.status()?;
             let (credit_limit, limits) = (reader.credit_limit()?, reader.limits()?);
@@ -77,7 +74,9 @@ pub(crate) fn command(verb: Verb, m: &Members<'_>, key: Key, tenant: TenantId) -
             note,
         }
         .into(),
-        Verb::Void => Void { key, authorization: reader.authorization()?, amount: reader.amount_if_any()?, note }.into(),
+        Verb::Void => {
+            Void { key, authorization: reader.authorization()?, amount: reader.amount_if_any()?, note }.into()
+        }
         Verb::Refund => Refund { key, target: reader.refund_target()?, amount: reader.amount()?, note }.into(),
         Verb::Reverse => {
             let kind = parse_kind(m.original_kind.as_deref())?;
@@ -156,7 +155,9 @@ fn needed<T>(value: Option<T>, name: &str) -> Result<T, Problem> {
 /// Minor units as a decimal string.
 pub(crate) fn parse_amount(name: &str, text: &str) -> Result<Amount, Problem> {
     parse_decimal(text).and_then(Amount::new).ok_or_else(|| {
-        Problem::invalid(format!("`{name}` has to be minor units as a decimal string, 0 to 2^96 - 1, without leading zeros"))
+        Problem::invalid(format!(
+            "`{name}` has to be minor units as a decimal string, 0 to 2^96 - 1, without leading zeros"
+        ))
     })
 }
 
@@ -306,9 +307,8 @@ pub(crate) fn parse_account(tenant: TenantId, text: &str) -> Result<AccountId, P
 fn limits(body: &LimitsBody<'_>) -> Result<Limits, Problem> {
     let amount = |text: &Option<Text<'_>>| text.as_deref().map(|text| parse_amount("limits", text)).transpose();
     let period = |body: &Option<PeriodBody<'_>>| {
-        body.as_ref().map_or(Ok(PeriodLimit::default()), |p| {
-            Ok(PeriodLimit { count: p.count, amount: amount(&p.amount)? })
-        })
+        body.as_ref()
+            .map_or(Ok(PeriodLimit::default()), |p| Ok(PeriodLimit { count: p.count, amount: amount(&p.amount)? }))
     };
     Ok(Limits { command_amount: amount(&body.command_amount)?, day: period(&body.day)?, month: period(&body.month)? })
 }

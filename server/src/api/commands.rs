@@ -134,4 +134,3 @@ pub(crate) fn answer(verb: Verb, reply: Reply) -> Answered {
         Err(Problem::of_reply(reply))
     }
 }
-

@@ -175,7 +175,11 @@ pub(crate) const MEMBERS: &[(&str, Kind, &str)] = &[
     ("scale", Kind::Number(0, 38), "The decimal digits of the ledger's minor unit."),
     ("authorization", Kind::Id, "The authorization that is worked on."),
     ("capture", Kind::Id, "The capture that is refunded: its transfer id."),
-    ("lifetime_ms", Kind::Number(1, LIFETIME_MS_MAX), "How long the hold lives, bounded by the ledger's policy. Default: the policy's."),
+    (
+        "lifetime_ms",
+        Kind::Number(1, LIFETIME_MS_MAX),
+        "How long the hold lives, bounded by the ledger's policy. Default: the policy's.",
+    ),
     ("allow_partial", Kind::Bool, "Approve less when there is not enough. Default false."),
     ("tolerance_bp", Kind::Number(0, 10_000), "How far captures may exceed the authorization, in 1/10,000. Default 0."),
     ("is_final", Kind::Bool, "Release the rest of the hold. Default false."),
@@ -185,7 +189,11 @@ pub(crate) const MEMBERS: &[(&str, Kind, &str)] = &[
     ("advice", Kind::Choice(&["hold", "post", "declined"]), "What someone else decided."),
     ("kind", Kind::Number(0, 65_535), "The caller's own classification of the account. Default 0."),
     ("status", Kind::Choice(STATUSES), "What the account refuses. Default `open`."),
-    ("credit_limit", Kind::CreditLimit, "How far below zero the account may go, minor units, or `unlimited`. Default 0."),
+    (
+        "credit_limit",
+        Kind::CreditLimit,
+        "How far below zero the account may go, minor units, or `unlimited`. Default 0.",
+    ),
     ("limits", Kind::Limits, "Other bounds of the account's debits."),
     ("fence", Kind::Bool, "Forbid the command when it is not known. Default false."),
     ("value_date", Kind::Date, "The business day that the command belongs to; kept, and not interpreted."),
@@ -300,14 +308,10 @@ pub(crate) const fn shape(verb: Verb) -> Shape {
         Verb::Capture => of(&["payee", "amount", "asset", "scale"], &["is_final"], &["authorization"]),
         Verb::Void => of(&[], &["amount", "asset", "scale"], &["authorization"]),
         Verb::Refund => of(&["amount", "asset", "scale"], &["capture", "authorization"], &[]),
-        Verb::Reverse => {
-            of(&["account", "original"], &["original_kind", "new_total", "asset", "scale"], &[])
+        Verb::Reverse => of(&["account", "original"], &["original_kind", "new_total", "asset", "scale"], &[]),
+        Verb::Advise => {
+            of(&["advice", "account", "amount", "asset", "scale"], &["payee", "authorization", "lifetime_ms"], &[])
         }
-        Verb::Advise => of(
-            &["advice", "account", "amount", "asset", "scale"],
-            &["payee", "authorization", "lifetime_ms"],
-            &[],
-        ),
         Verb::Transfer => of(&["account", "payee", "amount", "asset", "scale"], &[], &[]),
         Verb::Lookup => Shape { required: &[], optional: &["fence"], in_path: &["account"], has_note: false },
         // Not commands of the protocol.

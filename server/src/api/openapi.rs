@@ -112,9 +112,7 @@ fn parameters(route: &Route) -> Vec<Value> {
         };
         parameters.push(json!({"name": name, "in": "path", "required": true, "schema": schema}));
     }
-    let query = |name: &str, schema: Value, meaning: &str| {
-        json!({"name": name, "in": "query", "required": false, "schema": schema, "description": meaning})
-    };
+    let query = |name: &str, schema: Value, meaning: &str| json!({"name": name, "in": "query", "required": false, "schema": schema, "description": meaning});
     let limit = || {
         query("limit", json!({"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}), "How many at most.")
     };
@@ -140,9 +138,7 @@ fn parameters(route: &Route) -> Vec<Value> {
 }
 
 fn header_parameters(route: &Route) -> Vec<Value> {
-    let header = |name: &str, required: bool, schema: Value, meaning: &str| {
-        json!({"name": name, "in": "header", "required": required, "schema": schema, "description": meaning})
-    };
+    let header = |name: &str, required: bool, schema: Value, meaning: &str| json!({"name": name, "in": "header", "required": required, "schema": schema, "description": meaning});
     let mut headers = Vec::new();
     if let Operation::Command(verb) = route.operation {
         if verb != Verb::Lookup {
@@ -164,9 +160,7 @@ fn reference(name: &str) -> Value {
 }
 
 fn body(route: &Route) -> Option<Value> {
-    let object = |required: &[&str], properties: Value| {
-        json!({"type": "object", "required": required, "properties": properties, "additionalProperties": false})
-    };
+    let object = |required: &[&str], properties: Value| json!({"type": "object", "required": required, "properties": properties, "additionalProperties": false});
     let tenant = || json!({"type": "integer", "minimum": 0, "maximum": 4_294_967_294_u64});
     Some(match route.operation {
         Operation::Command(Verb::Lookup) => return None,
@@ -201,9 +195,7 @@ fn body(route: &Route) -> Option<Value> {
 const ROLES: [&str; 4] = ["read", "authorize", "money_movement", "admin"];
 
 fn responses(route: &Route) -> Value {
-    let answer = |meaning: &str, schema: Value| {
-        json!({"description": meaning, "content": {"application/json": {"schema": schema}}})
-    };
+    let answer = |meaning: &str, schema: Value| json!({"description": meaning, "content": {"application/json": {"schema": schema}}});
     let mut responses = Map::new();
     match route.operation {
         Operation::Command(verb) => {
@@ -219,7 +211,9 @@ fn responses(route: &Route) -> Value {
                 responses.insert("202".to_owned(), answer("It waits for a second person.", reference("Approval")));
             }
         }
-        Operation::Batch => _ = responses.insert("200".to_owned(), answer("One answer a command.", reference("Replies"))),
+        Operation::Batch => {
+            _ = responses.insert("200".to_owned(), answer("One answer a command.", reference("Replies")))
+        }
         Operation::Approval | Operation::Approve | Operation::Reject => {
             responses.insert("200".to_owned(), answer("The approval as it stands.", reference("Approval")));
         }

@@ -166,8 +166,11 @@ mod tests {
     #[test]
     fn every_outcome_has_the_status_that_the_protocol_says() {
         let protocol = include_str!("../../../docs/src/protocol.md");
-        let table: Vec<&str> =
-            protocol.lines().skip_while(|line| !line.starts_with("| status |")).take_while(|l| l.starts_with('|')).collect();
+        let table: Vec<&str> = protocol
+            .lines()
+            .skip_while(|line| !line.starts_with("| status |"))
+            .take_while(|l| l.starts_with('|'))
+            .collect();
         let rows_with = |name: &str| {
             let quoted = format!("`{name}`");
             table.iter().filter(|row| row.contains(&quoted)).map(|row| (*row).to_owned()).collect::<Vec<_>>()
@@ -176,7 +179,8 @@ mod tests {
         let refusals = Refusal::ALL.iter().map(|r| (r.name(), r.status()));
         for (name, status) in outcomes.chain(refusals) {
             let rows = rows_with(name);
-            let has_status = |row: &String| row.split('|').nth(1).is_some_and(|cell| cell.contains(&status.to_string()));
+            let has_status =
+                |row: &String| row.split('|').nth(1).is_some_and(|cell| cell.contains(&status.to_string()));
             assert!(rows.len() == 1 && has_status(&rows[0]), "{name} is {status}; the table says {rows:?}");
         }
     }

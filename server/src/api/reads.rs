@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tp_actors::history::{HistoryError, StatementCursor, StatementLine, StatementQuery};
 use tp_actors::tp_core::command::{Read, ReadTarget};
 use tp_actors::tp_core::event::{Body, Event, Movement};
 use tp_actors::tp_core::ids::{AccountId, AuthorizationId, Seq, SlotIndex, Version};
@@ -15,7 +16,6 @@ use tp_actors::tp_core::outcome::Outcome;
 use tp_actors::tp_core::reply::{AccountView, Detail, Reply};
 use tp_actors::tp_core::scope::Scope;
 use tp_actors::tp_core::time::{Date, Time};
-use tp_actors::history::{HistoryError, StatementCursor, StatementLine, StatementQuery};
 use tp_actors::{CallOptions, Engine, UpTo};
 
 use super::command::{parse_account, parse_id};
@@ -177,7 +177,8 @@ pub(crate) async fn statement(serving: &Serving, request: &Request) -> Answered 
         Some(_) => return Err(Problem::invalid("`from` is a time")),
     };
     let view = account_now(serving, request, account).await?;
-    let page = history(serving, move |engine| engine.statement(account, StatementQuery { before, from, limit })).await?;
+    let page =
+        history(serving, move |engine| engine.statement(account, StatementQuery { before, from, limit })).await?;
     let page = page.ok_or_else(|| Problem::of_outcome(Outcome::AccountNotFound))?;
     let ledger = view.settings.ledger;
     let mut body = json!({
@@ -349,7 +350,16 @@ mod tests {
     #[test]
     fn times_are_read_and_texts_that_are_none_are_refused() {
         assert_eq!(parse_time("1970-01-02T00:00:01.5Z"), Some(Time(86_401_500)));
-        for text in ["", "Z", "1970-01-02", "1970-01-02T00:00Z", "1970-01-02T24:00:00Z", "1970-01-02T00:00:00", "1970-01-02T00:00:00.1234Z", "1970-01-02T+1:00:00Z"] {
+        for text in [
+            "",
+            "Z",
+            "1970-01-02",
+            "1970-01-02T00:00Z",
+            "1970-01-02T24:00:00Z",
+            "1970-01-02T00:00:00",
+            "1970-01-02T00:00:00.1234Z",
+            "1970-01-02T+1:00:00Z",
+        ] {
             assert_eq!(parse_time(text), None, "{text}");
         }
         assert!(matches!(parse_point("17"), Ok(UpTo::Seq(Seq(17)))));

@@ -83,19 +83,61 @@ pub(crate) const ROUTES: &[Route] = &{
         route(POST, "/v1/accounts", ADMIN, Op::Command(Verb::OpenAccount), "Open an account"),
         route(GET, "/v1/accounts", READ, Op::Accounts, "List the tenant's accounts"),
         route(GET, "/v1/accounts/{account}", READ, Op::Account, "Show an account, now or at a point in time"),
-        route(Method::PATCH, "/v1/accounts/{account}", ADMIN, Op::Command(Verb::UpdateAccount), "Change an account's settings"),
+        route(
+            Method::PATCH,
+            "/v1/accounts/{account}",
+            ADMIN,
+            Op::Command(Verb::UpdateAccount),
+            "Change an account's settings",
+        ),
         route(POST, "/v1/accounts/{account}/close", ADMIN, Op::Command(Verb::CloseAccount), "Close an account"),
         route(GET, "/v1/accounts/{account}/statement", READ, Op::Statement, "List an account's legs, newest first"),
-        route(GET, "/v1/accounts/{account}/commands/{key}", READ, Op::Command(Verb::Lookup), "Show what became of a command"),
-        route(POST, "/v1/accounts/{account}/commands/{key}/fence", AUTHORIZE, Op::Command(Verb::Lookup), "Show what became of a command, and forbid an unknown one"),
+        route(
+            GET,
+            "/v1/accounts/{account}/commands/{key}",
+            READ,
+            Op::Command(Verb::Lookup),
+            "Show what became of a command",
+        ),
+        route(
+            POST,
+            "/v1/accounts/{account}/commands/{key}/fence",
+            AUTHORIZE,
+            Op::Command(Verb::Lookup),
+            "Show what became of a command, and forbid an unknown one",
+        ),
         route(POST, "/v1/authorizations", AUTHORIZE, Op::Command(Verb::Authorize), "Authorize: ask for a hold"),
         route(GET, "/v1/authorizations/{authorization}", READ, Op::Authorization, "Show an authorization"),
         route(GET, "/v1/authorizations/{authorization}/history", READ, Op::History, "List an authorization's events"),
-        route(POST, "/v1/authorizations/{authorization}/increments", AUTHORIZE, Op::Command(Verb::Increment), "Raise a hold or extend it"),
-        route(POST, "/v1/authorizations/{authorization}/captures", MONEY, Op::Command(Verb::Capture), "Capture part or all of a hold"),
-        route(POST, "/v1/authorizations/{authorization}/voids", AUTHORIZE, Op::Command(Verb::Void), "Release part or all of a hold"),
+        route(
+            POST,
+            "/v1/authorizations/{authorization}/increments",
+            AUTHORIZE,
+            Op::Command(Verb::Increment),
+            "Raise a hold or extend it",
+        ),
+        route(
+            POST,
+            "/v1/authorizations/{authorization}/captures",
+            MONEY,
+            Op::Command(Verb::Capture),
+            "Capture part or all of a hold",
+        ),
+        route(
+            POST,
+            "/v1/authorizations/{authorization}/voids",
+            AUTHORIZE,
+            Op::Command(Verb::Void),
+            "Release part or all of a hold",
+        ),
         route(POST, "/v1/refunds", MONEY, Op::Command(Verb::Refund), "Give captured money back"),
-        route(POST, "/v1/reversals", AUTHORIZE, Op::Command(Verb::Reverse), "Undo an earlier command for technical reasons"),
+        route(
+            POST,
+            "/v1/reversals",
+            AUTHORIZE,
+            Op::Command(Verb::Reverse),
+            "Undo an earlier command for technical reasons",
+        ),
         route(POST, "/v1/advices", MONEY, Op::Command(Verb::Advise), "Report what someone else decided"),
         route(POST, "/v1/transfers", MONEY, Op::Command(Verb::Transfer), "Debit one account and credit another"),
         route(POST, "/v1/batches", EachCommand, Op::Batch, "Send many commands at once, each for itself"),
@@ -104,7 +146,13 @@ pub(crate) const ROUTES: &[Route] = &{
         route(POST, "/v1/approvals/{approval}/approve", MONEY, Op::Approve, "Approve a command of another person"),
         route(POST, "/v1/approvals/{approval}/reject", MONEY, Op::Reject, "Reject a command of another person"),
         route(GET, "/v1/tenant", READ, Op::Tenant, "Show the caller's tenant"),
-        route(Method::PUT, "/v1/tenant/threshold", ADMIN, Op::SetThreshold, "Set the amount above which a second person is needed"),
+        route(
+            Method::PUT,
+            "/v1/tenant/threshold",
+            ADMIN,
+            Op::SetThreshold,
+            "Set the amount above which a second person is needed",
+        ),
         route(GET, "/v1/keys", ADMIN, Op::Keys, "List the tenant's keys"),
         route(POST, "/v1/keys", ADMIN, Op::AddKey, "Add a key to the tenant"),
         route(Method::DELETE, "/v1/keys/{key}", ADMIN, Op::RevokeKey, "Revoke a key of the tenant"),
@@ -131,10 +179,7 @@ pub(crate) const fn role_of(verb: Verb) -> Role {
 
 /// Whether only the operator's tenant may call it.
 pub(crate) const fn is_operators(operation: Operation) -> bool {
-    matches!(
-        operation,
-        Operation::Tenants | Operation::AddTenant | Operation::AddAgreement | Operation::EndAgreement
-    )
+    matches!(operation, Operation::Tenants | Operation::AddTenant | Operation::AddAgreement | Operation::EndAgreement)
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::record::{Change, Credential, Roles};
 use super::KeyId;
+use super::record::{Change, Credential, Roles};
 use crate::auth::seal::{Purpose, Sealer};
 use crate::auth::secret::ApiKeyText;
 use crate::auth::signature::VerifyingKey;

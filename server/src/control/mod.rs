@@ -18,8 +18,8 @@ mod record;
 mod state;
 mod store;
 
-pub(crate) use record::Change;
 pub use keys::{KeyKind, NewKey};
+pub(crate) use record::Change;
 pub use record::{ApprovalId, Credential, Role, Roles, UnixMs};
 pub use state::{Approval, ApprovalState, ControlState, KeyEntry, Refused, Tenant};
 pub use store::{Control, ControlError};

@@ -190,9 +190,19 @@ pub(crate) enum Change {
     /// A tenant comes.
     TenantAdded { tenant: TenantId, name: String },
     /// A key comes.
-    KeyAdded { #[serde(with = "key_text")] key: KeyId, tenant: TenantId, person: String, roles: Roles, credential: Credential },
+    KeyAdded {
+        #[serde(with = "key_text")]
+        key: KeyId,
+        tenant: TenantId,
+        person: String,
+        roles: Roles,
+        credential: Credential,
+    },
     /// A key is worth nothing from now on.
-    KeyRevoked { #[serde(with = "key_text")] key: KeyId },
+    KeyRevoked {
+        #[serde(with = "key_text")]
+        key: KeyId,
+    },
     /// Above this amount a second person is needed; `None`: never.
     ThresholdSet { tenant: TenantId, ledger: String, amount: Option<String> },
     /// Money of one tenant's accounts may be paid to another's.
@@ -200,11 +210,29 @@ pub(crate) enum Change {
     /// No longer.
     AgreementEnded { payer: TenantId, payee: TenantId },
     /// A command waits for a second person.
-    ApprovalAsked { approval: ApprovalId, tenant: TenantId, person: String, #[serde(with = "key_text")] key: KeyId, expires: UnixMs, command: String },
+    ApprovalAsked {
+        approval: ApprovalId,
+        tenant: TenantId,
+        person: String,
+        #[serde(with = "key_text")]
+        key: KeyId,
+        expires: UnixMs,
+        command: String,
+    },
     /// It was approved, and is to be executed.
-    ApprovalGiven { approval: ApprovalId, person: String, #[serde(with = "key_text")] key: KeyId },
+    ApprovalGiven {
+        approval: ApprovalId,
+        person: String,
+        #[serde(with = "key_text")]
+        key: KeyId,
+    },
     /// It was rejected.
-    ApprovalRejected { approval: ApprovalId, person: String, #[serde(with = "key_text")] key: KeyId },
+    ApprovalRejected {
+        approval: ApprovalId,
+        person: String,
+        #[serde(with = "key_text")]
+        key: KeyId,
+    },
     /// Its command was executed, with this outcome.
     ApprovalExecuted { approval: ApprovalId, outcome: String, reply: String },
 }

@@ -299,7 +299,11 @@ impl ControlState {
                 if !found.is_open(now) {
                     return Err(Refused::NotOpen);
                 }
-                if found.person == *person || (found.key == *key && *key != NO_KEY) { Err(Refused::SamePerson) } else { Ok(()) }
+                if found.person == *person || (found.key == *key && *key != NO_KEY) {
+                    Err(Refused::SamePerson)
+                } else {
+                    Ok(())
+                }
             }
             Change::ApprovalExecuted { approval, .. } => match self.approvals.get(approval).map(|a| &a.state) {
                 None => Err(Refused::NoApproval),

@@ -32,7 +32,9 @@ pub enum ControlError {
     #[error("the engine answered `{0}`: nothing was changed, try again")]
     NotRecorded(Outcome),
     /// It is not known whether a record is durable: the next start will know.
-    #[error("it is not known whether the change is durable: nothing more is changed until the next start has read the journal")]
+    #[error(
+        "it is not known whether the change is durable: nothing more is changed until the next start has read the journal"
+    )]
     InDoubt,
     /// The journal could not be read.
     #[error(transparent)]

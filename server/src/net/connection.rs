@@ -86,10 +86,7 @@ impl Shape {
             Ok(Err(error)) => {
                 let is_certificate = error.get_ref().is_some_and(|inner| {
                     let inner = inner.downcast_ref::<rustls::Error>();
-                    matches!(
-                        inner,
-                        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
-                    )
+                    matches!(inner, Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented))
                 });
                 let reason = if is_certificate { TlsFailure::Certificate } else { TlsFailure::Protocol };
                 self.metrics.tls_failure(reason);

@@ -1,0 +1,247 @@
+//! A running `tpcore serve` for tests: the real binary, real sockets, its own directory.
+//!
+//! Owns the process and a small HTTP/1.1 client that sends exactly the bytes it is told. Refuses to share code with the server.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// A server that is ready.
+pub(crate) struct Gateway {
+    child: Child,
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    /// With `--dev`: a key with every role of tenant 1.
+    pub(crate) key: String,
+    pub(crate) second_key: String,
+    pub(crate) operator_key: String,
+    /// What it prints after `ready`.
+    stdout: BufReader<std::process::ChildStdout>,
+}
+
+/// No answer takes longer in any test: only a server that hangs does.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+impl Gateway {
+    /// Starts `tpcore serve --dev` with more arguments and waits until it is ready.
+    pub(crate) fn dev(data_dir: &Path, more: &[&str]) -> Self {
+        Self::start(data_dir, &[&["--dev"], more].concat())
+    }
+
+    /// Starts `tpcore serve` on ports that are free and waits until it is ready.
+    pub(crate) fn start(data_dir: &Path, more: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tpcore"))
+            .args(["--json", "serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data_dir)
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the binary starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut told = |what: &str| {
+            let mut line = String::new();
+            stdout.read_line(&mut line).expect("readable");
+            let value: Value =
+                serde_json::from_str(&line).unwrap_or_else(|_| panic!("`{what}` expected, got {line:?}"));
+            assert_eq!(value["told"], what, "{line}");
+            value
+        };
+        let (listening, ready) = (told("listening"), told("ready"));
+        let address = |name: &str| listening[name].as_str().expect("an address").parse().expect("an address");
+        let text = |name: &str| ready[name].as_str().unwrap_or_default().to_owned();
+        Self {
+            listen: address("listen"),
+            admin: address("admin"),
+            key: text("key"),
+            second_key: text("second_key"),
+            operator_key: text("operator_key"),
+            child,
+            stdout,
+        }
+    }
+
+    /// The process's id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("gone");
+    }
+
+    /// SIGTERM; gives back the exit code once it is gone.
+    pub(crate) fn stop(mut self) -> Option<i32> {
+        let id = self.child.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &id]).status().expect("kill");
+        assert!(told.success());
+        self.child.wait().expect("gone").code()
+    }
+
+    /// SIGTERM, without waiting.
+    pub(crate) fn terminate(&self) {
+        let told = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill");
+        assert!(told.success());
+    }
+
+    /// Waits for the end; gives back the exit code.
+    pub(crate) fn wait(mut self) -> Option<i32> {
+        self.child.wait().expect("gone").code()
+    }
+
+    /// One request on a connection of its own, with `key` as bearer.
+    pub(crate) fn call(&self, key: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let bearer = format!("Bearer {key}");
+        let mut all = vec![("authorization", bearer.as_str())];
+        all.extend_from_slice(headers);
+        self.send(method, path, &all, body)
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut connection = Connection::open(self.listen);
+        connection.send(method, path, headers, body);
+        connection.answer()
+    }
+
+    /// A command with its idempotency key.
+    pub(crate) fn command(&self, key: &str, path: &str, idempotency_key: &str, body: &str) -> Answer {
+        self.call(key, "POST", path, &[("idempotency-key", idempotency_key)], body)
+    }
+
+    /// A read.
+    pub(crate) fn get(&self, key: &str, path: &str) -> Answer {
+        self.call(key, "GET", path, &[], "")
+    }
+
+    /// What the admin listener answers.
+    pub(crate) fn admin(&self, path: &str) -> Answer {
+        let mut connection = Connection::open(self.admin);
+        connection.send("GET", path, &[], "");
+        connection.answer()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill(); // it may be gone already
+        let _ = self.child.wait();
+    }
+}
+
+/// An answer.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+    /// The stable name of the outcome.
+    pub(crate) fn outcome(&self) -> String {
+        self.json()["outcome"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+/// A connection that sends what it is told.
+pub(crate) struct Connection {
+    stream: BufReader<TcpStream>,
+}
+
+impl Connection {
+    pub(crate) fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_nodelay(true).expect("no delay");
+        Self { stream: BufReader::new(stream) }
+    }
+
+    /// Raw bytes.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.get_mut().write_all(bytes)
+    }
+
+    /// A whole request.
+    pub(crate) fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if !body.is_empty() {
+            head.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
+        } else if method != "GET" {
+            head.push_str("content-length: 0\r\n");
+        }
+        head.push_str("\r\n");
+        head.push_str(body);
+        self.write(head.as_bytes()).expect("sent");
+    }
+
+    /// The next answer, if the server gives one before it closes.
+    pub(crate) fn try_answer(&mut self) -> std::io::Result<Option<Answer>> {
+        let mut line = String::new();
+        if self.stream.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        let status = line.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
+        let mut headers = Vec::new();
+        loop {
+            let mut line = String::new();
+            self.stream.read_line(&mut line)?;
+            let line = line.trim_end();
+            let Some((name, value)) = line.split_once(':') else { break };
+            headers.push((name.to_lowercase(), value.trim().to_owned()));
+        }
+        let length = headers.iter().find(|(name, _)| name == "content-length").and_then(|(_, v)| v.parse().ok());
+        let mut body = vec![0; length.unwrap_or(0)];
+        self.stream.read_exact(&mut body)?;
+        Ok(Some(Answer { status, headers, text: String::from_utf8(body).expect("UTF-8") }))
+    }
+
+    /// The next answer.
+    pub(crate) fn answer(&mut self) -> Answer {
+        self.try_answer().expect("readable").expect("an answer before the end")
+    }
+
+    /// Everything up to the end of the connection.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let _ = self.stream.read_to_end(&mut rest); // reset counts as an end
+        rest
+    }
+}
+
+/// Runs a `tpcore` command that has to succeed; gives back its JSON.
+pub(crate) fn tpcore(arguments: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_tpcore")).arg("--json").args(arguments).output().expect("it runs");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+}
+
+/// Whether an outer tool is there; without it the test skips with a reason, and fails where nothing may be skipped.
+pub(crate) fn has_tool(tool: &str) -> bool {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder: PathBuf| folder.join(tool).is_file()));
+    if !found {
+        assert!(std::env::var_os("TPCORE_NO_SKIP").is_none(), "{tool} is missing, and nothing may be skipped");
+        let _ = writeln!(std::io::stderr(), "skipped: {tool} is not installed");
+    }
+    found
+}
