@@ -18,6 +18,8 @@ use anyhow::{Context as _, Result, anyhow};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use tpcore::{AccountId, Key, KeyKind, Reply, Seq};
 
+use crate::network::api_account;
+
 /// Bytes handed to the thread at once.
 const BATCH_BYTES: usize = 64 * 1024;
 /// The longest that acknowledgements stay unwritten or unsynced.
@@ -32,6 +34,7 @@ pub struct AckRecorder {
     /// `None`: all was handed over.
     sender: Option<Sender<String>>,
     thread: Option<JoinHandle<std::io::Result<()>>>,
+    tenant: Option<u32>,
 }
 
 impl AckRecorder {
@@ -48,7 +51,16 @@ impl AckRecorder {
             began: Instant::now(),
             sender: Some(sender),
             thread: Some(thread),
+            tenant: None,
         })
+    }
+
+    /// Accounts are those of a server's tenant: they are written as its engine names them, the tenant's number in the upper 32 bits
+    /// and the API's id in the lower 96. So the audit can be of the server or of its directory.
+    #[must_use]
+    pub fn of_tenant(mut self, tenant: Option<u32>) -> Self {
+        self.tenant = tenant;
+        self
     }
 
     /// Records a reply. What is no event cannot be audited and is left out.
@@ -61,7 +73,8 @@ impl AckRecorder {
                 KeyKind::UuidV7 => "uuid_v7",
                 KeyKind::Opaque => "opaque",
             };
-            let (bits, owner, outcome, seq) = (key.bits, owner.0, reply.outcome, reply.seq.0);
+            let owner = self.tenant.map_or(owner.0, |tenant| u128::from(tenant) << 96 | api_account(owner));
+            let (bits, outcome, seq) = (key.bits, reply.outcome, reply.seq.0);
             let _ = writeln!(self.batch, "{kind},{bits:032x},{owner:032x},{outcome},{seq}"); // into a string: never fails
         }
         if self.batch.len() >= BATCH_BYTES {

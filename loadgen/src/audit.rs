@@ -35,6 +35,8 @@ pub struct Audited {
     pub lines: u64,
     /// Whether the last line was cut short, as a crash leaves it; it does not count.
     pub torn_line: bool,
+    /// The server that was asked; `None`: it was a directory.
+    pub server: Option<String>,
     /// Events of the journal.
     pub events: u64,
     /// How the journal ends.
@@ -51,7 +53,7 @@ impl Audited {
         self.wrong == 0 && self.found == self.keys
     }
 
-    fn wrong(&mut self, what: impl FnOnce() -> String) {
+    pub(crate) fn wrong(&mut self, what: impl FnOnce() -> String) {
         self.wrong += 1;
         if self.findings.len() < SHOWN {
             self.findings.push(what());
@@ -67,7 +69,10 @@ impl fmt::Display for Audited {
             writeln!(f, "              the last line is cut short, as a crash leaves it, and does not count")?;
         }
         let torn = if self.torn_tail { ", a torn tail cut" } else { "" };
-        writeln!(f, "journal       {events} events{torn}")?;
+        match &self.server {
+            Some(server) => writeln!(f, "server        {server}")?,
+            None => writeln!(f, "journal       {events} events{torn}")?,
+        }
         writeln!(f, "found         {found}")?;
         for finding in &self.findings {
             writeln!(f, "WRONG         {finding}")?;

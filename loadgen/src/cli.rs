@@ -5,6 +5,9 @@
 //! Exit codes: 0 everything was met; 1 an objective was missed, less than 99 % was achieved, commands were busy, the money is
 //! wrong, or an audit failed; 2 the command line; 3 the run could not start or end; 6 a write or sync failed while it ran.
 
+mod network;
+mod shown;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,15 +19,17 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use tpcore::JournalKind;
 
+use network::{AuditArgs, NetworkArgs, TargetKind, target};
+
 use crate::display::{Display, summary};
 use crate::mix::{Kind, Mix};
-use crate::plan::{Accept, EmbeddedPlan, Plan, ThrottlePlan, WorkloadPlan};
+use crate::plan::{Accept, EmbeddedPlan, NetworkPlan, Plan, ThrottlePlan, WorkloadPlan};
 use crate::report::{Report, Verdict, html};
 use crate::schedule::Schedule;
 use crate::skew::{Draw, Skew};
 use crate::slo::Objective;
 use crate::target::TargetStopped;
-use crate::{audit, run, schedule, units};
+use crate::{run, schedule, units};
 
 /// Drives tpcore at a stated rate and judges its latency.
 ///
@@ -42,21 +47,8 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Sub {
-    /// Proves that every acknowledgement of a file that --record-acks wrote is in a directory's journal.
-    Audit {
-        /// The data directory, of an engine that is not running.
-        #[arg(long, value_name = "DIR")]
-        data_dir: PathBuf,
-        /// The file.
-        #[arg(long, value_name = "FILE")]
-        acks: PathBuf,
-    },
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-enum TargetKind {
-    /// An engine in this process.
-    Embedded,
+    /// Proves that every acknowledgement of a file that --record-acks wrote is in a directory's journal, or known to a server.
+    Audit(AuditArgs),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -124,8 +116,8 @@ struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Workload")]
     seed: u64,
 
-    /// What is driven.
-    #[arg(long, value_enum, default_value_t = TargetKind::Embedded, help_heading = "Target")]
+    /// What is driven: embedded, an engine in this process; or http://HOST:PORT, a `tpcore serve`.
+    #[arg(long, value_name = "TARGET", value_parser = target, default_value = "embedded", help_heading = "Target")]
     target: TargetKind,
     /// Where the data is; may have been used before [default: a temporary directory, removed afterwards].
     #[arg(long, value_name = "DIR", help_heading = "Target")]
@@ -142,7 +134,7 @@ struct RunArgs {
     /// Time from checkpoint to checkpoint, or off.
     #[arg(long, value_name = "TIME", value_parser = interval, default_value = "10s", help_heading = "Target")]
     checkpoint_interval: Interval,
-    /// How long a command may take until it is decided and durable.
+    /// How long a command may take until it is decided and durable; over the network at most 60s.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "10s", help_heading = "Target")]
     deadline: Duration,
     /// Commands that may wait at a partition [default: half a second's worth, at least 8192].
@@ -154,7 +146,7 @@ struct RunArgs {
     /// A slower disk: a sync's bytes are taken at most so fast, bytes a second: 14m.
     #[arg(long, value_name = "BYTES", value_parser = units::rate, help_heading = "Target")]
     throttle_rate: Option<u64>,
-    /// How long a new directory remembers keys and closed authorizations.
+    /// How long a new directory remembers keys and closed authorizations; over the network: how long the server does at least.
     #[arg(long, value_name = "TIME", value_parser = units::duration, default_value = "60s", help_heading = "Target")]
     key_window: Duration,
     /// One file of the journal. A small one bounds what can be in flight, and fits on a small disk.
@@ -162,6 +154,9 @@ struct RunArgs {
     segment: u64,
     #[command(flatten)]
     accept: Accept,
+
+    #[command(flatten)]
+    network: NetworkArgs,
 
     /// An objective: p99.9<300ms, max<1s. Repeatable [default: p99.9<300ms].
     #[arg(long, value_name = "OBJECTIVE", help_heading = "Verdict")]
@@ -211,6 +206,32 @@ fn per_mille(text: &str) -> Result<u32, String> {
 }
 
 impl RunArgs {
+    /// The server of the target, if it is one. What belongs to the other target is refused, never ignored.
+    fn network(&self) -> Result<Option<NetworkPlan>, String> {
+        let TargetKind::Network(endpoint) = &self.target else {
+            return self.network.refuse_all().map(|()| None);
+        };
+        let stray = [
+            ("--data-dir", self.data_dir.is_some()),
+            ("--mirror", self.mirror.is_some()),
+            ("--partitions", self.partitions.is_some()),
+            ("--inbox", self.inbox.is_some()),
+            ("--journal", self.journal != Journal::Segment),
+            ("--throttle-sync", self.throttle_sync.is_some()),
+            ("--throttle-rate", self.throttle_rate.is_some()),
+            ("--accept-tail", self.accept.accept_tail),
+            ("--accept-clock", self.accept.accept_clock),
+        ];
+        if let Some((name, _)) = stray.iter().find(|(_, is_given)| *is_given) {
+            return Err(format!("{name} is the embedded target's: a server has its own configuration"));
+        }
+        if self.deadline > Duration::from_mins(1) {
+            return Err("over the network a command may take at most 60s".to_owned());
+        }
+        let key_window_ms = ms(self.key_window).min(WINDOW_MS_MAX);
+        self.network.plan(endpoint.clone(), ms(self.deadline), key_window_ms).map(Some)
+    }
+
     fn plan(&self) -> Result<Plan, String> {
         let length = self.duration.unwrap_or(Duration::from_secs(if self.find_max { 5 } else { 30 }));
         if length < Duration::from_secs(1) && self.profile.is_none() {
@@ -266,7 +287,6 @@ impl RunArgs {
         if self.deadline < Duration::from_millis(1) {
             return Err("a command may take at least 1ms".to_owned());
         }
-        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let mut plan = Plan {
             workload,
             schedule,
@@ -292,6 +312,7 @@ impl RunArgs {
                 segment_bytes: self.segment,
                 accept: self.accept,
             },
+            network: self.network()?,
             data_dir: self.data_dir.clone(),
             mirror: self.mirror.clone(),
             record_acks: self.record_acks.clone(),
@@ -306,6 +327,10 @@ impl RunArgs {
         plan.set_budgets();
         Ok(plan)
     }
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What the engine lets commands wait when nobody configures it, ms.
@@ -345,7 +370,7 @@ fn start(args: &RunArgs, plan: &Plan) -> Result<Report> {
     })
     .context("cannot listen for Ctrl-C")?;
     let mut display = Display::new(args.quiet);
-    let report = run::run(plan, &command_line(), &stop, &mut display);
+    let report = run::run(plan, &shown::command_line(), &stop, &mut display);
     display.finish();
     let report = report?;
     if let Some(path) = &args.json {
@@ -361,16 +386,6 @@ fn start(args: &RunArgs, plan: &Plan) -> Result<Report> {
     Ok(report)
 }
 
-/// The command line as it was given, without the directory of the program.
-fn command_line() -> String {
-    let quoted = |argument: String| {
-        let is_plain = argument.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_=.:,/%".contains(&b));
-        if is_plain && !argument.is_empty() { argument } else { format!("'{}'", argument.replace('\'', r"'\''")) }
-    };
-    let arguments = std::env::args_os().skip(1).map(|argument| quoted(argument.to_string_lossy().into_owned()));
-    std::iter::once("tp-loadgen".to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
-}
-
 fn failed(error: &anyhow::Error) -> ExitCode {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "error: {error:#}"); // nobody listens: the exit code says it
@@ -381,8 +396,8 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 /// The whole program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Sub::Audit { data_dir, acks }) = &cli.command {
-        return match audit::audit(data_dir, acks) {
+    if let Some(Sub::Audit(args)) = &cli.command {
+        return match args.audit() {
             Ok(audited) => {
                 let _ = write(Path::new("-"), &format!("{audited}\n")); // the exit code says it too
                 if audited.is_complete() { ExitCode::SUCCESS } else { ExitCode::from(1) }
@@ -452,11 +467,30 @@ mod tests {
             "audit",
             "audit --data-dir x",
             "--target mars",
+            "--target https://localhost:1",
+            "--target http://localhost",
+            "--target http://localhost:1 --data-dir x",
+            "--target http://localhost:1 --journal memory",
+            "--target http://localhost:1 --deadline 61s",
+            "--target http://localhost:1 --batch 501",
+            "--target http://localhost:1 --key @/does/not/exist",
+            "--key x",
+            "audit --target http://localhost:1",
+            "audit --target http://localhost:1 --data-dir x --acks y",
+            "audit --data-dir x --key y --acks z",
             "stray",
         ];
         for arguments in bad {
             assert!(plan(arguments).is_err(), "{arguments}");
         }
+    }
+
+    #[test]
+    fn a_server_is_a_target() {
+        let plan = plan("--target http://localhost:8700 --key secret --pipeline 4").expect("a run");
+        let network = plan.network.expect("over the network");
+        assert_eq!((network.endpoint.to_string().as_str(), network.connections), ("http://localhost:8700", 64));
+        assert_eq!((network.pipeline, network.batch, network.deadline_ms), (4, 1, 10_000));
     }
 
     #[test]

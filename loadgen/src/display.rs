@@ -137,6 +137,10 @@ pub fn summary(report: &Report) -> String {
         latency(report.send_delay_ns.p50),
         latency(report.send_delay_ns.p99_9)
     ));
+    if !report.transport.is_empty() {
+        let counts: Vec<_> = report.transport.iter().map(|(name, n)| format!("{name} {}", count(*n))).collect();
+        lines.push(format!("network    {}", counts.join("; ")));
+    }
     for check in &report.money {
         lines.push(format!("money      {} {}: {}", if check.ok { "ok   " } else { "WRONG" }, check.name, check.detail));
     }
@@ -145,7 +149,15 @@ pub fn summary(report: &Report) -> String {
         lines.push(format!("objective  {met} {} (measured {})", slo.objective, latency(slo.measured_ns)));
     }
     let mib = |bytes: u64| count(bytes >> 20);
-    lines.push(format!("memory     {} MiB resident, journal {} MiB", mib(report.rss_bytes), mib(report.journal_bytes)));
+    if report.transport.is_empty() {
+        lines.push(format!(
+            "memory     {} MiB resident, journal {} MiB",
+            mib(report.rss_bytes),
+            mib(report.journal_bytes)
+        ));
+    } else {
+        lines.push(format!("memory     {} MiB resident (the generator)", mib(report.rss_bytes)));
+    }
     match report.verdict {
         Verdict::Pass => lines.push("verdict    pass".to_owned()),
         Verdict::Fail => lines.push(format!("verdict    FAIL: {}", report.failures.join("; "))),

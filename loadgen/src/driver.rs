@@ -95,9 +95,9 @@ struct Loop<'a, 'b> {
 /// Runs a schedule.
 ///
 /// # Errors
-/// When the target leaves commands unanswered.
+/// When the target leaves commands unanswered, or has no room for a session.
 pub fn drive(workload: &mut Workload, mut drive: Drive<'_>) -> Result<Driven> {
-    let session = drive.target.session(drive.in_flight);
+    let session = drive.target.session(drive.in_flight)?;
     let from_ns = ns(drive.warm_up);
     let to_ns = from_ns + ns(drive.schedule.length());
     let times = drive.schedule.with_warm_up(drive.warm_up).times();

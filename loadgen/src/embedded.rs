@@ -14,8 +14,11 @@ use tpcore::{
     Windows,
 };
 
-use crate::plan::{EmbeddedPlan, ThrottlePlan, ledger};
-use crate::target::{Activity, Closing, Progress, Session, Sums, Target, TargetStopped};
+use crate::money;
+use crate::plan::{EmbeddedPlan, ThrottlePlan, WorkloadPlan, ledger};
+use crate::report::MoneyCheck;
+use crate::target::{Activity, Closing, Inspect, Progress, Session, Stand, Sums, Target, TargetStopped};
+use crate::workload::Workload;
 
 /// Exchanges under way at a time, where the spare segment has room for them.
 pub(crate) const EXCHANGES: u32 = 16_384;
@@ -107,8 +110,8 @@ impl Session for EmbeddedSession {
 }
 
 impl Target for Embedded {
-    fn session(&self, in_flight: usize) -> Box<dyn Session> {
-        Box::new(EmbeddedSession(self.engine.client(in_flight)))
+    fn session(&self, in_flight: usize) -> Result<Box<dyn Session>> {
+        Ok(Box::new(EmbeddedSession(self.engine.client(in_flight))))
     }
 
     fn now(&self) -> Time {
@@ -119,6 +122,58 @@ impl Target for Embedded {
         self.engine.windows().key_uuid_v7_ms.unwrap_or(u64::MAX)
     }
 
+    fn stand(&self, _: &WorkloadPlan) -> Result<Stand> {
+        let (sums, seq) = money::stand(self)?;
+        Ok(Stand::Engine(sums, seq))
+    }
+
+    fn compare(&self, workload: &Workload, before: &Stand) -> Result<Vec<MoneyCheck>> {
+        let Stand::Engine(sums, seq) = before else { bail!("a bug: the sums before the run are another target's") };
+        money::compare(self, workload.books(), (*sums, *seq), workload.plan().hold_lifetime)
+    }
+
+    fn fault(&self) -> Option<anyhow::Error> {
+        self.sums().err().filter(anyhow::Error::is::<TargetStopped>)
+    }
+
+    fn progress(&self) -> Progress {
+        let status = self.engine.status();
+        Progress {
+            durable_lag_events: status.durable_lag_events,
+            journal_bytes: status.writer.journal_bytes,
+            checkpoint_running: status.checkpoint.is_running,
+        }
+    }
+
+    fn close(self: Box<Self>) -> Result<Option<Closing>> {
+        let Self { engine, journal, path } = *self;
+        // Timers make events of their own: the digest counts for the state in which none came meanwhile.
+        let (before, seq) = loop {
+            let seq = engine.last_seq();
+            let digest = engine.digest().context("the engine did not show its digest");
+            let digest = digest.map_err(|error| stopped(&engine, error))?;
+            if engine.last_seq() == seq {
+                break (digest, seq);
+            }
+        };
+        let closed = engine.close_blocking().context("the engine did not close in good order")?;
+        let Some(path) = path else { return Ok(Some(Closing { before, after: None })) };
+        if journal != JournalKind::Sled {
+            let options = ViewOptions { up_to: UpTo::Seq(seq), ..ViewOptions::default() };
+            let view = View::open(&path, options).context("the directory cannot be read again")?;
+            return Ok(Some(Closing { before, after: Some(view.digest()) }));
+        }
+        let config = Config { journal, checkpoint: CheckpointPolicy::off(), ..Config::at(&path) };
+        let again = Engine::open(config).context("the directory cannot be opened again")?;
+        // No view reads a sled journal up to a number: where the close itself made events there is nothing to compare.
+        let is_same_point = closed.last_seq == seq && again.last_seq() == seq;
+        let after = is_same_point.then(|| again.digest()).transpose().context("the engine did not show its digest")?;
+        again.close_blocking().context("the engine did not close in good order")?;
+        Ok(Some(Closing { before, after }))
+    }
+}
+
+impl Inspect for Embedded {
     fn seqs(&self) -> (Seq, Seq) {
         (self.engine.last_seq(), self.engine.durable_seq())
     }
@@ -159,41 +214,5 @@ impl Target for Embedded {
             activity.seq = seq;
         }
         Ok(())
-    }
-
-    fn progress(&self) -> Progress {
-        let status = self.engine.status();
-        Progress {
-            durable_lag_events: status.durable_lag_events,
-            journal_bytes: status.writer.journal_bytes,
-            checkpoint_running: status.checkpoint.is_running,
-        }
-    }
-
-    fn close(self: Box<Self>) -> Result<Closing> {
-        let Self { engine, journal, path } = *self;
-        // Timers make events of their own: the digest counts for the state in which none came meanwhile.
-        let (before, seq) = loop {
-            let seq = engine.last_seq();
-            let digest = engine.digest().context("the engine did not show its digest");
-            let digest = digest.map_err(|error| stopped(&engine, error))?;
-            if engine.last_seq() == seq {
-                break (digest, seq);
-            }
-        };
-        let closed = engine.close_blocking().context("the engine did not close in good order")?;
-        let Some(path) = path else { return Ok(Closing { before, after: None }) };
-        if journal != JournalKind::Sled {
-            let options = ViewOptions { up_to: UpTo::Seq(seq), ..ViewOptions::default() };
-            let view = View::open(&path, options).context("the directory cannot be read again")?;
-            return Ok(Closing { before, after: Some(view.digest()) });
-        }
-        let config = Config { journal, checkpoint: CheckpointPolicy::off(), ..Config::at(&path) };
-        let again = Engine::open(config).context("the directory cannot be opened again")?;
-        // No view reads a sled journal up to a number: where the close itself made events there is nothing to compare.
-        let is_same_point = closed.last_seq == seq && again.last_seq() == seq;
-        let after = is_same_point.then(|| again.digest()).transpose().context("the engine did not show its digest")?;
-        again.close_blocking().context("the engine did not close in good order")?;
-        Ok(Closing { before, after })
     }
 }

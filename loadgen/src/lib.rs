@@ -19,6 +19,7 @@ mod fuzz;
 pub mod machine;
 pub mod mix;
 pub mod money;
+pub mod network;
 pub mod plan;
 pub mod recorder;
 pub mod report;

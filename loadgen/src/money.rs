@@ -9,12 +9,12 @@ use tpcore::Seq;
 
 use crate::books::Books;
 use crate::report::MoneyCheck;
-use crate::target::{Activity, Closing, Sums, Target};
+use crate::target::{Activity, Closing, Inspect, Sums};
 
 /// So long after the last hold's lifetime its expiry may come.
-const LATE: Duration = Duration::from_secs(15);
+pub(crate) const LATE: Duration = Duration::from_secs(15);
 
-fn check(name: &str, ok: bool, detail: String) -> MoneyCheck {
+pub(crate) fn check(name: &str, ok: bool, detail: String) -> MoneyCheck {
     MoneyCheck { name: name.to_owned(), ok, detail }
 }
 
@@ -22,7 +22,7 @@ fn check(name: &str, ok: bool, detail: String) -> MoneyCheck {
 ///
 /// # Errors
 /// When the target does not say, or does not come to rest.
-pub fn stand(target: &dyn Target) -> Result<(Sums, Seq)> {
+pub fn stand(target: &dyn Inspect) -> Result<(Sums, Seq)> {
     let until = Instant::now() + LATE;
     loop {
         let (last, durable) = target.seqs();
@@ -43,7 +43,7 @@ pub fn stand(target: &dyn Target) -> Result<(Sums, Seq)> {
 /// # Errors
 /// When the target does not say.
 pub fn compare(
-    target: &dyn Target,
+    target: &dyn Inspect,
     books: &Books,
     (before, from): (Sums, Seq),
     lifetime: Option<Duration>,
@@ -94,17 +94,17 @@ fn checks(books: &Books, before: Sums, found: Sums, expected: Option<Sums>, acti
             approvals == books.approvals,
             format!("{} answered; {approvals} events of the target", books.approvals),
         ),
-        check(
-            "one key, one answer",
-            books.contradictions == 0,
-            match &books.contradiction {
-                None => "no answer contradicts an earlier one or what was asked".to_owned(),
-                Some(first) => {
-                    format!("{} answers contradict an earlier one or what was asked: {first}", books.contradictions)
-                }
-            },
-        ),
+        one_answer(books),
     ]
+}
+
+/// IDM-1, as far as the answers show it.
+pub(crate) fn one_answer(books: &Books) -> MoneyCheck {
+    let detail = match &books.contradiction {
+        None => "no answer contradicts an earlier one or what was asked".to_owned(),
+        Some(first) => format!("{} answers contradict an earlier one or what was asked: {first}", books.contradictions),
+    };
+    check("one key, one answer", books.contradictions == 0, detail)
 }
 
 /// Compares what the directory gives with what the target showed.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tpcore::{AccountId, JournalKind, Ledger};
 
 use crate::mix::Mix;
+use crate::network::{BearerKey, Endpoint};
 use crate::schedule::Schedule;
 use crate::skew::Skew;
 use crate::slo::Objective;
@@ -29,8 +30,10 @@ pub struct Plan {
     pub allow_busy: bool,
     /// The most commands in flight.
     pub in_flight: usize,
-    /// The engine.
+    /// The engine, for the embedded target.
     pub embedded: EmbeddedPlan,
+    /// A server instead.
+    pub network: Option<NetworkPlan>,
     /// Where the data is; `None`: a temporary directory, removed afterwards.
     pub data_dir: Option<PathBuf>,
     /// Where the second copy of the journal is, if there shall be one; with a temporary data directory in a temporary folder there.
@@ -95,6 +98,25 @@ pub struct EmbeddedPlan {
     pub accept: Accept,
 }
 
+/// A server, and how it is spoken to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NetworkPlan {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// Who asks.
+    pub key: Option<BearerKey>,
+    /// Connections, 1 or more.
+    pub connections: usize,
+    /// Requests in flight a connection, 1 or more.
+    pub pipeline: usize,
+    /// Commands a request, 1 to 500; above 1 they are batches.
+    pub batch: usize,
+    /// How long a command may take until it is decided and durable, 1 to 60,000 ms.
+    pub deadline_ms: u64,
+    /// How long the server remembers keys at least, ms.
+    pub key_window_ms: u64,
+}
+
 /// What a used directory is opened in spite of, because somebody looked and said so.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::Args)]
 pub struct Accept {
@@ -140,6 +162,16 @@ pub const fn payee(n: u64) -> AccountId {
 /// The n-th account that gives opening balances; it may go below zero without limit.
 pub const fn funding(n: u64) -> AccountId {
     AccountId(FUNDING_FROM + n as u128)
+}
+
+/// Whether an account pays (or is paid), and which it is; `None`: another one.
+pub const fn place(account: AccountId) -> Option<(bool, u128)> {
+    let (kind, n) = (account.0 >> 96, account.0 & (ACCOUNTS_FROM - 1));
+    match kind {
+        1 => Some((true, n)),
+        2 => Some((false, n)),
+        _ => None,
+    }
 }
 
 /// Bytes of memory that one remembered key takes, with its place in index and queue; rounded up.

@@ -9,18 +9,19 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
-use tpcore::{Seq, Time};
+use tpcore::Time;
 
 use crate::acks::AckRecorder;
 use crate::display::Display;
 use crate::driver::{Drive, Driven, drive};
 use crate::embedded::{EXCHANGES, Embedded};
-use crate::plan::{Plan, ThrottlePlan};
+use crate::network::Network;
+use crate::plan::{NetworkPlan, Plan, ThrottlePlan};
 use crate::recorder::latency;
 use crate::report::{Machine, MoneyCheck, Report, SloResult, Trial, Verdict};
 use crate::schedule::Schedule;
 use crate::slo::Objective;
-use crate::target::{Progress, Sums, Target, TargetStopped};
+use crate::target::{Progress, Stand, Target};
 use crate::units::{self, count, show_duration};
 use crate::workload::Workload;
 use crate::{machine, money, setup};
@@ -114,16 +115,41 @@ fn check_room(plan: &Plan, path: &Path) -> Result<()> {
 /// # Errors
 /// When it cannot start or does not come to an end. Missed objectives are no error: they are in the report.
 pub fn run(plan: &Plan, command: &str, stop: &AtomicBool, display: &mut Display) -> Result<Report> {
+    if let Some(network) = &plan.network {
+        let target = Box::new(Network::open(network)?);
+        return run_on(
+            target,
+            Machine { file_system: String::new(), ..machine::describe(Path::new(".")) },
+            plan,
+            command,
+            stop,
+            display,
+        );
+    }
     let (place, mirror) = (Place::of(plan)?, Place::of_mirror(plan)?);
     check_room(plan, place.path())?;
     let mirror_path = mirror.as_ref().map(Place::path);
     mirror_path.map_or(Ok(()), |path| check_room(plan, path))?;
-    let target: Box<dyn Target> = Box::new(Embedded::open(&plan.embedded, place.path(), mirror_path)?);
+    let target = Box::new(Embedded::open(&plan.embedded, place.path(), mirror_path)?);
+    let report = run_on(target, machine::describe(place.path()), plan, command, stop, display)?;
+    mirror.map_or(Ok(()), Place::remove)?;
+    place.remove()?;
+    Ok(report)
+}
+
+fn run_on(
+    target: Box<dyn Target>,
+    machine: Machine,
+    plan: &Plan,
+    command: &str,
+    stop: &AtomicBool,
+    display: &mut Display,
+) -> Result<Report> {
     let acks = plan.record_acks.as_deref().map(AckRecorder::create).transpose()?;
-    let machine = machine::describe(place.path());
+    let acks = acks.map(|acks| acks.of_tenant(target.tenant()));
     display.say(&format!("preparing {} accounts", count(plan.workload.accounts)));
     let given = setup::prepare(&*target, &plan.workload, stop, &mut |per_mille| display.preparing(per_mille));
-    let given = given.map_err(|error| cause(&*target, error))?;
+    let given = given.map_err(|error| target.fault().unwrap_or(error))?;
     display.prepared(given);
     let mut running = Running::new(plan, target, acks, stop)?;
     let (judged, trials) = if plan.find_max {
@@ -133,15 +159,8 @@ pub fn run(plan: &Plan, command: &str, stop: &AtomicBool, display: &mut Display)
     };
     let journal_rss = (running.target.progress().journal_bytes, machine::resident_bytes());
     display.say("checking the money");
-    let money = running.finish()?;
-    mirror.map_or(Ok(()), Place::remove)?;
-    place.remove()?;
-    Ok(report(plan, command, machine, judged, trials, money, journal_rss))
-}
-
-/// A target that stopped is the reason for whatever else it answered.
-fn cause(target: &dyn Target, error: anyhow::Error) -> anyhow::Error {
-    target.sums().err().filter(anyhow::Error::is::<TargetStopped>).unwrap_or(error)
+    let (money, transport) = running.finish()?;
+    Ok(Report { transport, ..report(plan, command, machine, judged, trials, money, journal_rss) })
 }
 
 /// A target with accounts, between two schedules.
@@ -151,16 +170,18 @@ struct Running<'a> {
     workload: Workload,
     acks: Option<AckRecorder>,
     stop: &'a AtomicBool,
-    /// The sums and the last event before the first schedule.
-    before: Sums,
-    from: Seq,
+    /// Where the money stood before the first schedule.
+    before: Stand,
 }
 
 impl<'a> Running<'a> {
     fn new(plan: &'a Plan, target: Box<dyn Target>, acks: Option<AckRecorder>, stop: &'a AtomicBool) -> Result<Self> {
-        let workload = Workload::new(plan.workload, target.key_window_ms()).map_err(anyhow::Error::msg)?;
-        let (before, from) = money::stand(&*target)?;
-        Ok(Self { plan, target, workload, acks, stop, before, from })
+        let mut workload = Workload::new(plan.workload, target.key_window_ms()).map_err(anyhow::Error::msg)?;
+        let before = target.stand(&plan.workload)?;
+        if matches!(before, Stand::Accounts(_)) {
+            workload.keep_accounts();
+        }
+        Ok(Self { plan, target, workload, acks, stop, before })
     }
 
     /// Runs one schedule and judges it.
@@ -194,7 +215,8 @@ impl<'a> Running<'a> {
                     grace: Duration::from_nanos(grace),
                 },
             )
-        })?;
+        });
+        let driven = driven.map_err(|error| target.fault().unwrap_or(error))?;
         Ok(judge(plan, schedule, driven))
     }
 
@@ -235,15 +257,16 @@ impl<'a> Running<'a> {
         Ok((judged, trials))
     }
 
-    /// Checks the money and closes the target.
-    fn finish(self) -> Result<Vec<MoneyCheck>> {
-        let Self { plan, target, workload, acks, before, from, .. } = self;
-        let mut checks = money::compare(&*target, workload.books(), (before, from), plan.workload.hold_lifetime)?;
+    /// Checks the money and closes the target. The checks, and what became of connections.
+    fn finish(self) -> Result<(Vec<MoneyCheck>, BTreeMap<String, u64>)> {
+        let Self { target, workload, acks, before, .. } = self;
+        let mut checks = target.compare(&workload, &before)?;
         if let Some(acks) = acks {
             acks.finish()?;
         }
-        checks.extend(money::compare_closing(&target.close()?));
-        Ok(checks)
+        let transport = target.transport();
+        checks.extend(target.close()?.as_ref().and_then(money::compare_closing));
+        Ok((checks, transport))
     }
 }
 
@@ -340,17 +363,17 @@ fn report(
         trials,
         money_ok,
         money,
+        transport: BTreeMap::new(),
         rss_bytes,
         journal_bytes,
     }
 }
 
 fn configuration(plan: &Plan, schedule: &Schedule) -> BTreeMap<String, String> {
-    let (workload, embedded) = (&plan.workload, &plan.embedded);
+    let workload = &plan.workload;
     let optional = |duration: Option<Duration>, none: &str| duration.map_or(none.to_owned(), show_duration);
     let per_mille = |n: u32| format!("{}.{} %", n / 10, n % 10);
     let entries = [
-        ("target", "embedded".to_owned()),
         ("schedule", schedule.to_string()),
         ("warm-up", show_duration(plan.warm_up)),
         ("accounts", count(workload.accounts)),
@@ -364,9 +387,30 @@ fn configuration(plan: &Plan, schedule: &Schedule) -> BTreeMap<String, String> {
         ("partial approvals", per_mille(workload.partials_per_mille)),
         ("hold lifetime", optional(workload.hold_lifetime, "the ledger's")),
         ("in flight at most", count(plan.in_flight as u64)),
+    ];
+    let target = plan.network.as_ref().map_or_else(|| embedded_entries(plan), network_entries);
+    entries.into_iter().chain(target).map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn network_entries(network: &NetworkPlan) -> Vec<(&'static str, String)> {
+    vec![
+        ("target", network.endpoint.to_string()),
+        ("connections", count(network.connections as u64)),
+        ("pipeline", format!("{} requests a connection", network.pipeline)),
+        ("batch", if network.batch == 1 { "no".to_owned() } else { format!("up to {} commands", network.batch) }),
+        ("deadline", show_duration(Duration::from_millis(network.deadline_ms))),
+        ("key window, at least", show_duration(Duration::from_millis(network.key_window_ms))),
+    ]
+}
+
+fn embedded_entries(plan: &Plan) -> Vec<(&'static str, String)> {
+    let embedded = &plan.embedded;
+    let interval = embedded.checkpoint_interval;
+    vec![
+        ("target", "embedded".to_owned()),
         ("partitions", embedded.partitions.to_string()),
         ("journal", format!("{:?}", embedded.journal).to_lowercase()),
-        ("checkpoint interval", optional(embedded.checkpoint_interval, "off")),
+        ("checkpoint interval", interval.map_or_else(|| "off".to_owned(), show_duration)),
         ("segment", format!("{} MiB", embedded.segment_bytes >> 20)),
         ("exchanges at a time", count(EXCHANGES.into())),
         ("inbox of a partition", count(embedded.inbox_commands as u64)),
@@ -376,8 +420,7 @@ fn configuration(plan: &Plan, schedule: &Schedule) -> BTreeMap<String, String> {
         ("key window", show_duration(Duration::from_millis(embedded.key_window_ms))),
         ("mirror", if plan.mirror.is_some() { "yes" } else { "no" }.to_owned()),
         ("data directory", if plan.data_dir.is_some() { "given" } else { "temporary" }.to_owned()),
-    ];
-    entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    ]
 }
 
 fn show_throttle(plan: ThrottlePlan) -> String {

@@ -21,7 +21,7 @@ const IN_FLIGHT: usize = 2048;
 /// # Errors
 /// When an account of that id exists that is not the generator's, or the target does not answer.
 pub fn prepare(target: &dyn Target, plan: &WorkloadPlan, stop: &AtomicBool, each: &mut dyn FnMut(u64)) -> Result<u64> {
-    let mut session = target.session(IN_FLIGHT);
+    let mut session = target.bulk_session(IN_FLIGHT)?;
     let mut random = plan.seed ^ target.now().0 << 20;
     let mut key = || {
         random = random.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -91,7 +91,7 @@ pub fn prepare(target: &dyn Target, plan: &WorkloadPlan, stop: &AtomicBool, each
 
 fn expect_approval(what: &str, reply: &Reply) -> Result<()> {
     if !reply.outcome.is_approval() {
-        bail!("{what} was answered {}: use another data directory", reply.outcome);
+        bail!("{what} was answered {}: use another data directory, or another tenant", reply.outcome);
     }
     Ok(())
 }

@@ -3,9 +3,15 @@
 //! Owns the traits; refuses to know engines and protocols. A session belongs to one thread; everything else may be asked from
 //! another one while it runs.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tpcore::{Command, Reply, Seq, StateDigest, Time};
+
+use crate::network::Standing;
+use crate::plan::WorkloadPlan;
+use crate::report::MoneyCheck;
+use crate::workload::Workload;
 
 /// Submits commands and hands back their replies, in any order.
 pub trait Session {
@@ -78,14 +84,64 @@ impl std::fmt::Display for TargetStopped {
 
 impl std::error::Error for TargetStopped {}
 
+/// Where a target's money stood: what a comparison begins with.
+#[derive(Clone, Debug)]
+pub enum Stand {
+    /// The sums of an engine in this process, and its last event.
+    Engine(Sums, Seq),
+    /// Every account of the generator, as a server shows them.
+    Accounts(Standing),
+}
+
 /// A system that decides commands.
 pub trait Target: Send + Sync {
     /// A session with up to so many commands in flight.
-    fn session(&self, in_flight: usize) -> Box<dyn Session>;
+    ///
+    /// # Errors
+    /// When the system has no room for one.
+    fn session(&self, in_flight: usize) -> anyhow::Result<Box<dyn Session>>;
+    /// One for many commands at a time whose latency does not matter.
+    ///
+    /// # Errors
+    /// As [`Target::session`].
+    fn bulk_session(&self, in_flight: usize) -> anyhow::Result<Box<dyn Session>> {
+        self.session(in_flight)
+    }
     /// The target's time, for the keys.
     fn now(&self) -> Time;
     /// How long keys are remembered, ms.
     fn key_window_ms(&self) -> u64;
+    /// Where the money stands, with nothing under way.
+    ///
+    /// # Errors
+    /// When the target does not say, or does not come to rest.
+    fn stand(&self, plan: &WorkloadPlan) -> anyhow::Result<Stand>;
+    /// Compares the money with what the answers come to.
+    ///
+    /// # Errors
+    /// When the target does not say.
+    fn compare(&self, workload: &Workload, before: &Stand) -> anyhow::Result<Vec<MoneyCheck>>;
+    /// What it shows of itself.
+    fn progress(&self) -> Progress;
+    /// Why it says nothing more, if so: the reason for whatever else went wrong.
+    fn fault(&self) -> Option<anyhow::Error>;
+    /// What became of connections, by name; nothing where there are none.
+    fn transport(&self) -> BTreeMap<String, u64> {
+        BTreeMap::new()
+    }
+    /// The tenant that owns the accounts, where they have names of their own in records (see [`crate::acks`]).
+    fn tenant(&self) -> Option<u32> {
+        None
+    }
+    /// Ends it in good order, and looks at what it leaves; `None`: that is not the generator's to see.
+    ///
+    /// # Errors
+    /// When it does not end well, or what it left cannot be read.
+    fn close(self: Box<Self>) -> anyhow::Result<Option<Closing>>;
+}
+
+/// What an engine in this process shows beyond that.
+pub trait Inspect {
     /// The last event made, and the last one that is durable.
     fn seqs(&self) -> (Seq, Seq);
     /// The sums of the generator's ledger. Consistent only while nothing is in flight.
@@ -98,11 +154,4 @@ pub trait Target: Send + Sync {
     /// # Errors
     /// When the target does not say.
     fn follow(&self, activity: &mut Activity) -> anyhow::Result<()>;
-    /// What it shows of itself.
-    fn progress(&self) -> Progress;
-    /// Ends it in good order, and looks at what it leaves.
-    ///
-    /// # Errors
-    /// When it does not end well, or what it left cannot be read.
-    fn close(self: Box<Self>) -> anyhow::Result<Closing>;
 }

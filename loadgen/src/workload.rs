@@ -15,7 +15,7 @@ use tpcore::{
     ReadTarget, Refund, RefundTarget, Reply, Reverse, Seq, Time, Transfer, TransferId, Void,
 };
 
-use crate::books::Books;
+use crate::books::{AccountBooks, Books};
 use crate::mix::Kind;
 use crate::plan::{WorkloadPlan, account, ledger, payee};
 use crate::recorder::is_decided;
@@ -43,6 +43,7 @@ struct Captured {
     transfer: TransferId,
     /// The payer: keys of refunds belong to it.
     account: AccountId,
+    payee: AccountId,
     amount: u128,
     /// When the capture was sent.
     at: Time,
@@ -66,6 +67,8 @@ pub struct Sent {
     /// The account that owns the decision, and the key; reads have none.
     pub key: Option<(AccountId, Key)>,
     amount: Amount,
+    /// Who is paid.
+    payee: AccountId,
     hold: Option<Hold>,
     captured: Option<Captured>,
     is_final: bool,
@@ -118,6 +121,27 @@ impl Workload {
     /// What the answers so far come to.
     pub const fn books(&self) -> &Books {
         &self.books
+    }
+
+    /// What it was made of.
+    pub const fn plan(&self) -> &WorkloadPlan {
+        &self.plan
+    }
+
+    /// Keeps books of every account from now on.
+    pub fn keep_accounts(&mut self) {
+        self.books.accounts = Some(AccountBooks::new(&self.plan));
+    }
+
+    /// Some of the commands that were answered, with their answers: those whose keys are surely still remembered.
+    pub fn remembered(&self, now: Time) -> Vec<(Lookup, Outcome, Amount)> {
+        let young = self.recent.iter().filter(|answered| self.is_young(answered, now));
+        let lookup = |answered: &Answered| Lookup { account: answered.owner, key: answered.key, fence: false };
+        young.map(|answered| (lookup(answered), answered.outcome, answered.amount)).collect()
+    }
+
+    fn is_young(&self, answered: &Answered, now: Time) -> bool {
+        answered.key.own_time().is_some_and(|own| now.0.saturating_sub(own.0) < self.key_window_ms / 2)
     }
 
     fn chance(&mut self, per_mille: u32) -> bool {
@@ -208,7 +232,7 @@ impl Workload {
         let amount = Amount::new(if is_part { hold.amount / 2 } else { hold.amount })?;
         let command = Capture { key, authorization: hold.id, payee, amount, is_final, note: Note::default() };
         let sent = Sent::new(Kind::Capture, hold.account, key, amount);
-        Some((command.into(), Sent { hold: Some(hold), is_final, ..sent }))
+        Some((command.into(), Sent { hold: Some(hold), payee, is_final, ..sent }))
     }
 
     fn void(&mut self, now: Time) -> Option<(Command, Sent)> {
@@ -257,7 +281,7 @@ impl Workload {
         let account = account(self.draw.draw(&mut self.random));
         let (key, payee, amount) = (self.key(now), payee(self.below(self.plan.payees)), self.amount());
         let command = Transfer { key, account, payee, ledger: ledger(), amount, note: Note::default() };
-        (command.into(), Sent::new(Kind::Transfer, account, key, amount))
+        (command.into(), Sent { payee, ..Sent::new(Kind::Transfer, account, key, amount) })
     }
 
     fn lookup(&mut self, now: Time) -> Option<(Command, Sent)> {
@@ -282,10 +306,7 @@ impl Workload {
     /// An answered command whose key is surely still remembered.
     fn any_recent(&mut self, now: Time) -> Option<&Answered> {
         let at = usize::try_from(self.below(self.recent.len() as u64)).unwrap_or(0);
-        let is_young = |answered: &&Answered| {
-            answered.key.own_time().is_some_and(|own| now.0.saturating_sub(own.0) < self.key_window_ms / 2)
-        };
-        self.recent.get(at).filter(is_young)
+        self.recent.get(at).filter(|answered| self.is_young(answered, now))
     }
 
     /// Takes in an answer; of a command whose outcome is not known yet, nothing.
@@ -326,7 +347,9 @@ impl Workload {
         }
         match (sent.kind, sent.hold) {
             (Kind::Authorize, _) => {
-                self.books.held += amount;
+                if let Some((account, _)) = sent.key {
+                    self.books.hold(account, amount);
+                }
                 if let (Some(id), Some((account, key))) = (reply.authorization, sent.key)
                     && amount > 0
                 {
@@ -334,12 +357,12 @@ impl Workload {
                 }
             }
             (Kind::Increment, Some(hold)) => {
-                self.books.held += amount;
+                self.books.hold(hold.account, amount);
                 self.keep_open(Hold { amount: hold.amount + amount, is_touched: true, ..hold });
             }
             (Kind::Capture, Some(hold)) => {
-                self.books.moved += amount;
-                self.books.released += if sent.is_final { hold.amount } else { amount };
+                self.books.transfer(hold.account, sent.payee, amount);
+                self.books.release(hold.account, if sent.is_final { hold.amount } else { amount });
                 if !sent.is_final {
                     self.keep_open(Hold { amount: hold.amount.saturating_sub(amount), is_touched: true, ..hold });
                 }
@@ -348,11 +371,20 @@ impl Workload {
                     && self.plan.mix.weight(Kind::Refund) > 0
                 {
                     let at = sent.key.and_then(|(_, key)| key.own_time()).unwrap_or_default();
-                    self.captured.push(Captured { transfer, account: hold.account, amount, at });
+                    self.captured.push(Captured { transfer, account: hold.account, payee: sent.payee, amount, at });
                 }
             }
-            (Kind::Void | Kind::Reverse, _) => self.books.released += amount,
-            (Kind::Refund | Kind::Transfer, _) => self.books.moved += amount,
+            (Kind::Void | Kind::Reverse, Some(hold)) => self.books.release(hold.account, amount),
+            (Kind::Refund, _) => {
+                if let Some(captured) = sent.captured {
+                    self.books.transfer(captured.payee, captured.account, amount);
+                }
+            }
+            (Kind::Transfer, _) => {
+                if let Some((account, _)) = sent.key {
+                    self.books.transfer(account, sent.payee, amount);
+                }
+            }
             _ => {}
         }
     }
@@ -402,7 +434,7 @@ impl Workload {
 impl Sent {
     const fn new(kind: Kind, owner: AccountId, key: Key, amount: Amount) -> Self {
         let (hold, captured, first, copy) = (None, None, None, None);
-        Self { kind, key: Some((owner, key)), amount, hold, captured, is_final: false, first, copy }
+        Self { kind, key: Some((owner, key)), amount, payee: owner, hold, captured, is_final: false, first, copy }
     }
 }
 

@@ -117,6 +117,7 @@ fn realistic() -> Report {
         money: money
             .map(|(name, detail)| MoneyCheck { name: name.to_owned(), ok: true, detail: detail.to_owned() })
             .to_vec(),
+        transport: BTreeMap::new(),
         rss_bytes: 1_503_238_553,
         journal_bytes: 734_003_200,
     }

@@ -61,6 +61,9 @@ pub struct Report {
     pub money_ok: bool,
     /// Each check of the money.
     pub money: Vec<MoneyCheck>,
+    /// What became of connections over the whole run, by name; empty for the embedded target.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub transport: BTreeMap<String, u64>,
     /// Resident memory at the end of the measured part, bytes; 0: not known.
     pub rss_bytes: u64,
     /// Bytes of the journal in use at the end of the measured part.

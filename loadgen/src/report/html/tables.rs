@@ -171,6 +171,10 @@ pub(super) fn what_was_run(report: &Report, html: &mut Html) {
         ("journal at the end", if report.journal_bytes == 0 { "0 B".to_owned() } else { bytes(report.journal_bytes) }),
     ];
     name_value(html, "Machine", rows.into_iter());
+    if !report.transport.is_empty() {
+        let counts = report.transport.iter().map(|(name, n)| (name.as_str(), count(*n)));
+        name_value(html, "Connections", counts);
+    }
     html.raw("</div>\n</section>\n");
 }
 

@@ -1,0 +1,121 @@
+//! Arguments of the network: the server, the key, how it is spoken to, and the audit.
+//!
+//! Owns their defaults; refuses to know the rest of the command line. A key is read once, and never shown.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use crate::audit::{self, Audited};
+use crate::network::{self, BearerKey, Endpoint};
+use crate::plan::NetworkPlan;
+
+/// What is driven.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum TargetKind {
+    Embedded,
+    Network(Endpoint),
+}
+
+/// Reads it.
+pub(super) fn target(text: &str) -> Result<TargetKind, String> {
+    if text == "embedded" {
+        return Ok(TargetKind::Embedded);
+    }
+    text.parse().map(TargetKind::Network).map_err(|what| format!("{what} (or embedded)"))
+}
+
+/// How a server is spoken to.
+#[derive(Args, Debug)]
+pub(super) struct NetworkArgs {
+    /// Connections to the server [default: 64].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096), help_heading = "Over the network")]
+    connections: Option<u16>,
+    /// Requests in flight a connection [default: 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Over the network")]
+    pipeline: Option<u16>,
+    /// Commands a request; above 1 they go to /v1/batches, full or after 5 ms [default: 1].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=500), help_heading = "Over the network")]
+    batch: Option<u16>,
+    /// The tenant's key; @FILE reads it from there [default: the variable `TPCORE_KEY`].
+    #[arg(long, value_name = "TEXT|@FILE", help_heading = "Over the network")]
+    key: Option<String>,
+}
+
+/// Connections where nobody says how many.
+const CONNECTIONS: u16 = 64;
+
+impl NetworkArgs {
+    /// For another target none of them makes sense.
+    pub(super) fn refuse_all(&self) -> Result<(), String> {
+        let stray = [
+            ("--connections", self.connections.is_some()),
+            ("--pipeline", self.pipeline.is_some()),
+            ("--batch", self.batch.is_some()),
+            ("--key", self.key.is_some()),
+        ];
+        let stray = stray.iter().find(|(_, is_given)| *is_given);
+        stray.map_or(Ok(()), |(name, _)| Err(format!("{name} needs --target http://HOST:PORT")))
+    }
+
+    /// With the server, and what the rest of the command line says of it.
+    pub(super) fn plan(&self, endpoint: Endpoint, deadline_ms: u64, key_window_ms: u64) -> Result<NetworkPlan, String> {
+        let number = |given: Option<u16>, default: u16| usize::from(given.unwrap_or(default));
+        Ok(NetworkPlan {
+            endpoint,
+            key: bearer(self.key.as_deref())?,
+            connections: number(self.connections, CONNECTIONS),
+            pipeline: number(self.pipeline, 1),
+            batch: number(self.batch, 1),
+            deadline_ms,
+            key_window_ms,
+        })
+    }
+}
+
+/// The key of an argument, or of the environment; none is right for a server that lets everybody in.
+fn bearer(argument: Option<&str>) -> Result<Option<BearerKey>, String> {
+    let variable = std::env::var("TPCORE_KEY").ok().filter(|key| !key.is_empty());
+    let text = argument.map(str::to_owned).or(variable);
+    text.map(|text| BearerKey::from_argument(&text)).transpose().map_err(|error| format!("{error:#}"))
+}
+
+/// An audit.
+#[derive(Args, Debug)]
+pub(super) struct AuditArgs {
+    /// The data directory, of an engine that is not running.
+    #[arg(long, value_name = "DIR", required_unless_present = "target", conflicts_with = "target")]
+    data_dir: Option<PathBuf>,
+    /// A server to ask instead: http://HOST:PORT. What its window of keys has left behind it cannot say.
+    #[arg(long, value_name = "URL")]
+    target: Option<Endpoint>,
+    /// The key that the server is asked with; @FILE reads it from there [default: the variable `TPCORE_KEY`].
+    #[arg(long, value_name = "TEXT|@FILE", conflicts_with = "data_dir")]
+    key: Option<String>,
+    /// The file.
+    #[arg(long, value_name = "FILE")]
+    acks: PathBuf,
+}
+
+impl AuditArgs {
+    /// Of the directory, or of the server.
+    pub(super) fn audit(&self) -> Result<Audited> {
+        let Some(endpoint) = &self.target else {
+            return audit::audit(self.data_dir.as_deref().context("a data directory is missing")?, &self.acks);
+        };
+        let plan = NetworkPlan {
+            endpoint: endpoint.clone(),
+            key: bearer(self.key.as_deref()).map_err(anyhow::Error::msg)?,
+            connections: AUDIT_CONNECTIONS,
+            pipeline: 1,
+            batch: 1,
+            deadline_ms: 10_000,
+            key_window_ms: 0,
+        };
+        network::audit(&plan, &self.acks)
+    }
+}
+
+/// Connections of an audit: its lookups go in batches.
+const AUDIT_CONNECTIONS: usize = 4;

@@ -1,0 +1,131 @@
+//! The network target: a `tpcore serve`, over HTTP/1.1 (`docs/src/protocol.md`).
+//!
+//! Owns everything about the wire; refuses to know rates, mixes and verdicts. It shares the machine with the server more often than
+//! not, so a request costs it as little as can be: one thread, one epoll, no allocation per command.
+//!
+//! ```text
+//!  driver ─► session ─► encode ─► connection ══ server ══ connection ─► response ─► decode ─► session ─► driver
+//!  checks ─► control ─────────────────────────── pages of accounts ───────────────► accounts ─► money
+//! ```
+
+mod accounts;
+mod audit;
+mod connection;
+mod control;
+mod decode;
+mod encode;
+mod endpoint;
+mod response;
+mod session;
+mod transport;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use anyhow::{Result, bail};
+use tpcore::Time;
+
+pub use accounts::{Shown, Standing};
+pub use audit::audit;
+pub use encode::api_account;
+pub use endpoint::{BearerKey, Endpoint};
+pub use session::{BATCH_WAIT, GIVE_UP, REPEATS_MAX};
+
+use crate::plan::{NetworkPlan, WorkloadPlan};
+use crate::report::MoneyCheck;
+use crate::target::{Closing, Progress, Session, Stand, Target};
+use crate::workload::Workload;
+use control::Control;
+use encode::Encoder;
+use session::{NetworkSession, SessionPlan};
+use transport::Transport;
+
+/// Commands a request of the setup and the audit, which nobody times.
+const BULK_BATCH: usize = 100;
+
+/// A server.
+#[derive(Debug)]
+pub struct Network {
+    plan: NetworkPlan,
+    address: SocketAddr,
+    transport: Arc<Transport>,
+    tenant: u32,
+}
+
+impl Network {
+    /// Finds the server of a plan and asks it who the caller is.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or does not let the caller in.
+    pub fn open(plan: &NetworkPlan) -> Result<Self> {
+        let mut control = Control::connect(plan)?;
+        let tenant = control.tenant()?;
+        Ok(Self { plan: plan.clone(), address: control.address(), transport: Arc::default(), tenant })
+    }
+
+    fn session_of(&self, in_flight: usize, batch: usize) -> Result<Box<dyn Session>> {
+        let NetworkPlan { connections, pipeline, .. } = self.plan;
+        let plan = SessionPlan { address: self.address, connections, pipeline, batch, in_flight };
+        let encoder = Encoder::new(&self.plan.endpoint, self.plan.key.as_ref(), self.plan.deadline_ms);
+        Ok(Box::new(NetworkSession::new(plan, encoder, Arc::clone(&self.transport))?))
+    }
+
+    fn check(&self) -> Result<()> {
+        self.fault().map_or(Ok(()), Err)
+    }
+}
+
+impl Target for Network {
+    fn session(&self, in_flight: usize) -> Result<Box<dyn Session>> {
+        self.session_of(in_flight, self.plan.batch)
+    }
+
+    fn bulk_session(&self, in_flight: usize) -> Result<Box<dyn Session>> {
+        self.session_of(in_flight, self.plan.batch.max(BULK_BATCH))
+    }
+
+    /// This machine's clock: a server takes keys whose time is near its own.
+    fn now(&self) -> Time {
+        let since = UNIX_EPOCH.elapsed().unwrap_or_default();
+        Time(u64::try_from(since.as_millis()).unwrap_or(u64::MAX)).plus_ms(0)
+    }
+
+    fn key_window_ms(&self) -> u64 {
+        self.plan.key_window_ms
+    }
+
+    fn stand(&self, plan: &WorkloadPlan) -> Result<Stand> {
+        self.check()?;
+        Ok(Stand::Accounts(Control::connect(&self.plan)?.accounts(plan)?))
+    }
+
+    fn compare(&self, workload: &Workload, before: &Stand) -> Result<Vec<MoneyCheck>> {
+        self.check()?;
+        let Stand::Accounts(before) = before else { bail!("a bug: the accounts before the run are another target's") };
+        accounts::compare(self, &mut Control::connect(&self.plan)?, workload, before)
+    }
+
+    /// Nothing: what the server shows of itself is in its metrics, and asking takes it time.
+    fn progress(&self) -> Progress {
+        Progress::default()
+    }
+
+    fn fault(&self) -> Option<anyhow::Error> {
+        self.transport.fault().map(|what| anyhow::anyhow!("the server at {}: {what}", self.plan.endpoint))
+    }
+
+    fn transport(&self) -> BTreeMap<String, u64> {
+        self.transport.counts()
+    }
+
+    fn tenant(&self) -> Option<u32> {
+        Some(self.tenant)
+    }
+
+    fn close(self: Box<Self>) -> Result<Option<Closing>> {
+        self.check()?;
+        Ok(None)
+    }
+}
