@@ -477,6 +477,30 @@ mod tests {
         }
     }
 
+    /// The table as the operating page has it.
+    fn page() -> String {
+        let mut page = String::from("| setting | default | unit | meaning |\n|---|---|---|---|\n");
+        for setting in TABLE {
+            let default = if setting.default.is_empty() { "" } else { &format!("`{}`", setting.default) };
+            page.push_str(&format!("| `{}` | {default} | {} | {} |\n", setting.name, setting.unit, setting.meaning.trim()));
+        }
+        page
+    }
+
+    #[test]
+    fn the_operating_page_has_every_setting_with_default_and_unit() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/src/operating.md");
+        let text = std::fs::read_to_string(path).expect("the page");
+        let (before, rest) = text.split_once("a test compares -->\n").expect("its place");
+        let (kept, after) = rest.split_once("<!-- end of settings -->").expect("its end");
+        if std::env::var_os("TPCORE_RENEW").is_some() {
+            let renewed = format!("{before}a test compares -->\n{}<!-- end of settings -->{after}", page());
+            std::fs::write(path, renewed).expect("written");
+            return;
+        }
+        assert!(kept == page(), "docs/src/operating.md is not the table: run this test with TPCORE_RENEW=1");
+    }
+
     #[test]
     fn the_environment_is_stronger_than_the_file_and_a_flag_than_both() {
         let directory = tempfile::tempdir().expect("a directory");
