@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{Extension, RawPathParams, State};
 use axum::response::Response;
 use axum::routing::MethodRouter;
@@ -30,7 +31,7 @@ use crate::api::routes::{Access, Operation, ROUTES, Route, is_operators};
 use crate::api::{admin, approvals, batch, commands, openapi, reads};
 use crate::auth::seal::Sealer;
 use crate::control::{Control, NO_KEY, Role};
-use crate::gate::{Connection, Failed, Failures, Gate, Rooms};
+use crate::gate::{Again, Connection, Failed, Failures, Gate, Rooms};
 use crate::observe::{AuthenticationFailure, Metrics, RateLimit, Stage, Stopwatch, TraceContext, log};
 use crate::settings::Settings;
 use crate::tenancy::TenantId;
@@ -108,8 +109,11 @@ pub(crate) fn router(app: &Arc<App>, wanted: impl Fn(&Route) -> bool) -> Router 
     for (index, route) in ROUTES.iter().enumerate().filter(|(_, route)| wanted(route)) {
         let handler = move |State(app): State<Arc<App>>,
                             Extension(connection): Extension<Arc<Connection>>,
-                            path: RawPathParams,
+                            path: Result<RawPathParams, RawPathParamsRejection>,
                             request: axum::extract::Request| async move {
+            let Ok(path) = path else {
+                return app.unrouted(&Problem::invalid("the path is not percent-encoded UTF-8"));
+            };
             let path = path.iter().map(|(_, value)| value.to_owned()).collect();
             app.answer(index, &connection, path, request).await
         };
@@ -261,10 +265,6 @@ impl App {
         connection: &Connection,
         parts: &Parts,
     ) -> Result<crate::gate::Known, Problem> {
-        if self.failures.is_shut(connection.address, self.minute()) {
-            self.metrics.rate_limited(RateLimit::Address);
-            return Err(Problem::new(Refusal::RateLimited, "too many failed proofs of identity from this address"));
-        }
         self.gate
             .identify(&serving.control, &serving.sealer, connection, parts)
             .map_err(|failed| self.refuse(connection, &failed))
@@ -272,8 +272,17 @@ impl App {
 
     /// A proof failed.
     fn refuse(&self, connection: &Connection, failed: &Failed) -> Problem {
-        self.failures.add(connection.address, self.minute());
         self.metrics.authentication_failure(failed.reason);
+        // Who may only have to try again is no attacker.
+        if failed.again != Again::No {
+            return failed.problem();
+        }
+        // Others behind the same address are served all the same: only what fails is turned away.
+        if self.failures.is_shut(connection.address, self.minute()) {
+            self.metrics.rate_limited(RateLimit::Address);
+            return Problem::new(Refusal::RateLimited, "too many failed proofs of identity from this address");
+        }
+        self.failures.add(connection.address, self.minute());
         tracing::info!(reason = ?failed.reason, detail = failed.detail, address = %connection.address, "not believed");
         failed.problem()
     }

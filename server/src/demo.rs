@@ -109,7 +109,7 @@ async fn revoke_old(control: &Arc<Control>) -> Result<(), String> {
 
 async fn key(serving: &Serving, tenant: TenantId, person: &str) -> Result<String, String> {
     let roles = Role::ALL.into_iter().collect();
-    let new = NewKey::make(KeyKind::Bearer, tenant, person.to_owned(), roles, &serving.sealer)?;
+    let new = NewKey::make(KeyKind::Bearer, tenant, person.to_owned(), roles, None, &serving.sealer)?;
     serving.control.change("serve --dev", new.change).await.map_err(|error| error.to_string())?;
     new.secret.map(|secret| secret.to_string()).ok_or_else(|| "a bearer key has a secret".to_owned())
 }

@@ -15,6 +15,7 @@ use governor::{Quota, RateLimiter};
 use http::HeaderMap;
 use http::request::Parts;
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::problem::{Problem, Refusal};
 use crate::api::request::Caller;
@@ -47,18 +48,31 @@ pub(crate) struct Known {
 pub(crate) struct Failed {
     pub(crate) reason: AuthenticationFailure,
     pub(crate) detail: String,
-    /// Whether the client should sign again.
-    pub(crate) sign_again: bool,
+    /// Whether the same client may succeed with another try.
+    pub(crate) again: Again,
+}
+
+/// What a client whose proof failed may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Again {
+    /// Nothing.
+    No,
+    /// Sign again.
+    Sign,
+    /// Come later: as many nonces as are remembered were used.
+    Later,
 }
 
 impl Failed {
     fn new(reason: AuthenticationFailure, detail: impl ToString) -> Self {
-        Self { reason, detail: detail.to_string(), sign_again: false }
+        Self { reason, detail: detail.to_string(), again: Again::No }
     }
 
     pub(crate) fn problem(&self) -> Problem {
-        if self.sign_again {
-            return Problem::new(Refusal::SignAgain, "");
+        match self.again {
+            Again::Sign => return Problem::new(Refusal::SignAgain, ""),
+            Again::Later => return Problem::new(Refusal::RateLimited, "too many signed requests within the window"),
+            Again::No => {}
         }
         Problem::new(
             Refusal::Unauthenticated,
@@ -150,7 +164,11 @@ impl Gate {
     pub(crate) fn finish(&self, head: HeadVerified, body: &[u8]) -> Result<(), Failed> {
         let verified = head.finish(body).map_err(|error| Failed::new(AuthenticationFailure::Signature, error))?;
         self.nonces.take(&verified, now().0 / 1000).map_err(|error| Failed {
-            sign_again: error == NonceRefusal::SignAgain,
+            again: match error {
+                NonceRefusal::SignAgain => Again::Sign,
+                NonceRefusal::TooMany => Again::Later,
+                NonceRefusal::TooOld | NonceRefusal::Replayed => Again::No,
+            },
             ..Failed::new(AuthenticationFailure::Replay, error)
         })
     }
@@ -208,12 +226,15 @@ fn authority(parts: &Parts) -> Option<&str> {
 pub(crate) struct TenantRoom {
     rate: RateLimiter<NotKeyed, InMemoryState, DefaultClock>,
     in_flight: AtomicUsize,
+    /// Reads of old facts under way.
+    reads: Arc<Semaphore>,
 }
 
 /// The rates and counts of all tenants.
 pub(crate) struct Rooms {
     quota: Quota,
     in_flight_max: usize,
+    reads_max: usize,
     tenants: RwLock<HashMap<TenantId, Arc<TenantRoom>>>,
 }
 
@@ -227,10 +248,10 @@ impl Drop for Place {
 }
 
 impl Rooms {
-    pub(crate) fn new(rate: u64, burst: u64, in_flight_max: usize) -> Self {
+    pub(crate) fn new(rate: u64, burst: u64, in_flight_max: usize, reads_max: usize) -> Self {
         let number = |value: u64| NonZeroU32::new(u32::try_from(value).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(number(rate)).allow_burst(number(burst));
-        Self { quota, in_flight_max, tenants: RwLock::new(HashMap::new()) }
+        Self { quota, in_flight_max, reads_max, tenants: RwLock::new(HashMap::new()) }
     }
 
     /// The room of a tenant that was identified: there are as many as tenants.
@@ -238,7 +259,13 @@ impl Rooms {
         if let Some(room) = self.tenants.read().get(&tenant) {
             return Arc::clone(room);
         }
-        let room = || Arc::new(TenantRoom { rate: RateLimiter::direct(self.quota), in_flight: AtomicUsize::new(0) });
+        let room = || {
+            Arc::new(TenantRoom {
+                rate: RateLimiter::direct(self.quota),
+                in_flight: AtomicUsize::new(0),
+                reads: Arc::new(Semaphore::new(self.reads_max)),
+            })
+        };
         Arc::clone(self.tenants.write().entry(tenant).or_insert_with(room))
     }
 
@@ -253,6 +280,11 @@ impl Rooms {
             return Err(Refusal::TooManyInFlight);
         }
         Ok(Place(room))
+    }
+
+    /// A place for one read of old facts.
+    pub(crate) fn read(&self, tenant: TenantId) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.of(tenant).reads).try_acquire_owned().ok()
     }
 
     /// Whether the rate allows so many commands more.
@@ -298,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_tenant_at_its_count_is_refused_until_one_of_its_requests_ends() {
-        let rooms = Rooms::new(1_000_000, 1_000_000, 2);
+        let rooms = Rooms::new(1_000_000, 1_000_000, 2, 1);
         let (one, other) = (TenantId::new(1).expect("a tenant"), TenantId::new(2).expect("a tenant"));
         let first = rooms.enter(one).ok().expect("room");
         let _second = rooms.enter(one).ok().expect("room");
@@ -310,7 +342,7 @@ mod tests {
 
     #[test]
     fn a_tenant_above_its_rate_is_refused_and_no_other() {
-        let rooms = Rooms::new(1, 3, 100);
+        let rooms = Rooms::new(1, 3, 100, 1);
         let (one, other) = (TenantId::new(1).expect("a tenant"), TenantId::new(2).expect("a tenant"));
         let refused = (0..10).filter(|_| rooms.enter(one).err() == Some(Refusal::RateLimited)).count();
         assert!(refused >= 6, "{refused}");

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::auth::seal::Sealer;
 use crate::control::{Change, Control, KeyEntry, KeyId, KeyKind, NewKey, Roles, Tenant};
-use crate::server::{ServeError, engine_config, folder, master_key};
+use crate::server::{ServeError, engine_config, folder, sealer};
 use crate::settings::Settings;
 use crate::tenancy::TenantId;
 
@@ -48,7 +48,7 @@ impl Offline {
         let engine = Engine::open(config).map_err(|error| ServeError::Open(Box::new(error)))?;
         let engine = Arc::new(engine);
         let control = Arc::new(Control::open(Arc::clone(&engine), Some(folder(data_dir)))?);
-        let sealer = OpaqueSealer(Sealer::new(&master_key(settings, data_dir)?, &[])?);
+        let sealer = OpaqueSealer(sealer(settings, data_dir, &control)?);
         Ok(Self { engine, control, sealer, runtime })
     }
 
@@ -80,7 +80,7 @@ impl Offline {
         person: &str,
         roles: Roles,
     ) -> Result<(KeyId, Option<Zeroizing<String>>), ServeError> {
-        let new = NewKey::make(kind, tenant, person.to_owned(), roles, &self.sealer.0).map_err(ServeError::Thread)?;
+        let new = NewKey::make(kind, tenant, person.to_owned(), roles, None, &self.sealer.0).map_err(ServeError::Thread)?;
         self.change(new.change)?;
         Ok((new.key, new.secret))
     }

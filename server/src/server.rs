@@ -7,6 +7,7 @@
 //! Owns that order (DRN-1). Refuses to serve before the engine has recovered, and to go on with an engine that stopped.
 
 use std::future::Future;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,6 +72,12 @@ pub enum ServeError {
     /// The master key.
     #[error("the master key: {0}")]
     MasterKey(#[from] MasterKeyError),
+    /// The master key is gone, and secrets are sealed under it.
+    #[error("{} is gone, and secrets of HMAC keys are sealed under it: put it back, or name it in `auth.seal_key`", path.display())]
+    MasterKeyLost {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// The master key cannot be used.
     #[error("the master key: {0}")]
     Seal(#[from] SealError),
@@ -83,6 +90,9 @@ pub enum ServeError {
     /// The demonstration could not be made.
     #[error("the demonstration: {0}")]
     Demo(String),
+    /// It was told to stop before the engine had recovered.
+    #[error("told to stop before the engine had recovered: nothing was served and nothing changed")]
+    Stopped,
     /// The engine stopped by itself.
     #[error("the engine stopped: {0}")]
     Poisoned(tp_actors::PoisonCause),
@@ -129,6 +139,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
     tell: impl Fn(Told),
 ) -> Result<Closed, ServeError> {
+    let mut stop = std::pin::pin!(stop);
     let ServeOptions { settings, data_dir, dev } = options;
     settings.validate()?;
     let (listener, admin) = (bind(settings.listen).await?, bind(settings.admin_listen).await?);
@@ -149,19 +160,21 @@ pub async fn serve(
     let serving = {
         let (app, settings, data_dir) = (Arc::clone(&app), settings.clone(), data_dir.clone());
         let opened = tokio::task::spawn_blocking(move || open(&app, &settings, &data_dir));
-        Arc::new(opened.await.map_err(|_| ServeError::Thread("the opening thread panicked"))??)
+        tokio::select! {
+            opened = opened => Arc::new(opened.map_err(|_| ServeError::Thread("the opening thread panicked"))??),
+            // Nothing was served: there is nothing to answer, and recovery starts anew the next time.
+            () = &mut stop => return Err(ServeError::Stopped),
+        }
     };
     let demo = if dev { Some(demo::make(&serving).await.map_err(ServeError::Demo)?) } else { None };
-    // Before anybody is served: what was approved and perhaps not executed when the process before this one ended.
-    for approval in serving.control.read(crate::control::ControlState::unfinished) {
-        crate::api::approvals::execute(&serving, &approval).await;
-    }
     let is_first = app.serving.set(Arc::clone(&serving)).is_ok();
     debug_assert!(is_first, "set once");
     tell(Told::Ready { last_seq: serving.engine.last_seq().0, took: began.elapsed(), demo });
 
+    // What was approved and perhaps not executed when the process before this one ended, and what cannot be executed at once.
+    let finishing = tokio::spawn(crate::api::approvals::finish(Arc::clone(&serving)));
     let upkeep = tokio::spawn(upkeep(Arc::clone(&serving), parts.tls.clone(), parts.tokens.clone(), settings.clone()));
-    let poisoned = wait(stop, &serving.engine).await;
+    let poisoned = wait(&mut stop, &serving.engine).await;
     app.is_stopping.store(true, Ordering::Release);
     let _ = stopper.send(true); // the listeners hold the other end
     tell(Told::Draining);
@@ -172,6 +185,7 @@ pub async fn serve(
         tracing::warn!("connections were still open at the end of the drain");
     }
     upkeep.abort();
+    finishing.abort();
     back.abort();
     close(&serving, poisoned).await
 }
@@ -245,14 +259,19 @@ impl Parts {
     fn app(&self, settings: &Settings, data_dir: &std::path::Path) -> Arc<App> {
         let limits = Limits::new(settings.signature_window_s.get(), 5);
         let total = settings.nonces_max.size();
-        let nonces = Nonces::new(now().0 / 1000, limits, NonceBudget { per_key: total / 4, total });
+        let nonces = Nonces::new(now().0 / 1000, limits, NonceBudget { per_key: total / 2, total });
         let metrics = Metrics::new(&MetricsOptions {
             routes: route_labels(),
             version: env!("CARGO_PKG_VERSION"),
             limits: EngineLimits::of(&engine_config(settings, data_dir)),
         });
         let rooms =
-            Rooms::new(settings.tenant_rate.get(), settings.tenant_burst.get(), settings.tenant_in_flight_max.size());
+            Rooms::new(
+                settings.tenant_rate.get(),
+                settings.tenant_burst.get(),
+                settings.tenant_in_flight_max.size(),
+                settings.history_reads_max.size().div_ceil(2),
+            );
         Arc::new(App {
             gate: Gate { tokens: self.tokens.clone(), nonces, limits },
             rooms: Arc::new(rooms),
@@ -275,7 +294,7 @@ pub(crate) fn folder(data_dir: &std::path::Path) -> PathBuf {
 ///
 /// # Errors
 /// [`ServeError::MasterKey`].
-pub(crate) fn master_key(settings: &Settings, data_dir: &std::path::Path) -> Result<MasterKey, ServeError> {
+fn master_key(settings: &Settings, data_dir: &std::path::Path) -> Result<MasterKey, ServeError> {
     if let Some(path) = &settings.seal_key {
         return Ok(MasterKey::from_file(path)?);
     }
@@ -284,9 +303,25 @@ pub(crate) fn master_key(settings: &Settings, data_dir: &std::path::Path) -> Res
     if path.exists() {
         return Ok(MasterKey::from_file(&path)?);
     }
-    let made = std::fs::create_dir_all(&folder);
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
     made.map_err(|error| ServeError::MasterKey(MasterKeyError::Io { path: folder, error }))?;
     Ok(MasterKey::create_file(&path)?)
+}
+
+/// The sealer of HMAC secrets. A master key that is gone is not replaced while secrets are sealed under it.
+///
+/// # Errors
+/// [`ServeError::MasterKey`], [`ServeError::MasterKeyLost`].
+pub(crate) fn sealer(
+    settings: &Settings,
+    data_dir: &std::path::Path,
+    control: &Control,
+) -> Result<Sealer, ServeError> {
+    let is_gone = settings.seal_key.is_none() && !folder(data_dir).join("seal.key").exists();
+    if is_gone && control.read(crate::control::ControlState::has_sealed_keys) {
+        return Err(ServeError::MasterKeyLost { path: folder(data_dir).join("seal.key") });
+    }
+    Ok(Sealer::new(&master_key(settings, data_dir)?, &[])?)
 }
 
 /// The engine's configuration.
@@ -308,7 +343,7 @@ fn open(app: &App, settings: &Settings, data_dir: &std::path::Path) -> Result<Se
     let engine = Arc::new(engine);
     let control = Arc::new(Control::open(Arc::clone(&engine), Some(folder(data_dir)))?);
     // Only now: a folder of ours would keep the engine from making a new directory.
-    let sealer = Arc::new(Sealer::new(&master_key(settings, data_dir)?, &[])?);
+    let sealer = Arc::new(sealer(settings, data_dir, &control)?);
     Ok(Serving {
         engine,
         control,

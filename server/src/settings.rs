@@ -263,6 +263,8 @@ settings! {
     listen: SocketAddr = "127.0.0.1:8700", "listen", "address";
     /// The address of metrics, status page and health for operators. Keep it off the network that gateways are on.
     admin_listen: SocketAddr = "127.0.0.1:8701", "admin_listen", "address";
+    /// Serve operators on an address that is not loopback: in plain text, and figures of all tenants without a key.
+    admin_plain_text: bool = "false", "admin_plain_text", "bool";
     /// Serve without TLS on an address that is not loopback.
     plain_text: bool = "false", "plain_text", "bool";
     /// Threads that serve the network; 0: as many as cores.
@@ -426,6 +428,12 @@ impl Settings {
             return Err(SettingError::Together(format!(
                 "`listen` is {listen}, which is not loopback, and there is no TLS: set `tls.certificate` and `tls.key`, or `plain_text` where something in front of it encrypts"
             )));
+        }
+        if !self.admin_listen.ip().is_loopback() && !self.admin_plain_text {
+            return together("`admin_listen` is not loopback: it is plain text; set `admin_plain_text` on a network of operators only");
+        }
+        if self.tenant_burst.get() < self.batch_commands_max.get() {
+            return together("`limits.tenant_burst` is below `limits.batch_commands_max`: such a batch could never be sent");
         }
         if self.jwt_keys.is_some() && self.jwt_issuer.is_empty() {
             return together("`auth.jwt_keys` needs `auth.jwt_issuer`");

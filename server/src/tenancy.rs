@@ -14,6 +14,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use tp_actors::tp_core::ids::AccountId;
+use tp_actors::tp_core::scope::AccountRange;
 
 /// A tenant: 0 to 2^32 - 2. Tenant 0 is the operator's own: what other commands made in the directory is its.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -40,6 +41,12 @@ impl TenantId {
     /// The tenant of an account; `None`: a suspense account.
     pub const fn of(account: AccountId) -> Option<Self> {
         Self::new((account.0 >> LOCAL_BITS) as u32)
+    }
+
+    /// All accounts of this tenant.
+    pub const fn accounts(self) -> AccountRange {
+        let from = (self.0 as u128) << LOCAL_BITS;
+        AccountRange { from: AccountId(from), to: AccountId(from | LOCAL_MAX) }
     }
 
     /// The engine's id of an account of this tenant, from the tenant's own name for it.

@@ -46,7 +46,14 @@ pub(crate) fn run(arguments: &Serve, output: &mut Output) -> Result<Code, Failur
     });
     // Connections that outlived the drain are cut with the runtime.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    let closed = served?;
+    let closed = match served {
+        Ok(closed) => closed,
+        Err(failure) if failure.code == Code::Ok => {
+            tell_text(&told, &failure.message);
+            return Ok(Code::Ok);
+        }
+        Err(failure) => return Err(failure),
+    };
     tell_text(&told, &format!("closed in order, last sequence number {}", closed.last_seq));
     Ok(Code::Ok)
 }
@@ -175,7 +182,9 @@ pub(crate) fn failure(error: &ServeError) -> Failure {
         | ServeError::Tls(_)
         | ServeError::Tokens(_)
         | ServeError::MasterKey(_)
+        | ServeError::MasterKeyLost { .. }
         | ServeError::Seal(_) => Code::Usage,
+        ServeError::Stopped => Code::Ok,
         ServeError::Open(open) => class_code(open.class(), error),
         ServeError::Poisoned(cause) => class_code(cause.class(), error),
         ServeError::Close(close) => class_code(close.class(), error),

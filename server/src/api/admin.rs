@@ -13,10 +13,10 @@ use tp_actors::tp_core::time::Time;
 use super::approvals::{by, problem_of};
 use super::command::{parse_amount, parse_ledger};
 use super::problem::{Problem, Refusal};
-use super::request::{Answer, Answered, Request};
+use super::request::{Answer, Answered, Caller, Request};
 use crate::app::Serving;
-use crate::control::{Change, KeyEntry, KeyId, KeyKind, NewKey, Role, Tenant};
-use crate::tenancy::TenantId;
+use crate::control::{Change, KeyEntry, KeyId, KeyKind, Maker, NewKey, Refused, Role, Tenant};
+use crate::tenancy::{TenantId, parse_decimal};
 
 /// `GET /v1/tenant`
 pub(crate) fn tenant(serving: &Serving, request: &Request) -> Answered {
@@ -53,14 +53,37 @@ pub(crate) async fn set_threshold(serving: &Serving, request: &Request) -> Answe
         scale: u8,
         /// `null`: no second person is needed.
         amount: Option<String>,
+        /// Whose: the operator may name another tenant than its own.
+        #[serde(default)]
+        tenant: Option<TenantId>,
     }
     let body: Body = request.json()?;
+    let tenant = of_operator(&request.caller, body.tenant)?;
     let ledger = parse_ledger(&body.asset, body.scale)?.to_string();
     let amount = body.amount.as_deref().map(|text| parse_amount("amount", text)).transpose()?;
-    let amount = amount.map(|amount| amount.to_string());
-    let change = Change::ThresholdSet { tenant: request.caller.tenant, ledger, amount };
-    serving.control.change(&by(&request.caller), change).await.map_err(problem_of)?;
-    tenant(serving, request)
+    let is_operators = request.caller.tenant == TenantId::OPERATOR;
+    let change = Change::ThresholdSet { tenant, ledger: ledger.clone(), amount: amount.map(|a| a.to_string()) };
+    let made = serving.control.change_if(&by(&request.caller), |state| {
+        // Whoever is bound by a threshold does not raise it.
+        let before = state.tenant(tenant).and_then(|tenant| tenant.thresholds.get(&ledger));
+        let before = before.and_then(|text| parse_decimal(text));
+        let is_raised = before.is_some_and(|before| amount.is_none_or(|amount| amount.get() > before));
+        if is_raised && !is_operators { Err(Refused::OnlyOperator) } else { Ok(Some(change)) }
+    });
+    made.await.map_err(problem_of)?;
+    serving.control.read(|state| {
+        let found = state.tenant(tenant).ok_or_else(|| Problem::new(Refusal::NotFound, ""))?;
+        Ok(Answer::ok(&tenant_json(found)))
+    })
+}
+
+/// The tenant that a request is about: the caller's own, or for the operator the one that is named.
+fn of_operator(caller: &Caller, named: Option<TenantId>) -> Result<TenantId, Problem> {
+    match named {
+        None => Ok(caller.tenant),
+        Some(tenant) if tenant == caller.tenant || caller.tenant == TenantId::OPERATOR => Ok(tenant),
+        Some(_) => Err(Problem::new(Refusal::Forbidden, "only the operator names another tenant")),
+    }
 }
 
 /// `GET /v1/keys`
@@ -96,6 +119,9 @@ pub(crate) async fn add_key(serving: &Serving, request: &Request) -> Answered {
         /// Of an Ed25519 key: the public key; of a certificate: the SHA-256 of its DER form. Base64.
         #[serde(default)]
         public: Option<String>,
+        /// Whose: the operator may name another tenant than its own.
+        #[serde(default)]
+        tenant: Option<TenantId>,
     }
     fn bearer() -> String {
         "bearer".to_owned()
@@ -104,7 +130,13 @@ pub(crate) async fn add_key(serving: &Serving, request: &Request) -> Answered {
     let public = body.public.as_deref().map(|text| STANDARD.decode(text)).transpose();
     let public = public.map_err(|_| Problem::invalid("`public` is Base64"))?;
     let kind = KeyKind::parse(&body.kind, public).map_err(Problem::invalid)?;
-    let new = NewKey::make(kind, request.caller.tenant, body.person, body.roles.into_iter().collect(), &serving.sealer)
+    let tenant = of_operator(&request.caller, body.tenant)?;
+    // Nothing shows here that the certificate is the caller's: a tenant could take another's.
+    if matches!(kind, KeyKind::Certificate(_)) && request.caller.tenant != TenantId::OPERATOR {
+        return Err(Problem::new(Refusal::Forbidden, "certificates are added by the operator"));
+    }
+    let made_by = Some(Maker { person: request.caller.person.to_string(), key: request.caller.key });
+    let new = NewKey::make(kind, tenant, body.person, body.roles.into_iter().collect(), made_by, &serving.sealer)
         .map_err(|error| Problem::new(Refusal::ControlFailed, error))?;
     let id = new.key;
     serving.control.change(&by(&request.caller), new.change).await.map_err(problem_of)?;

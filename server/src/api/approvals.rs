@@ -5,21 +5,30 @@
 //! makes that the same command.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
+use tp_actors::CallOptions;
+use tp_actors::tp_core::command::{Command, Lookup, Read, ReadTarget, RefundTarget};
+use tp_actors::tp_core::ids::AccountId;
+use tp_actors::tp_core::key::{Key, KeyKind};
+use tp_actors::tp_core::outcome::Outcome;
+use tp_actors::tp_core::reply::Detail;
+use tp_actors::tp_core::scope::Scope;
 
 use super::command::{Asked, command, parse_verb};
 use super::commands;
 use super::key::{parse_key, parse_kind};
 use super::members::{Members, Place};
-use super::problem::{Problem, Refusal};
+use super::problem::{Problem, Refusal, status_of};
 use super::reply::{ProblemJson, ReplyJson};
 use super::request::{Answer, Answered, Caller, PageQuery, Request, limit_of};
 use crate::app::Serving;
 use crate::control::{
-    Approval, ApprovalId, ApprovalState, Change, ControlError, NO_KEY, Refused, Role, Roles, UnixMs, identity_of, now,
+    Approval, ApprovalId, ApprovalState, AskedFor, Change, ControlError, ControlState, NO_KEY, Refused, Role, Roles,
+    Tenant, UnixMs, now,
 };
 
 /// How a command stands with its second person.
@@ -31,6 +40,8 @@ pub(crate) enum Stand {
 }
 
 /// Whether a command needs a second person, and if so, how that stands. `members` are the command as a batch has it.
+///
+/// A command that the engine has decided before is its matter, whatever was set since: it is answered as a repeat.
 pub(crate) async fn stand(
     serving: &Serving,
     caller: &Caller,
@@ -38,63 +49,137 @@ pub(crate) async fn stand(
     members: &Members<'_>,
 ) -> Result<Stand, Problem> {
     let (Some(amount), Some(ledger)) = (asked.moved, asked.ledger) else { return Ok(Stand::NotNeeded) };
-    let has_thresholds =
-        serving.control.read(|state| state.tenant(caller.tenant).is_some_and(|tenant| !tenant.thresholds.is_empty()));
-    if !has_thresholds {
+    let (needs, has_any) = serving.control.read(|state| {
+        let needs = |t: &Tenant| t.needs_second_person(&ledger.to_string(), amount.get());
+        (state.tenant(caller.tenant).is_some_and(needs), state.approvals_of(caller.tenant, None).next().is_some())
+    });
+    if !needs && !has_any {
         return Ok(Stand::NotNeeded);
     }
-    // Plain data into memory: it cannot fail.
-    let text = serde_json::to_string(members).unwrap_or_default();
-    let identity = identity_of(&text);
-    let needs = serving.control.read(|state| {
-        state.tenant(caller.tenant).is_some_and(|t| t.needs_second_person(&ledger.to_string(), amount.get()))
-    });
-    let at = now();
-    let known = serving.control.read(|state| state.asked(caller.tenant, &identity).cloned());
-    match known {
-        Some(approval) if approval.command != text => {
-            return Err(Problem::of_outcome(tp_actors::tp_core::outcome::Outcome::IdempotencyConflict));
-        }
-        Some(approval) => return Ok(Stand::Answer(show(StatusCode::ACCEPTED, &approval, at))),
-        None if !needs => return Ok(Stand::NotNeeded),
-        None => {}
+    // Nothing of the tenant has that id: the engine says so.
+    let Some(account) = owner(serving, caller, &asked.command).await? else { return Ok(Stand::NotNeeded) };
+    let Some(key) = asked.command.key() else { return Ok(Stand::NotNeeded) };
+    let (account_text, engine_key) = (account.0.to_string(), key_text(key));
+    let fingerprint = format!("{:016x}", asked.command.fingerprint().0);
+    let known = serving.control.read(|state| state.asked(&account_text, &engine_key).cloned());
+    if let Some(approval) = known {
+        return repeat(&approval, &fingerprint);
     }
-    let approval = ApprovalId(random_bits()?);
-    let expires = UnixMs(at.0.saturating_add(serving.approval_ms));
-    let change = Change::ApprovalAsked {
-        approval,
+    if !needs || is_decided(serving, caller, account, key).await? {
+        return Ok(Stand::NotNeeded);
+    }
+    if key.kind == KeyKind::UuidV7 {
+        return Err(Problem::invalid("a command that waits for a second person needs an opaque key: another kind expires first"));
+    }
+    let asked_for = AskedFor {
+        approval: ApprovalId(random_bits()?),
         tenant: caller.tenant,
         person: caller.person.to_string(),
         key: caller.key,
-        expires,
-        command: text.clone(),
+        expires: UnixMs(now().0.saturating_add(serving.approval_ms)),
+        // Plain data into memory: it cannot fail.
+        command: serde_json::to_string(members).unwrap_or_default(),
+        account: account_text.clone(),
+        engine_key: engine_key.clone(),
+        fingerprint: fingerprint.clone(),
     };
     let (tenant, pending_max) = (caller.tenant, serving.approvals_max);
-    let made = serving
-        .control
-        .change_if(&by(caller), |state| {
-            if state.asked(tenant, &identity).is_some() {
-                return Ok(None); // another request with the same key came first
-            }
-            if state.pending_of(tenant, at) >= pending_max {
-                return Err(Refused::TooManyPending);
-            }
-            Ok(Some(change))
-        })
-        .await;
-    made.map_err(problem_of)?;
-    let approval = serving.control.read(|state| state.asked(caller.tenant, &identity).cloned());
-    match approval {
-        Some(approval) if approval.command == text => Ok(Stand::Answer(show(StatusCode::ACCEPTED, &approval, at))),
-        _ => Err(Problem::of_outcome(tp_actors::tp_core::outcome::Outcome::IdempotencyConflict)),
+    let made = serving.control.change_if(&by(caller), |state| {
+        if state.asked(&asked_for.account, &asked_for.engine_key).is_some() {
+            return Ok(None); // another request with the same key came first
+        }
+        if state.pending_of(tenant, now()) >= pending_max {
+            return Err(Refused::TooManyPending);
+        }
+        Ok(Some(Change::ApprovalAsked(asked_for)))
+    });
+    made.await.map_err(problem_of)?;
+    let approval = serving.control.read(|state| state.asked(&account_text, &engine_key).cloned());
+    let lost = || Problem::new(Refusal::ControlFailed, "the approval is gone already");
+    repeat(&approval.ok_or_else(lost)?, &fingerprint)
+}
+
+/// The answer to a command that made an approval before.
+fn repeat(approval: &Approval, fingerprint: &str) -> Result<Stand, Problem> {
+    if approval.asked_for.fingerprint != fingerprint {
+        return Err(Problem::of_outcome(Outcome::IdempotencyConflict));
+    }
+    answer_of(approval).map(Stand::Answer)
+}
+
+/// What a command with an approval is answered: 202 while it is open, then what came of it, with the status of that.
+fn answer_of(approval: &Approval) -> Answered {
+    match (&approval.state, approval.state_name(now())) {
+        (ApprovalState::Executed { outcome, reply, .. }, _) => {
+            let decided = Outcome::ALL.iter().copied().find(|known| known.name() == outcome.as_str());
+            let status = decided.map_or(StatusCode::CONFLICT, |decided| {
+                StatusCode::from_u16(status_of(decided)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            });
+            Ok(Answer { status, body: reply.clone().into_bytes() })
+        }
+        (_, "rejected") => Err(Problem::new(Refusal::ApprovalRejected, "a second person rejected it: nothing was done")),
+        (_, "expired") => Err(Problem::new(Refusal::ApprovalExpired, "no second person decided in time: nothing was done")),
+        _ => Ok(show(StatusCode::ACCEPTED, approval)),
     }
 }
 
+/// The account that owns the decision of a command that may need a second person; `None`: there is none of the caller's.
+pub(crate) async fn owner(serving: &Serving, caller: &Caller, command: &Command) -> Result<Option<AccountId>, Problem> {
+    let target = match command {
+        Command::Transfer(c) => return Ok(Some(c.account)),
+        Command::Advise(c) => return Ok(Some(c.account)),
+        Command::Authorize(c) => return Ok(Some(c.account)),
+        Command::Capture(c) => ReadTarget::Authorization(c.authorization),
+        Command::Refund(c) => match c.target {
+            RefundTarget::Authorization(id) => ReadTarget::Authorization(id),
+            RefundTarget::Capture(id) => ReadTarget::Capture(id),
+        },
+        _ => return Ok(None),
+    };
+    let reply = serving.engine.call_with(Read { target }, options(serving, caller)).await;
+    match reply.detail.as_deref() {
+        Some(Detail::Authorization(view)) => Ok(Some(view.account)),
+        _ if reply.outcome == Outcome::OriginalNotFound => Ok(None),
+        _ => Err(Problem::of_reply(reply)),
+    }
+}
+
+/// Whether the engine has decided a command of this account with this key.
+pub(crate) async fn is_decided(
+    serving: &Serving,
+    caller: &Caller,
+    account: AccountId,
+    key: Key,
+) -> Result<bool, Problem> {
+    let reply = serving.engine.call_with(Lookup { account, key, fence: false }, options(serving, caller)).await;
+    match reply.outcome {
+        _ if reply.repeated => Ok(true),
+        // Another kind, or a fence: the engine's matter too.
+        Outcome::IdempotencyConflict | Outcome::Fenced => Ok(true),
+        Outcome::OriginalNotFound | Outcome::AccountNotFound | Outcome::KeyExpired => Ok(false),
+        _ => Err(Problem::of_reply(reply)),
+    }
+}
+
+fn options(serving: &Serving, caller: &Caller) -> CallOptions {
+    let scope = Scope { tenant: Some(caller.tenant.get()), ..Scope::default() };
+    CallOptions { deadline_ms: Some(serving.command_ms), scope }
+}
+
+/// A key as the records have it.
+fn key_text(key: Key) -> String {
+    let kind = match key.kind {
+        KeyKind::Opaque => "opaque",
+        KeyKind::UuidV7 => "uuid_v7",
+    };
+    format!("{kind}:{:032x}", key.bits)
+}
+
 /// The approval of a command that the engine does not know.
-pub(crate) fn found(serving: &Serving, caller: &Caller, account: &str, key: &str) -> Option<Answer> {
-    let identity = format!("{account} {key}");
-    let approval = serving.control.read(|state| state.asked(caller.tenant, &identity).cloned())?;
-    Some(show(StatusCode::ACCEPTED, &approval, now()))
+pub(crate) fn found(serving: &Serving, account: AccountId, key: Key) -> Option<Answered> {
+    let approval =
+        serving.control.read(|state| state.asked(&account.0.to_string(), &key_text(key)).cloned())?;
+    Some(answer_of(&approval))
 }
 
 /// `GET /v1/approvals`
@@ -112,7 +197,7 @@ pub(crate) fn list(serving: &Serving, request: &Request) -> Answered {
     let mut body = Map::new();
     body.insert("approvals".to_owned(), found.iter().map(|approval| json_of(approval, at)).collect());
     if let Some(last) = found.last().filter(|_| has_more) {
-        body.insert("next".to_owned(), json!(last.approval.to_string()));
+        body.insert("next".to_owned(), json!(last.id().to_string()));
     }
     Ok(Answer::ok(&body))
 }
@@ -120,14 +205,14 @@ pub(crate) fn list(serving: &Serving, request: &Request) -> Answered {
 /// `GET /v1/approvals/{approval}`
 pub(crate) fn get(serving: &Serving, request: &Request) -> Answered {
     let approval = named(serving, request)?;
-    Ok(show(StatusCode::OK, &approval, now()))
+    Ok(show(StatusCode::OK, &approval))
 }
 
 /// `POST /v1/approvals/{approval}/approve`
 pub(crate) async fn approve(serving: &Arc<Serving>, request: &Request) -> Answered {
     let approval = named(serving, request)?;
     let (person, key) = (request.caller.person.to_string(), request.caller.key);
-    let change = Change::ApprovalGiven { approval: approval.approval, person, key };
+    let change = Change::ApprovalGiven { tenant: request.caller.tenant, approval: approval.id(), person, key };
     let (by, own) = (by(&request.caller), Arc::clone(serving));
     // On a task of its own: what was approved is executed, whether or not its caller waits for it.
     let executed = tokio::spawn(async move {
@@ -137,69 +222,100 @@ pub(crate) async fn approve(serving: &Arc<Serving>, request: &Request) -> Answer
     });
     executed.await.unwrap_or_else(|_| Err(Problem::new(Refusal::ControlFailed, "a bug: the execution ended early")))?;
     let approval = named(serving, request)?;
-    Ok(show(StatusCode::OK, &approval, now()))
+    let is_over = matches!(approval.state, ApprovalState::Executed { .. });
+    Ok(show(if is_over { StatusCode::OK } else { StatusCode::ACCEPTED }, &approval))
 }
 
 /// `POST /v1/approvals/{approval}/reject`
 pub(crate) async fn reject(serving: &Serving, request: &Request) -> Answered {
     let approval = named(serving, request)?;
     let (person, key) = (request.caller.person.to_string(), request.caller.key);
-    let change = Change::ApprovalRejected { approval: approval.approval, person, key };
+    let change = Change::ApprovalRejected { tenant: request.caller.tenant, approval: approval.id(), person, key };
     serving.control.change(&by(&request.caller), change).await.map_err(problem_of)?;
     let approval = named(serving, request)?;
-    Ok(show(StatusCode::OK, &approval, now()))
+    Ok(show(StatusCode::OK, &approval))
 }
 
-/// Executes a command that was approved, and records what came of it. When it is not known what came of it, nothing is recorded: it is
-/// executed again at the next start, as the same command.
-pub(crate) async fn execute(serving: &Serving, approval: &Approval) {
-    let caller = Caller {
-        tenant: approval.tenant,
-        person: approval.person.as_str().into(),
-        key: approval.key,
-        roles: [Role::MoneyMovement].into_iter().collect::<Roles>(),
-    };
-    let (outcome, reply) = match recorded_command(approval) {
-        Err(problem) => (problem.name, json_text(&ProblemJson { problem: &problem, trace_id: None })),
-        Ok(asked) if !may_pay(serving, &caller, &asked) => {
-            let problem = Problem::new(Refusal::NoAgreement, "");
-            (problem.name, json_text(&ProblemJson { problem: &problem, trace_id: None }))
+/// Executes what was approved and is not known to be executed, until it is.
+pub(crate) async fn finish(serving: Arc<Serving>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for approval in serving.control.read(ControlState::unfinished) {
+            execute(&serving, &approval).await;
         }
-        Ok(asked) => {
-            let verb = asked.command.verb();
-            let reply = commands::submit(serving, &caller, asked, None).await;
-            serving.count(verb, reply.outcome);
-            let name = reply.outcome.name();
-            if reply.outcome.leaves_at_once() && reply.outcome != tp_actors::tp_core::outcome::Outcome::Malformed {
-                return; // nothing was done, or it is not known
-            }
-            if reply.outcome.is_approval() {
-                (name, json_text(&ReplyJson { reply: &reply, status: None }))
-            } else {
-                let problem = Problem::of_reply(reply);
-                (name, json_text(&ProblemJson { problem: &problem, trace_id: None }))
-            }
-        }
-    };
-    let change = Change::ApprovalExecuted { approval: approval.approval, outcome: outcome.to_owned(), reply };
-    if let Err(error) = serving.control.change("execution", change).await {
-        tracing::warn!(approval = %approval.approval, %error, "the execution of an approval was not recorded");
     }
 }
 
-fn may_pay(serving: &Serving, caller: &Caller, asked: &Asked) -> bool {
-    asked.payee_tenant.is_none_or(|payee| serving.control.read(|state| state.may_pay(caller.tenant, payee)))
+/// Executes a command that was approved, and records what came of it. When it is not known what came of it, nothing is recorded: it is
+/// executed again, as the same command, for as long as the engine is sure to remember its key. After that it is recorded as unknown:
+/// executing it again could pay twice.
+pub(crate) async fn execute(serving: &Serving, approval: &Approval) {
+    let ApprovalState::Approved { at, .. } = approval.state else {
+        // Just approved: the record is newer than this copy of it.
+        return Box::pin(execute_now(serving, approval)).await;
+    };
+    let remembered_ms = serving.engine.windows().key_opaque_ms.unwrap_or(u64::MAX);
+    if now().0.saturating_sub(at.0) > remembered_ms / 2 {
+        let detail = "it is not known whether it was executed: compare the account's statement";
+        let problem = Problem::new(Refusal::ApprovalUnknown, detail);
+        tracing::error!(approval = %approval.id(), "an approved command is left: it is not known whether it was executed");
+        return record(serving, approval, problem.name, json_text(&ProblemJson { problem: &problem, trace_id: None })).await;
+    }
+    execute_now(serving, approval).await;
+}
+
+async fn execute_now(serving: &Serving, approval: &Approval) {
+    let asked_for = &approval.asked_for;
+    let caller = Caller {
+        tenant: asked_for.tenant,
+        person: asked_for.person.as_str().into(),
+        key: asked_for.key,
+        roles: [Role::MoneyMovement].into_iter().collect::<Roles>(),
+    };
+    let problem = match recorded_command(approval) {
+        Err(problem) => problem,
+        Ok(asked) => match commands::agreed(serving, &caller, &asked).await {
+            // An agreement that ended, or the engine cannot say: the latter is tried again.
+            Err(problem) if problem.name != Refusal::NoAgreement.name() => return,
+            Err(problem) => problem,
+            Ok(()) => {
+                let verb = asked.command.verb();
+                let reply = commands::submit(serving, &caller, asked, None).await;
+                serving.count(verb, reply.outcome);
+                let name = reply.outcome.name();
+                if reply.outcome.leaves_at_once() && reply.outcome != Outcome::Malformed {
+                    return; // nothing was done, or it is not known
+                }
+                if reply.outcome.is_approval() {
+                    return record(serving, approval, name, json_text(&ReplyJson { reply: &reply, status: None })).await;
+                }
+                Problem::of_reply(reply)
+            }
+        },
+    };
+    record(serving, approval, problem.name, json_text(&ProblemJson { problem: &problem, trace_id: None })).await;
+}
+
+/// Records what came of an approved command. Not recorded: it is executed again.
+async fn record(serving: &Serving, approval: &Approval, outcome: &str, reply: String) {
+    let (tenant, id) = (approval.asked_for.tenant, approval.id());
+    let change = Change::ApprovalExecuted { tenant, approval: id, outcome: outcome.to_owned(), reply };
+    match serving.control.change("execution", change).await {
+        // Somebody else recorded it first.
+        Ok(()) | Err(ControlError::Refused(_)) => {}
+        Err(error) => tracing::warn!(approval = %id, %error, "the execution of an approval was not recorded"),
+    }
 }
 
 /// The command of an approval, as it was asked for.
 fn recorded_command(approval: &Approval) -> Result<Asked, Problem> {
-    let members: Members<'_> = serde_json::from_str(&approval.command)
+    let members: Members<'_> = serde_json::from_str(&approval.asked_for.command)
         .map_err(|error| Problem::invalid(format!("the recorded command: {error}")))?;
     let verb = members.command.as_deref().and_then(parse_verb).ok_or_else(|| Problem::invalid("no such command"))?;
     let kind = parse_kind(members.key_kind.as_deref())?;
     let key = parse_key(members.key.as_deref().unwrap_or_default(), kind)?;
     members.check(verb, Place::Batch)?;
-    command(verb, &members, key, approval.tenant)
+    command(verb, &members, key, approval.asked_for.tenant)
 }
 
 fn named(serving: &Serving, request: &Request) -> Result<Approval, Problem> {
@@ -208,27 +324,25 @@ fn named(serving: &Serving, request: &Request) -> Result<Approval, Problem> {
     serving.control.read(|state| state.approval(request.caller.tenant, approval).cloned()).ok_or_else(missing)
 }
 
-fn show(status: StatusCode, approval: &Approval, at: UnixMs) -> Answer {
-    // Executed: there is an answer now, so it is no longer only accepted.
-    let is_over = matches!(approval.state, ApprovalState::Executed { .. } | ApprovalState::Rejected { .. });
-    let status = if is_over { StatusCode::OK } else { status };
-    Answer::json(status, &json_of(approval, at))
+fn show(status: StatusCode, approval: &Approval) -> Answer {
+    Answer::json(status, &json_of(approval, now()))
 }
 
 fn json_of(approval: &Approval, at: UnixMs) -> Value {
     let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap_or(Value::Null);
     let time = |at: UnixMs| tp_actors::tp_core::time::Time(at.0).to_string();
+    let asked_for = &approval.asked_for;
     let mut body = json!({
-        "approval": approval.approval.to_string(),
+        "approval": approval.id().to_string(),
         "state": approval.state_name(at),
-        "asked_by": approval.person,
+        "asked_by": asked_for.person,
         "asked": time(approval.asked),
-        "expires": time(approval.expires),
-        "command": parsed(&approval.command),
+        "expires": time(asked_for.expires),
+        "command": parsed(&asked_for.command),
     });
     match &approval.state {
         ApprovalState::Pending => {}
-        ApprovalState::Approved { person } | ApprovalState::Rejected { person } => body["decided_by"] = json!(person),
+        ApprovalState::Approved { person, .. } | ApprovalState::Rejected { person } => body["decided_by"] = json!(person),
         ApprovalState::Executed { person, outcome, reply } => {
             body["decided_by"] = json!(person);
             body["outcome"] = json!(outcome);
@@ -265,10 +379,14 @@ pub(crate) fn problem_of(error: ControlError) -> Problem {
                 Refused::TenantExists | Refused::KeyExists | Refused::CertificateTaken => Refusal::AlreadyExists,
                 Refused::NotOpen => Refusal::ApprovalNotOpen,
                 Refused::SamePerson => Refusal::SamePerson,
-                Refused::TooManyPending => Refusal::TooManyInFlight,
+                Refused::OnlyOperator => Refusal::Forbidden,
+                Refused::TooManyPending | Refused::TooManyKeys => Refusal::TooManyInFlight,
                 Refused::BadName | Refused::BadThreshold | Refused::SameTenant => Refusal::InvalidRequest,
             };
             Problem::new(refusal, refused.to_string())
+        }
+        error @ ControlError::InDoubt => {
+            Problem { detail: error.to_string().into(), ..Problem::of_outcome(Outcome::InProgress) }
         }
         error => Problem::new(Refusal::ControlFailed, error.to_string()),
     }

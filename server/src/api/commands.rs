@@ -3,7 +3,7 @@
 //! Owns the order: members, agreement, second person, engine. Refuses to know which route it came from.
 
 use http::StatusCode;
-use tp_actors::tp_core::command::Verb;
+use tp_actors::tp_core::command::{Command, Verb};
 use tp_actors::tp_core::outcome::Outcome;
 use tp_actors::tp_core::reply::Reply;
 use tp_actors::tp_core::scope::Scope;
@@ -77,21 +77,34 @@ pub(crate) async fn admit(
     asked: Asked,
     members: &Members<'_>,
 ) -> Result<Admitted, Problem> {
-    if let Some(payee) = asked.payee_tenant {
-        let may_pay = serving.control.read(|state| state.may_pay(caller.tenant, payee));
-        if !may_pay {
-            return Err(Problem::new(Refusal::NoAgreement, ""));
-        }
-    }
+    agreed(serving, caller, &asked).await?;
     match approvals::stand(serving, caller, &asked, members).await? {
         Stand::NotNeeded => Ok(Admitted::Engine(asked)),
         Stand::Answer(answer) => Ok(Admitted::Second(answer)),
     }
 }
 
+/// Whether the tenant of the payee may be paid. A command that was decided before is answered as a repeat though the agreement has ended
+/// since: its money has moved.
+pub(crate) async fn agreed(serving: &Serving, caller: &Caller, asked: &Asked) -> Result<(), Problem> {
+    let Some(payee) = asked.payee_tenant else { return Ok(()) };
+    if serving.control.read(|state| state.may_pay(caller.tenant, payee)) {
+        return Ok(());
+    }
+    let owner = approvals::owner(serving, caller, &asked.command).await?;
+    if let (Some(account), Some(key)) = (owner, asked.command.key())
+        && approvals::is_decided(serving, caller, account, key).await?
+    {
+        return Ok(());
+    }
+    Err(Problem::new(Refusal::NoAgreement, ""))
+}
+
 /// Hands a command to the engine, bound to the caller's tenant.
 pub(crate) fn submit(serving: &Serving, caller: &Caller, asked: Asked, deadline_ms: Option<u64>) -> Pending {
-    let scope = Scope { tenant: Some(caller.tenant.get()), ledger: asked.ledger };
+    // Money is never pulled across tenants: neither back from a payee of another, nor by undoing what it was paid.
+    let counter = Some(caller.tenant.accounts());
+    let scope = Scope { tenant: Some(caller.tenant.get()), ledger: asked.ledger, counter };
     let deadline_ms = Some(deadline_ms.unwrap_or(serving.command_ms));
     serving.engine.call_with(asked.command, CallOptions { deadline_ms, scope })
 }
@@ -102,12 +115,16 @@ async fn send(serving: &Serving, caller: &Caller, asked: Asked, deadline_ms: Opt
 
 /// What became of a command; a second person's matter is looked up too.
 async fn lookup(serving: &Serving, request: &Request, asked: Asked) -> Answered {
+    let named = match &asked.command {
+        Command::Lookup(lookup) => Some((lookup.account, lookup.key)),
+        _ => None,
+    };
     let reply = send(serving, &request.caller, asked, request.deadline_ms()?).await;
     serving.count(Verb::Lookup, reply.outcome);
     if reply.outcome == Outcome::OriginalNotFound
-        && let Some(answer) = approvals::found(serving, &request.caller, request.path(0), request.path(1))
+        && let Some(answered) = named.and_then(|(account, key)| approvals::found(serving, account, key))
     {
-        return Ok(answer);
+        return answered;
     }
     // A stored refusal is an answer to the question that was asked.
     if reply.repeated || reply.outcome == Outcome::Fenced || reply.outcome.is_approval() {

@@ -45,88 +45,92 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     }
 }
 
+/// A member that is there. `null` is no value: a void whose amount is `null` by a slip would release everything.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
 /// Limits of an account, as they are written.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct LimitsBody<'a> {
     /// The largest single command, minor units.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) command_amount: Option<Text<'a>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) day: Option<PeriodBody<'a>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) month: Option<PeriodBody<'a>>,
 }
 
 /// Limits within a day or month, as they are written.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct PeriodBody<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) count: Option<u32>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) amount: Option<Text<'a>>,
 }
 
 /// All members that a command may have.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Members<'a> {
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) account: Option<Text<'a>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) payee: Option<Text<'a>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) amount: Option<Text<'a>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) asset: Option<Text<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) scale: Option<u8>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) authorization: Option<Text<'a>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) capture: Option<Text<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) lifetime_ms: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) allow_partial: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) tolerance_bp: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) is_final: Option<bool>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) original: Option<Text<'a>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) original_kind: Option<Text<'a>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) new_total: Option<Text<'a>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) advice: Option<Text<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) kind: Option<u16>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) status: Option<Text<'a>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) credit_limit: Option<Text<'a>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) limits: Option<LimitsBody<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) fence: Option<bool>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) value_date: Option<Text<'a>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) reference: Option<Text<'a>>,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) metadata: Option<BTreeMap<Text<'a>, Text<'a>>>,
     /// In batches: the verb.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) command: Option<Text<'a>>,
     /// In batches: the idempotency key.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) key: Option<Text<'a>>,
     /// In batches: its kind.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     pub(crate) key_kind: Option<Text<'a>>,
 }
 
@@ -348,6 +352,8 @@ mod tests {
         assert!(parse(r#"{"acount":"1"}"#).is_err());
         assert!(parse(r#"{"account":"1","account":"2"}"#).is_err());
         assert!(parse(r#"{"amount":1250}"#).is_err(), "an amount is no JSON number");
+        assert!(parse(r#"{"amount":null}"#).is_err(), "and nothing is not left out");
+        assert!(parse(r#"{"limits":{"day":{"count":null}}}"#).is_err());
         let members = parse(r#"{"account":"1","payee":"2","amount":"1","asset":"EUR","scale":2,"is_final":true}"#);
         let members = members.expect("members");
         assert!(members.check(Verb::Transfer, Place::Route).is_err(), "is_final belongs to captures");

@@ -35,6 +35,9 @@ refusals! {
     NotFound = "not_found", 404, "Nothing is here";
     MethodNotAllowed = "method_not_allowed", 405, "The route has other methods";
     ApprovalNotOpen = "approval_not_open", 409, "The approval is not pending any more";
+    ApprovalRejected = "approval_rejected", 409, "A second person rejected it";
+    ApprovalExpired = "approval_expired", 409, "No second person decided in time";
+    ApprovalUnknown = "approval_unknown", 409, "It is not known whether it was executed";
     SamePerson = "same_person", 403, "A second person has to decide";
     AlreadyExists = "already_exists", 409, "It exists, with other contents";
     BodyTooLarge = "body_too_large", 413, "The body is larger than allowed";

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tp_actors::history::{HistoryError, StatementCursor, StatementLine, StatementQuery};
+use tp_actors::history::{AuthorizationHistory, HistoryError, StatementCursor, StatementLine, StatementQuery};
 use tp_actors::tp_core::command::{Read, ReadTarget};
 use tp_actors::tp_core::event::{Body, Event, Movement};
 use tp_actors::tp_core::ids::{AccountId, AuthorizationId, Seq, SlotIndex, Version};
@@ -39,7 +39,7 @@ pub(crate) async fn account(serving: &Serving, request: &Request) -> Answered {
     let view = account_now(serving, request, account).await?;
     let Some(at) = query.at else { return Ok(Answer::ok(&AccountJson { view: &view, tenant })) };
     let up_to = parse_point(&at)?;
-    let stood = history(serving, move |engine| engine.account_at(account, up_to)).await?;
+    let stood = history(serving, tenant, move |engine| engine.account_at(account, up_to)).await?;
     let stood = stood.ok_or_else(|| Problem::of_outcome(Outcome::AccountNotFound))?;
     let ledger = view.settings.ledger;
     Ok(Answer::ok(&json!({
@@ -64,7 +64,7 @@ async fn account_now(serving: &Serving, request: &Request, account: AccountId) -
 
 /// Reads through the engine, bound to the caller's tenant.
 async fn read(serving: &Serving, request: &Request, target: ReadTarget) -> Result<Reply, Problem> {
-    let scope = Scope { tenant: Some(request.caller.tenant.get()), ledger: None };
+    let scope = Scope { tenant: Some(request.caller.tenant.get()), ..Scope::default() };
     let deadline_ms = Some(request.deadline_ms()?.unwrap_or(serving.command_ms));
     let reply = serving.engine.call_with(Read { target }, CallOptions { deadline_ms, scope }).await;
     if reply.detail.is_some() { Ok(reply) } else { Err(Problem::of_reply(reply)) }
@@ -101,8 +101,16 @@ pub(crate) async fn authorization_history(serving: &Serving, request: &Request) 
             _ => return Err(Problem::of_outcome(Outcome::OriginalNotFound)),
         },
     };
-    let found = history(serving, move |engine| engine.authorization_history(id, account)).await?;
-    let found = found.filter(|found| !found.events.is_empty());
+    let found = history(serving, tenant, move |engine| engine.authorization_history(id, account)).await?;
+    // A payee's chain names it too: its history is the payer's.
+    let is_owned = |event: &Event| match &event.body {
+        Body::Authorized(e) => e.authorization == id && e.head.account == account,
+        _ => false,
+    };
+    let is_ours = |found: &AuthorizationHistory| {
+        !found.is_complete || found.events.iter().any(|(_, event)| is_owned(event))
+    };
+    let found = found.filter(|found| !found.events.is_empty() && (query.account.is_none() || is_ours(found)));
     let found = found.ok_or_else(|| Problem::of_outcome(Outcome::OriginalNotFound))?;
     let events: Vec<Value> = found.events.iter().map(|(seq, event)| event_json(*seq, event, tenant)).collect();
     Ok(Answer::ok(&json!({
@@ -178,7 +186,7 @@ pub(crate) async fn statement(serving: &Serving, request: &Request) -> Answered 
     };
     let view = account_now(serving, request, account).await?;
     let page =
-        history(serving, move |engine| engine.statement(account, StatementQuery { before, from, limit })).await?;
+        history(serving, tenant, move |engine| engine.statement(account, StatementQuery { before, from, limit })).await?;
     let page = page.ok_or_else(|| Problem::of_outcome(Outcome::AccountNotFound))?;
     let ledger = view.settings.ledger;
     let mut body = json!({
@@ -204,15 +212,16 @@ fn leg_json(leg: &StatementLine, tenant: TenantId) -> Value {
     put("seq", Some(json!(leg.seq.0)));
     put("version", Some(json!(line.version.0)));
     put("time", Some(json!(leg.time.to_string())));
-    put("value_date", line.value_date.map(|date| json!(date.to_string())));
     put("event", Some(json!(line.event)));
     put("what", Some(json!(line.what)));
-    put("outcome", line.outcome.map(|outcome| json!(outcome.name())));
     put("counterparty", line.counterparty.map(|account| json!(tenant.name_of(account))));
-    // What another tenant attached to its command is that tenant's.
-    let is_ours = line.counterparty.is_none_or(|account| TenantId::of(account) == Some(tenant)) || line.amount < 0;
-    put("reference", line.reference.as_ref().filter(|_| is_ours).map(|text| json!(text)));
-    put("authorization", line.authorization.map(|id| json!(id.to_string())));
+    // What another tenant's command decided and carried is that tenant's.
+    if line.owner.is_none_or(|owner| TenantId::of(owner) == Some(tenant)) {
+        put("outcome", line.outcome.map(|outcome| json!(outcome.name())));
+        put("value_date", line.value_date.map(|date| json!(date.to_string())));
+        put("reference", line.reference.as_ref().map(|text| json!(text)));
+        put("authorization", line.authorization.map(|id| json!(id.to_string())));
+    }
     put("transfer", line.transfer.map(|id| json!(id.to_string())));
     put("amount", Some(json!(line.amount.to_string())));
     put("balance_after", Some(json!(leg.posted.to_string())));
@@ -280,7 +289,7 @@ pub(crate) async fn accounts(serving: &Serving, request: &Request) -> Answered {
         parts.ok_or_else(|| Problem::invalid("`cursor` is what a page gave as `next`"))
     })?;
     let from: u16 = slot;
-    let found = history(serving, move |engine| accounts_from(engine, tenant, from, AccountId(after), limit)).await?;
+    let found = history(serving, tenant, move |engine| accounts_from(engine, tenant, from, AccountId(after), limit)).await?;
     let mut body = Map::new();
     let views: Vec<_> = found.iter().take(limit).collect();
     let accounts: Result<Vec<Value>, _> =
@@ -320,19 +329,36 @@ fn accounts_from(
 /// Reads the journal's files on a thread for that.
 async fn history<T: Send + 'static>(
     serving: &Serving,
+    tenant: TenantId,
     look: impl FnOnce(&Engine) -> Result<T, HistoryError> + Send + 'static,
 ) -> Result<T, Problem> {
-    let permit = Arc::clone(&serving.history_permits).try_acquire_owned();
-    let permit = permit.map_err(|_| Problem::new(Refusal::TooManyInFlight, "as many old facts are read as may be"))?;
+    history_from(serving, tenant, false, look).await
+}
+
+/// As [`history`]; `has_cursor`: it begins where the caller says.
+async fn history_from<T: Send + 'static>(
+    serving: &Serving,
+    tenant: TenantId,
+    has_cursor: bool,
+    look: impl FnOnce(&Engine) -> Result<T, HistoryError> + Send + 'static,
+) -> Result<T, Problem> {
+    // No tenant takes all of them.
+    let too_many = || Problem::new(Refusal::TooManyInFlight, "as many old facts are read as may be");
+    let own = serving.rooms.read(tenant).ok_or_else(too_many)?;
+    let permit = Arc::clone(&serving.history_permits).try_acquire_owned().map_err(|_| too_many())?;
     let engine = Arc::clone(&serving.engine);
     let looked = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
+        let _permits = (own, permit);
         look(&engine)
     });
     let failed = |detail: String| Problem::new(Refusal::HistoryFailed, detail);
     match looked.await {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(HistoryError::NotAnswered(error))) => Err(Problem::of_outcome(error.outcome)),
+        // Only a cursor that no page gave makes the balances not add up, or damage, which shows without one too.
+        Ok(Err(HistoryError::Chain { .. })) if has_cursor => {
+            Err(Problem::invalid("`cursor` is what a page gave as `next`"))
+        }
         Ok(Err(HistoryError::Cursor { .. })) => Err(Problem::invalid("`cursor` is what a page gave as `next`")),
         Ok(Err(error @ HistoryError::TooFar { .. })) => Err(Problem::invalid(error.to_string())),
         Ok(Err(error)) => {

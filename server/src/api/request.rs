@@ -14,7 +14,7 @@ use tp_actors::tp_core::key::Key;
 use super::key::{parse_key, parse_kind};
 use super::problem::{Problem, Refusal};
 use crate::control::{KeyId, Roles};
-use crate::tenancy::TenantId;
+use crate::tenancy::{TenantId, parse_decimal};
 
 /// Who is calling.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -81,8 +81,8 @@ impl Request {
 
     /// The deadline that the caller asked for, ms.
     pub(crate) fn deadline_ms(&self) -> Result<Option<u64>, Problem> {
-        let parse = |text: &str| match text.parse() {
-            Ok(ms @ 1..=DEADLINE_MS_MAX) => Ok(ms),
+        let parse = |text: &str| match parse_decimal(text).and_then(|ms| u64::try_from(ms).ok()) {
+            Some(ms @ 1..=DEADLINE_MS_MAX) => Ok(ms),
             _ => Err(Problem::invalid("Tpcore-Deadline-Ms is a number from 1 to 60000")),
         };
         header(&self.headers, "tpcore-deadline-ms")?.map(parse).transpose()
@@ -125,7 +125,8 @@ pub(crate) fn decoded(text: &str) -> Option<Cow<'_, str>> {
         match first {
             b'+' => bytes.push(b' '),
             b'%' => {
-                let digits = rest.get(..2).and_then(|digits| std::str::from_utf8(digits).ok())?;
+                let digits = rest.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+                let digits = std::str::from_utf8(digits).ok()?;
                 bytes.push(u8::from_str_radix(digits, 16).ok()?);
                 rest = &rest[2..];
             }
@@ -150,9 +151,9 @@ const LIMIT_MAX: usize = 1_000;
 
 /// The size of a page.
 pub(crate) fn limit_of(text: Option<&str>) -> Result<usize, Problem> {
-    match text.map(str::parse) {
+    match text.map(|text| parse_decimal(text).and_then(|limit| usize::try_from(limit).ok())) {
         None => Ok(100),
-        Some(Ok(limit @ 1..=LIMIT_MAX)) => Ok(limit),
+        Some(Some(limit @ 1..=LIMIT_MAX)) => Ok(limit),
         Some(_) => Err(Problem::invalid("`limit` is a number from 1 to 1000")),
     }
 }

@@ -4,8 +4,9 @@
 //! ahead of the journal, or folded from another last record than the journal has there (an older journal was put back and went on)
 //! is passed over, and the records are read from the beginning.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -75,6 +76,11 @@ impl Image {
         })
     }
 
+    /// Takes the image away.
+    pub(crate) fn remove(&self) {
+        let _ = fs::remove_file(&self.path); // mostly there is none
+    }
+
     pub(crate) fn write(&self, as_of: Seq, last: Option<LastRecord>, state: &ControlState) -> io::Result<()> {
         let (directory, state) = (self.directory.clone(), state.to_image());
         let contents = Contents { v: VERSION, directory, as_of: as_of.0, last, state };
@@ -84,7 +90,8 @@ impl Image {
             fs::create_dir_all(folder)?;
         }
         let beside = self.path.with_extension("new");
-        let mut file = File::create(&beside)?;
+        // It has hashes of secrets and commands that wait.
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
         write!(file, "{body}\n{sum}\n")?;
         file.sync_all()?;
         fs::rename(&beside, &self.path)

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::KeyId;
-use super::record::{Change, Credential, Roles};
+use super::record::{Change, Credential, Maker, Roles};
 use crate::auth::seal::{Purpose, Sealer};
 use crate::auth::secret::ApiKeyText;
 use crate::auth::signature::VerifyingKey;
@@ -75,6 +75,7 @@ impl NewKey {
         tenant: TenantId,
         person: String,
         roles: Roles,
+        made_by: Option<Maker>,
         sealer: &Sealer,
     ) -> Result<Self, &'static str> {
         const NO_RANDOMNESS: &str = "the operating system gives no random bytes";
@@ -100,7 +101,7 @@ impl NewKey {
                 (KeyId::random().map_err(|_| NO_RANDOMNESS)?, Credential::Certificate(print), None)
             }
         };
-        let change = Change::KeyAdded { key, tenant, person, roles, credential };
+        let change = Change::KeyAdded { key, tenant, person, roles, credential, made_by };
         Ok(Self { key, secret, change })
     }
 }

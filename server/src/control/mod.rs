@@ -20,10 +20,10 @@ mod store;
 
 pub use keys::{KeyKind, NewKey};
 pub(crate) use record::Change;
-pub use record::{ApprovalId, Credential, Role, Roles, UnixMs};
+pub use record::{ApprovalId, AskedFor, Credential, Maker, Role, Roles, UnixMs};
 pub use state::{Approval, ApprovalState, ControlState, KeyEntry, Refused, Tenant};
 pub use store::{Control, ControlError};
-pub(crate) use store::{identity_of, now};
+pub(crate) use store::now;
 
 pub use crate::auth::key_id::KeyId;
 

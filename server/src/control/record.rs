@@ -197,6 +197,7 @@ pub(crate) enum Change {
         person: String,
         roles: Roles,
         credential: Credential,
+        made_by: Option<Maker>,
     },
     /// A key is worth nothing from now on.
     KeyRevoked {
@@ -210,15 +211,7 @@ pub(crate) enum Change {
     /// No longer.
     AgreementEnded { payer: TenantId, payee: TenantId },
     /// A command waits for a second person.
-    ApprovalAsked {
-        approval: ApprovalId,
-        tenant: TenantId,
-        person: String,
-        #[serde(with = "key_text")]
-        key: KeyId,
-        expires: UnixMs,
-        command: String,
-    },
+    ApprovalAsked(AskedFor),
     /// It was approved, and is to be executed.
     ApprovalGiven {
         approval: ApprovalId,
@@ -234,7 +227,43 @@ pub(crate) enum Change {
         key: KeyId,
     },
     /// Its command was executed, with this outcome.
-    ApprovalExecuted { approval: ApprovalId, outcome: String, reply: String },
+    ApprovalExecuted { tenant: TenantId, approval: ApprovalId, outcome: String, reply: String },
+}
+
+/// Who made a key, when that was not the command line.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Maker {
+    /// The person.
+    pub person: String,
+    /// With which key; [`super::NO_KEY`] for a token.
+    #[serde(with = "key_text")]
+    pub key: KeyId,
+}
+
+/// A command that needs a second person, as it was asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AskedFor {
+    /// Its id.
+    pub approval: ApprovalId,
+    /// Whose.
+    pub tenant: TenantId,
+    /// Who asked for the command.
+    pub person: String,
+    /// With which key; [`super::NO_KEY`] for a token.
+    #[serde(with = "key_text")]
+    pub key: KeyId,
+    /// Until when it may be decided.
+    pub expires: UnixMs,
+    /// The command as in a batch, JSON.
+    pub command: String,
+    /// The account that owns the decision, as the engine knows it: decimal.
+    pub account: String,
+    /// The idempotency key as the engine knows it: kind and bits.
+    pub engine_key: String,
+    /// The engine's fingerprint of the command: same key and another one is a conflict.
+    pub fingerprint: String,
 }
 
 /// A record: a change, by whom, when.

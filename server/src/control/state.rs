@@ -3,12 +3,12 @@
 //! Owns the rules of a change ([`ControlState::check`]) and its effect ([`ControlState::apply`]). Refuses to know where records come
 //! from. Applying is total: what does not fit changes nothing, and says so.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{ApprovalId, Change, Credential, Roles, UnixMs, key_text};
+use super::record::{ApprovalId, AskedFor, Change, Credential, Maker, Roles, UnixMs, key_text};
 use super::{KeyId, NO_KEY};
 use crate::tenancy::{TenantId, parse_decimal};
 
@@ -44,6 +44,8 @@ pub struct KeyEntry {
     pub roles: Roles,
     /// How it proves itself.
     pub credential: Credential,
+    /// Who made it; `None`: the command line.
+    pub made_by: Option<Maker>,
     /// When it came.
     pub added: UnixMs,
     /// When it was revoked.
@@ -60,6 +62,8 @@ pub enum ApprovalState {
     Approved {
         /// Who.
         person: String,
+        /// When.
+        at: UnixMs,
     },
     /// A second person rejected it.
     Rejected {
@@ -80,42 +84,47 @@ pub enum ApprovalState {
 /// A command that needs a second person.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Approval {
-    /// Its id.
-    pub approval: ApprovalId,
-    /// Whose.
-    pub tenant: TenantId,
-    /// Who asked for the command.
-    pub person: String,
-    /// With which key; [`NO_KEY`] for a token.
-    #[serde(with = "key_text")]
-    pub key: KeyId,
+    /// What was asked for.
+    pub asked_for: AskedFor,
     /// When.
     pub asked: UnixMs,
-    /// Until when it may be decided.
-    pub expires: UnixMs,
-    /// The command as in a batch, JSON.
-    pub command: String,
     /// How it stands.
     pub state: ApprovalState,
 }
 
 impl Approval {
+    /// Its id.
+    pub const fn id(&self) -> ApprovalId {
+        self.asked_for.approval
+    }
+
     /// Whether it waits and may still be decided.
     pub fn is_open(&self, now: UnixMs) -> bool {
-        self.state == ApprovalState::Pending && now < self.expires
+        self.state == ApprovalState::Pending && now < self.asked_for.expires
     }
 
     /// The name of its state; a pending one past its time has expired.
     pub fn state_name(&self, now: UnixMs) -> &'static str {
         match self.state {
-            ApprovalState::Pending if now < self.expires => "pending",
+            ApprovalState::Pending if now < self.asked_for.expires => "pending",
             ApprovalState::Pending => "expired",
             ApprovalState::Approved { .. } => "approved",
             ApprovalState::Rejected { .. } => "rejected",
             ApprovalState::Executed { .. } => "executed",
         }
     }
+
+    /// What makes two commands the same one for a repeat: whose key, and the key.
+    fn identity(&self) -> (String, String) {
+        (self.asked_for.account.clone(), self.asked_for.engine_key.clone())
+    }
 }
+
+/// How long an approval is kept after it was asked for, once it is over: longer than any may wait (30 days).
+const RETENTION_MS: u64 = 62 * 86_400_000;
+
+/// Keys of one tenant that are not revoked.
+const KEYS_MAX: usize = 10_000;
 
 /// Why a change is not made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -153,6 +162,12 @@ pub enum Refused {
     /// It was decided before, or is too old.
     #[error("the approval is not pending any more")]
     NotOpen,
+    /// What binds a tenant is loosened by the operator.
+    #[error("only the operator raises or removes a threshold")]
+    OnlyOperator,
+    /// As many keys as a tenant may have.
+    #[error("a tenant has at most {KEYS_MAX} keys that were not revoked")]
+    TooManyKeys,
     /// As many wait as may.
     #[error("as many commands wait for a second person as may")]
     TooManyPending,
@@ -168,9 +183,16 @@ pub struct ControlState {
     keys: HashMap<KeyId, Arc<KeyEntry>>,
     certificates: HashMap<Vec<u8>, KeyId>,
     agreements: BTreeSet<(TenantId, TenantId)>,
-    approvals: BTreeMap<ApprovalId, Approval>,
-    /// Approvals by tenant and command identity, so that a repeat finds the one it made.
-    asked: HashMap<(TenantId, String), ApprovalId>,
+    /// By tenant and id, so that a page of one tenant costs what is on it.
+    approvals: BTreeMap<(TenantId, ApprovalId), Approval>,
+    /// By account and idempotency key, so that a repeat finds the one it made.
+    asked: HashMap<(String, String), (TenantId, ApprovalId)>,
+    /// Of each tenant those that were pending and had not expired when the last one was asked for.
+    open: HashMap<TenantId, BTreeSet<ApprovalId>>,
+    /// Approved and not yet executed.
+    unfinished: BTreeSet<(TenantId, ApprovalId)>,
+    /// In the order in which they were asked for: the oldest are forgotten first.
+    order: VecDeque<(TenantId, ApprovalId)>,
 }
 
 /// The state as an image keeps it.
@@ -180,6 +202,11 @@ pub(crate) struct StateImage {
     keys: Vec<KeyEntry>,
     agreements: Vec<(TenantId, TenantId)>,
     approvals: Vec<Approval>,
+}
+
+/// Whether two names are of one person: letters' case and space around them make no other one.
+fn is_person(one: &str, other: &str) -> bool {
+    one.trim().to_lowercase() == other.trim().to_lowercase()
 }
 
 fn is_name(text: &str) -> bool {
@@ -207,6 +234,11 @@ impl ControlState {
         self.certificates.get(fingerprint).and_then(|key| self.live_key(*key))
     }
 
+    /// Whether a key that was not revoked has a sealed secret.
+    pub fn has_sealed_keys(&self) -> bool {
+        self.keys.values().any(|entry| entry.revoked.is_none() && matches!(entry.credential, Credential::Hmac(_)))
+    }
+
     /// A tenant's keys, ascending by id, revoked ones too.
     pub fn keys_of(&self, tenant: TenantId) -> Vec<Arc<KeyEntry>> {
         let mut keys: Vec<_> = self.keys.values().filter(|entry| entry.tenant == tenant).cloned().collect();
@@ -226,29 +258,44 @@ impl ControlState {
 
     /// An approval of this tenant.
     pub fn approval(&self, tenant: TenantId, approval: ApprovalId) -> Option<&Approval> {
-        self.approvals.get(&approval).filter(|found| found.tenant == tenant)
+        self.approvals.get(&(tenant, approval))
     }
 
     /// A tenant's approvals, ascending by id, from behind one on.
     pub fn approvals_of(&self, tenant: TenantId, after: Option<ApprovalId>) -> impl Iterator<Item = &Approval> {
         let from = after.map_or(ApprovalId(0), |after| ApprovalId(after.0.saturating_add(1)));
-        self.approvals.range(from..).map(|(_, approval)| approval).filter(move |a| a.tenant == tenant)
+        self.approvals.range((tenant, from)..=(tenant, ApprovalId(u128::MAX))).map(|(_, approval)| approval)
     }
 
     /// How many of a tenant's approvals are pending.
     pub fn pending_of(&self, tenant: TenantId, now: UnixMs) -> usize {
-        self.approvals.values().filter(|a| a.tenant == tenant && a.is_open(now)).count()
+        let open = self.open.get(&tenant).into_iter().flatten();
+        open.filter(|id| self.approval(tenant, **id).is_some_and(|approval| approval.is_open(now))).count()
     }
 
-    /// The approval that a command with this identity made.
-    pub fn asked(&self, tenant: TenantId, identity: &str) -> Option<&Approval> {
-        self.asked.get(&(tenant, identity.to_owned())).and_then(|id| self.approvals.get(id))
+    /// The approval that a command of this account with this key made.
+    pub fn asked(&self, account: &str, engine_key: &str) -> Option<&Approval> {
+        let place = self.asked.get(&(account.to_owned(), engine_key.to_owned()))?;
+        self.approvals.get(place)
     }
 
-    /// Approved and not yet known to be executed: after a crash these are executed again, under their own keys.
+    /// Approved and not yet known to be executed: they are executed again, under their own keys.
     pub fn unfinished(&self) -> Vec<Approval> {
-        let is_approved = |a: &&Approval| matches!(a.state, ApprovalState::Approved { .. });
-        self.approvals.values().filter(is_approved).cloned().collect()
+        self.unfinished.iter().filter_map(|place| self.approvals.get(place)).cloned().collect()
+    }
+
+    /// Whether a person made this key, or the key that it was made with, and so on.
+    fn was_made_by(&self, key: KeyId, person: &str) -> bool {
+        let mut made = self.keys.get(&key).and_then(|entry| entry.made_by.as_ref());
+        // A key is made with one that was there before: the chain is no longer than there are keys.
+        for _ in 0..=self.keys.len() {
+            let Some(maker) = made else { return false };
+            if is_person(&maker.person, person) {
+                return true;
+            }
+            made = self.keys.get(&maker.key).and_then(|entry| entry.made_by.as_ref());
+        }
+        true
     }
 
     /// The flat list of what a change needs.
@@ -263,13 +310,16 @@ impl ControlState {
                 Some(existing) if existing.name != *name => Err(Refused::TenantExists),
                 _ => Ok(()),
             },
-            Change::KeyAdded { key, tenant, person, roles, credential } => {
+            Change::KeyAdded { key, tenant, person, roles, credential, .. } => {
                 known(tenant)?;
                 if !is_name(person) || roles.is_empty() {
                     return Err(Refused::BadName);
                 }
                 if self.keys.contains_key(key) {
                     return Err(Refused::KeyExists);
+                }
+                if self.keys.values().filter(|entry| entry.tenant == *tenant && entry.revoked.is_none()).count() >= KEYS_MAX {
+                    return Err(Refused::TooManyKeys);
                 }
                 match credential {
                     Credential::Certificate(print) if self.key_of_certificate(print).is_some() => {
@@ -293,19 +343,26 @@ impl ControlState {
             Change::AgreementEnded { payer, payee } => {
                 self.agreements.get(&(*payer, *payee)).map(drop).ok_or(Refused::NoAgreement)
             }
-            Change::ApprovalAsked { tenant, .. } => known(tenant),
-            Change::ApprovalGiven { approval, person, key } | Change::ApprovalRejected { approval, person, key } => {
-                let found = self.approvals.get(approval).ok_or(Refused::NoApproval)?;
+            Change::ApprovalAsked(asked) => {
+                known(&asked.tenant)?;
+                let is_new = self.approval(asked.tenant, asked.approval).is_none();
+                if is_new { Ok(()) } else { Err(Refused::NotOpen) }
+            }
+            Change::ApprovalGiven { tenant, approval, person, key }
+            | Change::ApprovalRejected { tenant, approval, person, key } => {
+                let found = self.approval(*tenant, *approval).ok_or(Refused::NoApproval)?;
                 if !found.is_open(now) {
                     return Err(Refused::NotOpen);
                 }
-                if found.person == *person || (found.key == *key && *key != NO_KEY) {
+                let asked = &found.asked_for;
+                let is_same = is_person(&asked.person, person) || (asked.key == *key && *key != NO_KEY);
+                if is_same || self.was_made_by(*key, &asked.person) {
                     Err(Refused::SamePerson)
                 } else {
                     Ok(())
                 }
             }
-            Change::ApprovalExecuted { approval, .. } => match self.approvals.get(approval).map(|a| &a.state) {
+            Change::ApprovalExecuted { tenant, approval, .. } => match self.approval(*tenant, *approval).map(|a| &a.state) {
                 None => Err(Refused::NoApproval),
                 Some(ApprovalState::Approved { .. }) => Ok(()),
                 Some(_) => Err(Refused::NotOpen),
@@ -319,9 +376,10 @@ impl ControlState {
             Change::TenantAdded { tenant, name } => {
                 self.tenants.entry(tenant).or_insert(Tenant { tenant, name, thresholds: BTreeMap::new() });
             }
-            Change::KeyAdded { key, tenant, person, roles, credential } => {
+            Change::KeyAdded { key, tenant, person, roles, credential, made_by } => {
                 let person = person.into();
-                self.add_key(KeyEntry { key, tenant, person, roles, credential, added: at, revoked: None });
+                let (added, revoked) = (at, None);
+                self.add_key(KeyEntry { key, tenant, person, roles, credential, made_by, added, revoked });
             }
             Change::KeyRevoked { key } => {
                 if let Some(entry) = self.keys.get_mut(&key) {
@@ -338,42 +396,75 @@ impl ControlState {
             }
             Change::AgreementAdded { payer, payee } => _ = self.agreements.insert((payer, payee)),
             Change::AgreementEnded { payer, payee } => _ = self.agreements.remove(&(payer, payee)),
-            Change::ApprovalAsked { approval, tenant, person, key, expires, command } => {
-                let state = ApprovalState::Pending;
-                self.add_approval(Approval { approval, tenant, person, key, asked: at, expires, command, state });
+            Change::ApprovalAsked(asked_for) => {
+                self.forget(at);
+                self.add_approval(Approval { asked_for, asked: at, state: ApprovalState::Pending });
             }
-            Change::ApprovalGiven { approval, person, .. } => {
-                self.set_state(approval, ApprovalState::Approved { person });
+            Change::ApprovalGiven { tenant, approval, person, .. } => {
+                self.set_state((tenant, approval), ApprovalState::Approved { person, at });
             }
-            Change::ApprovalRejected { approval, person, .. } => {
-                self.set_state(approval, ApprovalState::Rejected { person });
+            Change::ApprovalRejected { tenant, approval, person, .. } => {
+                self.set_state((tenant, approval), ApprovalState::Rejected { person });
             }
-            Change::ApprovalExecuted { approval, outcome, reply } => {
-                let person = match self.approvals.get(&approval).map(|a| &a.state) {
-                    Some(ApprovalState::Approved { person }) => person.clone(),
+            Change::ApprovalExecuted { tenant, approval, outcome, reply } => {
+                let person = match self.approval(tenant, approval).map(|a| &a.state) {
+                    Some(ApprovalState::Approved { person, .. }) => person.clone(),
                     _ => return,
                 };
-                self.set_state(approval, ApprovalState::Executed { person, outcome, reply });
+                self.set_state((tenant, approval), ApprovalState::Executed { person, outcome, reply });
             }
         }
     }
 
     fn add_key(&mut self, entry: KeyEntry) {
-        if let Credential::Certificate(print) = &entry.credential {
+        // A revoked key's certificate may have another key by now.
+        if let Credential::Certificate(print) = &entry.credential
+            && entry.revoked.is_none()
+        {
             self.certificates.insert(print.clone(), entry.key);
         }
         self.keys.insert(entry.key, Arc::new(entry));
     }
 
     fn add_approval(&mut self, approval: Approval) {
-        let identity = super::store::identity_of(&approval.command);
-        self.asked.insert((approval.tenant, identity), approval.approval);
-        self.approvals.insert(approval.approval, approval);
+        let place = (approval.asked_for.tenant, approval.id());
+        self.asked.insert(approval.identity(), place);
+        self.order.push_back(place);
+        let state = approval.state.clone();
+        self.approvals.insert(place, approval);
+        self.set_state(place, state);
     }
 
-    fn set_state(&mut self, approval: ApprovalId, state: ApprovalState) {
-        if let Some(found) = self.approvals.get_mut(&approval) {
-            found.state = state;
+    fn set_state(&mut self, place: (TenantId, ApprovalId), state: ApprovalState) {
+        let Some(found) = self.approvals.get_mut(&place) else { return };
+        let open = self.open.entry(place.0).or_default();
+        if state == ApprovalState::Pending { open.insert(place.1) } else { open.remove(&place.1) };
+        if matches!(state, ApprovalState::Approved { .. }) {
+            self.unfinished.insert(place);
+        } else {
+            self.unfinished.remove(&place);
+        }
+        found.state = state;
+    }
+
+    /// Forgets what is over and old, by the time of the records, so that every fold forgets the same.
+    fn forget(&mut self, at: UnixMs) {
+        for (tenant, open) in &mut self.open {
+            open.retain(|id| self.approvals.get(&(*tenant, *id)).is_some_and(|approval| approval.is_open(at)));
+        }
+        while let Some(place) = self.order.front().copied() {
+            let old = self.approvals.get(&place);
+            let is_old = old.is_none_or(|approval| approval.asked.0.saturating_add(RETENTION_MS) < at.0);
+            if !is_old || self.unfinished.contains(&place) {
+                return;
+            }
+            self.order.pop_front();
+            if let Some(approval) = self.approvals.remove(&place) {
+                let identity = approval.identity();
+                if self.asked.get(&identity) == Some(&place) {
+                    self.asked.remove(&identity);
+                }
+            }
         }
     }
 
@@ -384,7 +475,7 @@ impl ControlState {
             tenants: self.tenants.values().cloned().collect(),
             keys,
             agreements: self.agreements.iter().copied().collect(),
-            approvals: self.approvals.values().cloned().collect(),
+            approvals: self.order.iter().filter_map(|place| self.approvals.get(place)).cloned().collect(),
         }
     }
 
@@ -416,21 +507,28 @@ mod tests {
             state.apply(Change::TenantAdded { tenant: tenant(number), name: format!("t{number}") }, UnixMs(1));
         }
         state.apply(
-            Change::ApprovalAsked {
-                approval: ApprovalId(7),
-                tenant: tenant(1),
-                person: "ada".to_owned(),
-                key: id(1),
-                expires: UnixMs(100),
-                command: r#"{"command":"transfer","account":"1","key":"k"}"#.to_owned(),
-            },
+            Change::ApprovalAsked(asked(7, "k", 100)),
             UnixMs(10),
         );
         state
     }
 
+    fn asked(approval: u128, key: &str, expires: u64) -> AskedFor {
+        AskedFor {
+            approval: ApprovalId(approval),
+            tenant: tenant(1),
+            person: "ada".to_owned(),
+            key: id(1),
+            expires: UnixMs(expires),
+            command: "{}".to_owned(),
+            account: "1".to_owned(),
+            engine_key: key.to_owned(),
+            fingerprint: String::new(),
+        }
+    }
+
     fn given(person: &str, key: u8) -> Change {
-        Change::ApprovalGiven { approval: ApprovalId(7), person: person.to_owned(), key: id(key) }
+        Change::ApprovalGiven { tenant: tenant(1), approval: ApprovalId(7), person: person.to_owned(), key: id(key) }
     }
 
     #[test]
@@ -443,6 +541,49 @@ mod tests {
         state.apply(given("bob", 2), UnixMs(99));
         assert_eq!(state.check(&given("cyd", 3), UnixMs(99)), Err(Refused::NotOpen), "decided");
         assert_eq!(state.unfinished().len(), 1);
+    }
+
+    #[test]
+    fn nobody_approves_with_a_key_that_the_asking_person_made_however_often_handed_on() {
+        let mut state = state();
+        let add = |key: u8, person: &str, maker: Option<(&str, u8)>| Change::KeyAdded {
+            key: id(key),
+            tenant: tenant(1),
+            person: person.to_owned(),
+            roles: [Role::MoneyMovement].into_iter().collect(),
+            credential: Credential::Bearer(vec![0; 32]),
+            made_by: maker.map(|(person, key)| Maker { person: person.to_owned(), key: id(key) }),
+        };
+        state.apply(add(2, "bob", Some(("Ada", 1))), UnixMs(1));
+        state.apply(add(3, "cyd", Some(("bob", 2))), UnixMs(2));
+        state.apply(add(4, "dan", Some(("eve", 5))), UnixMs(3));
+        for (person, key) in [("bob", 2), ("cyd", 3), (" ADA ", 4)] {
+            assert_eq!(state.check(&given(person, key), UnixMs(50)), Err(Refused::SamePerson), "{person}");
+        }
+        assert_eq!(state.check(&given("dan", 4), UnixMs(50)), Ok(()));
+    }
+
+    #[test]
+    fn what_is_over_and_old_is_forgotten_and_what_is_unfinished_is_not() {
+        let mut state = state();
+        state.apply(Change::ApprovalAsked(asked(8, "l", 100)), UnixMs(11));
+        state.apply(given("bob", 2), UnixMs(50));
+        let late = UnixMs(RETENTION_MS + 1_000);
+        state.apply(Change::ApprovalAsked(asked(9, "m", late.0 + 100)), late);
+        assert!(state.approval(tenant(1), ApprovalId(7)).is_some(), "approved, and not known to be executed");
+        let executed = Change::ApprovalExecuted {
+            tenant: tenant(1),
+            approval: ApprovalId(7),
+            outcome: "approved".to_owned(),
+            reply: "{}".to_owned(),
+        };
+        state.apply(executed, late);
+        state.apply(Change::ApprovalAsked(asked(10, "n", late.0 + 100)), late);
+        for gone in [7, 8] {
+            assert!(state.approval(tenant(1), ApprovalId(gone)).is_none());
+        }
+        assert!(state.asked("1", "k").is_none() && state.asked("1", "m").is_some());
+        assert_eq!(state.pending_of(tenant(1), late), 2);
     }
 
     #[test]
@@ -463,6 +604,7 @@ mod tests {
             person: "ada".to_owned(),
             roles: [Role::Read].into_iter().collect(),
             credential: Credential::Certificate(vec![1; 32]),
+            made_by: None,
         };
         assert_eq!(state.check(&added, UnixMs(1)), Ok(()));
         state.apply(added.clone(), UnixMs(1));

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::RwLock;
-use serde::Deserialize;
 use tokio::sync::Mutex;
+use tp_actors::tp_core::command::Record;
 use tp_actors::tp_core::event::Body;
 use tp_actors::tp_core::ids::Seq;
 use tp_actors::tp_core::outcome::Outcome;
-use tp_actors::{Engine, FeedError};
+use tp_actors::{CallOptions, Engine, FeedError};
 
 use super::CONTROL_STREAM;
 use super::image::{Image, LastRecord, Read};
@@ -39,6 +39,14 @@ pub enum ControlError {
     /// The journal could not be read.
     #[error(transparent)]
     Feed(#[from] FeedError),
+    /// The journal did not give all its events.
+    #[error("the journal was read up to event {reached} of {end} only")]
+    Short {
+        /// The last one read.
+        reached: u64,
+        /// The last one.
+        end: u64,
+    },
     /// A record in it could not be read.
     #[error("event {seq}: {what}")]
     Record {
@@ -67,6 +75,9 @@ impl std::fmt::Debug for Control {
     }
 }
 
+/// As good as no deadline: a week.
+const RECORD_MS_MAX: u64 = 7 * 86_400_000;
+
 /// An image is written again when so many events lie behind the one before.
 const IMAGE_EVENTS: u64 = 1_000_000;
 
@@ -79,13 +90,18 @@ impl Control {
         let image = folder.map(|folder| Image::new(folder, engine.seed()));
         let end = engine.durable_seq();
         let kept = image.as_ref().and_then(|image| image.read(end)).filter(|kept| fits(&engine, kept));
+        if let (Some(image), None) = (&image, &kept) {
+            // Of a journal that was put back: what goes on from here must not come to look like what it stands for.
+            image.remove();
+        }
         let (mut as_of, mut last, mut state) =
             kept.map_or_else(Default::default, |Read { as_of, last, state }| (as_of, last, state));
         let from = Seq(as_of.0 + 1);
         if from <= end {
             let mut feed = engine.events(from);
             while feed.position() <= end {
-                let Some((seq, event)) = feed.next_timeout(Duration::from_secs(60))? else { break };
+                let next = feed.next_timeout(Duration::from_secs(60))?;
+                let (seq, event) = next.ok_or(ControlError::Short { reached: as_of.0, end: end.0 })?;
                 if let Body::Recorded(recorded) = &event.body
                     && recorded.stream == CONTROL_STREAM
                 {
@@ -161,7 +177,10 @@ impl Control {
     async fn write(&self, record: ControlRecord) -> Result<(), ControlError> {
         self.is_in_doubt.store(true, Ordering::Release);
         let bytes = record.to_bytes();
-        let reply = self.engine.record(CONTROL_STREAM, bytes.clone()).await;
+        // However long the disk takes: a record that is given up at a deadline would leave it open whether it counts.
+        let options = CallOptions { deadline_ms: Some(RECORD_MS_MAX), ..CallOptions::default() };
+        let record_bytes = bytes.clone().into_boxed_slice();
+        let reply = self.engine.call_with(Record { stream: CONTROL_STREAM, bytes: record_bytes }, options).await;
         match reply.outcome {
             outcome if outcome.is_approval() => {
                 self.state.write().apply(record.change, record.at);
@@ -213,21 +232,4 @@ fn fits(engine: &Engine, kept: &Read) -> bool {
 pub(crate) fn now() -> UnixMs {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// What makes two commands the same one for a repeat: whose key, and the key. From the command's text as it is recorded.
-pub(crate) fn identity_of(command: &str) -> String {
-    #[derive(Deserialize, Default)]
-    #[serde(default)]
-    struct Named<'a> {
-        account: Option<&'a str>,
-        authorization: Option<&'a str>,
-        capture: Option<&'a str>,
-        #[serde(borrow)]
-        key: Option<std::borrow::Cow<'a, str>>,
-    }
-    let named: Named<'_> = serde_json::from_str(command).unwrap_or_default();
-    // An advice that names both belongs to the account.
-    let owner = named.account.or(named.authorization).or(named.capture).unwrap_or_default();
-    format!("{owner} {}", named.key.unwrap_or_default())
 }
