@@ -80,7 +80,8 @@ impl Offline {
         person: &str,
         roles: Roles,
     ) -> Result<(KeyId, Option<Zeroizing<String>>), ServeError> {
-        let new = NewKey::make(kind, tenant, person.to_owned(), roles, None, &self.sealer.0).map_err(ServeError::Thread)?;
+        let new =
+            NewKey::make(kind, tenant, person.to_owned(), roles, None, &self.sealer.0).map_err(ServeError::Thread)?;
         self.change(new.change)?;
         Ok((new.key, new.secret))
     }

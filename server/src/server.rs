@@ -7,8 +7,8 @@
 //! Owns that order (DRN-1). Refuses to serve before the engine has recovered, and to go on with an engine that stopped.
 
 use std::future::Future;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -265,13 +265,12 @@ impl Parts {
             version: env!("CARGO_PKG_VERSION"),
             limits: EngineLimits::of(&engine_config(settings, data_dir)),
         });
-        let rooms =
-            Rooms::new(
-                settings.tenant_rate.get(),
-                settings.tenant_burst.get(),
-                settings.tenant_in_flight_max.size(),
-                settings.history_reads_max.size().div_ceil(2),
-            );
+        let rooms = Rooms::new(
+            settings.tenant_rate.get(),
+            settings.tenant_burst.get(),
+            settings.tenant_in_flight_max.size(),
+            settings.history_reads_max.size().div_ceil(2),
+        );
         Arc::new(App {
             gate: Gate { tokens: self.tokens.clone(), nonces, limits },
             rooms: Arc::new(rooms),
@@ -312,11 +311,7 @@ fn master_key(settings: &Settings, data_dir: &std::path::Path) -> Result<MasterK
 ///
 /// # Errors
 /// [`ServeError::MasterKey`], [`ServeError::MasterKeyLost`].
-pub(crate) fn sealer(
-    settings: &Settings,
-    data_dir: &std::path::Path,
-    control: &Control,
-) -> Result<Sealer, ServeError> {
+pub(crate) fn sealer(settings: &Settings, data_dir: &std::path::Path, control: &Control) -> Result<Sealer, ServeError> {
     let is_gone = settings.seal_key.is_none() && !folder(data_dir).join("seal.key").exists();
     if is_gone && control.read(crate::control::ControlState::has_sealed_keys) {
         return Err(ServeError::MasterKeyLost { path: folder(data_dir).join("seal.key") });

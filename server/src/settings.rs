@@ -430,10 +430,14 @@ impl Settings {
             )));
         }
         if !self.admin_listen.ip().is_loopback() && !self.admin_plain_text {
-            return together("`admin_listen` is not loopback: it is plain text; set `admin_plain_text` on a network of operators only");
+            return together(
+                "`admin_listen` is not loopback: it is plain text; set `admin_plain_text` on a network of operators only",
+            );
         }
         if self.tenant_burst.get() < self.batch_commands_max.get() {
-            return together("`limits.tenant_burst` is below `limits.batch_commands_max`: such a batch could never be sent");
+            return together(
+                "`limits.tenant_burst` is below `limits.batch_commands_max`: such a batch could never be sent",
+            );
         }
         if self.jwt_keys.is_some() && self.jwt_issuer.is_empty() {
             return together("`auth.jwt_keys` needs `auth.jwt_issuer`");
@@ -490,7 +494,12 @@ mod tests {
         let mut page = String::from("| setting | default | unit | meaning |\n|---|---|---|---|\n");
         for setting in TABLE {
             let default = if setting.default.is_empty() { "" } else { &format!("`{}`", setting.default) };
-            page.push_str(&format!("| `{}` | {default} | {} | {} |\n", setting.name, setting.unit, setting.meaning.trim()));
+            page.push_str(&format!(
+                "| `{}` | {default} | {} | {} |\n",
+                setting.name,
+                setting.unit,
+                setting.meaning.trim()
+            ));
         }
         page
     }

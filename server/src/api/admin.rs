@@ -63,7 +63,8 @@ pub(crate) async fn set_threshold(serving: &Serving, request: &Request) -> Answe
     let amount = body.amount.as_deref().map(|text| parse_amount("amount", text)).transpose()?;
     let is_operators = request.caller.tenant == TenantId::OPERATOR;
     let change = Change::ThresholdSet { tenant, ledger: ledger.clone(), amount: amount.map(|a| a.to_string()) };
-    let made = serving.control.change_if(&by(&request.caller), |state| {
+    let by = by(&request.caller);
+    let made = serving.control.change_if(&by, |state| {
         // Whoever is bound by a threshold does not raise it.
         let before = state.tenant(tenant).and_then(|tenant| tenant.thresholds.get(&ledger));
         let before = before.and_then(|text| parse_decimal(text));

@@ -69,7 +69,9 @@ pub(crate) async fn stand(
         return Ok(Stand::NotNeeded);
     }
     if key.kind == KeyKind::UuidV7 {
-        return Err(Problem::invalid("a command that waits for a second person needs an opaque key: another kind expires first"));
+        return Err(Problem::invalid(
+            "a command that waits for a second person needs an opaque key: another kind expires first",
+        ));
     }
     let asked_for = AskedFor {
         approval: ApprovalId(random_bits()?),
@@ -84,7 +86,8 @@ pub(crate) async fn stand(
         fingerprint: fingerprint.clone(),
     };
     let (tenant, pending_max) = (caller.tenant, serving.approvals_max);
-    let made = serving.control.change_if(&by(caller), |state| {
+    let by = by(caller);
+    let made = serving.control.change_if(&by, |state| {
         if state.asked(&asked_for.account, &asked_for.engine_key).is_some() {
             return Ok(None); // another request with the same key came first
         }
@@ -117,8 +120,12 @@ fn answer_of(approval: &Approval) -> Answered {
             });
             Ok(Answer { status, body: reply.clone().into_bytes() })
         }
-        (_, "rejected") => Err(Problem::new(Refusal::ApprovalRejected, "a second person rejected it: nothing was done")),
-        (_, "expired") => Err(Problem::new(Refusal::ApprovalExpired, "no second person decided in time: nothing was done")),
+        (_, "rejected") => {
+            Err(Problem::new(Refusal::ApprovalRejected, "a second person rejected it: nothing was done"))
+        }
+        (_, "expired") => {
+            Err(Problem::new(Refusal::ApprovalExpired, "no second person decided in time: nothing was done"))
+        }
         _ => Ok(show(StatusCode::ACCEPTED, approval)),
     }
 }
@@ -177,8 +184,7 @@ fn key_text(key: Key) -> String {
 
 /// The approval of a command that the engine does not know.
 pub(crate) fn found(serving: &Serving, account: AccountId, key: Key) -> Option<Answered> {
-    let approval =
-        serving.control.read(|state| state.asked(&account.0.to_string(), &key_text(key)).cloned())?;
+    let approval = serving.control.read(|state| state.asked(&account.0.to_string(), &key_text(key)).cloned())?;
     Some(answer_of(&approval))
 }
 
@@ -259,7 +265,8 @@ pub(crate) async fn execute(serving: &Serving, approval: &Approval) {
         let detail = "it is not known whether it was executed: compare the account's statement";
         let problem = Problem::new(Refusal::ApprovalUnknown, detail);
         tracing::error!(approval = %approval.id(), "an approved command is left: it is not known whether it was executed");
-        return record(serving, approval, problem.name, json_text(&ProblemJson { problem: &problem, trace_id: None })).await;
+        return record(serving, approval, problem.name, json_text(&ProblemJson { problem: &problem, trace_id: None }))
+            .await;
     }
     execute_now(serving, approval).await;
 }
@@ -287,7 +294,8 @@ async fn execute_now(serving: &Serving, approval: &Approval) {
                     return; // nothing was done, or it is not known
                 }
                 if reply.outcome.is_approval() {
-                    return record(serving, approval, name, json_text(&ReplyJson { reply: &reply, status: None })).await;
+                    return record(serving, approval, name, json_text(&ReplyJson { reply: &reply, status: None }))
+                        .await;
                 }
                 Problem::of_reply(reply)
             }
@@ -342,7 +350,9 @@ fn json_of(approval: &Approval, at: UnixMs) -> Value {
     });
     match &approval.state {
         ApprovalState::Pending => {}
-        ApprovalState::Approved { person, .. } | ApprovalState::Rejected { person } => body["decided_by"] = json!(person),
+        ApprovalState::Approved { person, .. } | ApprovalState::Rejected { person } => {
+            body["decided_by"] = json!(person)
+        }
         ApprovalState::Executed { person, outcome, reply } => {
             body["decided_by"] = json!(person);
             body["outcome"] = json!(outcome);

@@ -172,6 +172,7 @@ fn body(route: &Route) -> Option<Value> {
                 "asset": value_schema(Kind::Asset),
                 "scale": value_schema(Kind::Number(0, 38)),
                 "amount": {"type": ["string", "null"], "pattern": AMOUNT, "description": "Minor units; null: never."},
+                "tenant": tenant(),
             }),
         ),
         Operation::AddKey => object(
@@ -180,6 +181,7 @@ fn body(route: &Route) -> Option<Value> {
                 "person": {"type": "string", "minLength": 1, "maxLength": 100},
                 "roles": {"type": "array", "minItems": 1, "items": {"type": "string", "enum": ROLES}},
                 "kind": {"type": "string", "enum": ["bearer", "hmac", "ed25519", "certificate"], "default": "bearer"},
+                "tenant": tenant(),
                 "public": {"type": "string", "description": "Base64: an Ed25519 public key, or a certificate's SHA-256."},
             }),
         ),
@@ -216,6 +218,10 @@ fn responses(route: &Route) -> Value {
         }
         Operation::Approval | Operation::Approve | Operation::Reject => {
             responses.insert("200".to_owned(), answer("The approval as it stands.", reference("Approval")));
+            if route.operation == Operation::Approve {
+                let meaning = "Approved; it could not be executed yet and is tried again.";
+                responses.insert("202".to_owned(), answer(meaning, reference("Approval")));
+            }
         }
         Operation::AddKey | Operation::AddTenant | Operation::AddAgreement => {
             responses.insert("201".to_owned(), answer("Made.", json!({"type": "object"})));
@@ -267,7 +273,7 @@ fn command_schema(verb: Verb, in_batch: bool) -> Value {
     let mut wanted: Vec<&str> = [required, path].concat();
     let mut properties = Map::new();
     if in_batch {
-        properties.insert("command".to_owned(), json!({"const": verb.name()}));
+        properties.insert("command".to_owned(), json!({"type": "string", "enum": [verb.name()]}));
         wanted.extend(["command", "key"]);
     }
     let batch: &[&str] = if in_batch { &["key", "key_kind"] } else { &[] };

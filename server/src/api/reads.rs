@@ -107,9 +107,8 @@ pub(crate) async fn authorization_history(serving: &Serving, request: &Request) 
         Body::Authorized(e) => e.authorization == id && e.head.account == account,
         _ => false,
     };
-    let is_ours = |found: &AuthorizationHistory| {
-        !found.is_complete || found.events.iter().any(|(_, event)| is_owned(event))
-    };
+    let is_ours =
+        |found: &AuthorizationHistory| !found.is_complete || found.events.iter().any(|(_, event)| is_owned(event));
     let found = found.filter(|found| !found.events.is_empty() && (query.account.is_none() || is_ours(found)));
     let found = found.ok_or_else(|| Problem::of_outcome(Outcome::OriginalNotFound))?;
     let events: Vec<Value> = found.events.iter().map(|(seq, event)| event_json(*seq, event, tenant)).collect();
@@ -186,7 +185,8 @@ pub(crate) async fn statement(serving: &Serving, request: &Request) -> Answered 
     };
     let view = account_now(serving, request, account).await?;
     let page =
-        history(serving, tenant, move |engine| engine.statement(account, StatementQuery { before, from, limit })).await?;
+        history(serving, tenant, move |engine| engine.statement(account, StatementQuery { before, from, limit }))
+            .await?;
     let page = page.ok_or_else(|| Problem::of_outcome(Outcome::AccountNotFound))?;
     let ledger = view.settings.ledger;
     let mut body = json!({
@@ -289,7 +289,8 @@ pub(crate) async fn accounts(serving: &Serving, request: &Request) -> Answered {
         parts.ok_or_else(|| Problem::invalid("`cursor` is what a page gave as `next`"))
     })?;
     let from: u16 = slot;
-    let found = history(serving, tenant, move |engine| accounts_from(engine, tenant, from, AccountId(after), limit)).await?;
+    let found =
+        history(serving, tenant, move |engine| accounts_from(engine, tenant, from, AccountId(after), limit)).await?;
     let mut body = Map::new();
     let views: Vec<_> = found.iter().take(limit).collect();
     let accounts: Result<Vec<Value>, _> =

@@ -214,6 +214,7 @@ pub(crate) enum Change {
     ApprovalAsked(AskedFor),
     /// It was approved, and is to be executed.
     ApprovalGiven {
+        tenant: TenantId,
         approval: ApprovalId,
         person: String,
         #[serde(with = "key_text")]
@@ -221,6 +222,7 @@ pub(crate) enum Change {
     },
     /// It was rejected.
     ApprovalRejected {
+        tenant: TenantId,
         approval: ApprovalId,
         person: String,
         #[serde(with = "key_text")]

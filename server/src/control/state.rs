@@ -318,7 +318,9 @@ impl ControlState {
                 if self.keys.contains_key(key) {
                     return Err(Refused::KeyExists);
                 }
-                if self.keys.values().filter(|entry| entry.tenant == *tenant && entry.revoked.is_none()).count() >= KEYS_MAX {
+                if self.keys.values().filter(|entry| entry.tenant == *tenant && entry.revoked.is_none()).count()
+                    >= KEYS_MAX
+                {
                     return Err(Refused::TooManyKeys);
                 }
                 match credential {
@@ -356,17 +358,15 @@ impl ControlState {
                 }
                 let asked = &found.asked_for;
                 let is_same = is_person(&asked.person, person) || (asked.key == *key && *key != NO_KEY);
-                if is_same || self.was_made_by(*key, &asked.person) {
-                    Err(Refused::SamePerson)
-                } else {
-                    Ok(())
+                if is_same || self.was_made_by(*key, &asked.person) { Err(Refused::SamePerson) } else { Ok(()) }
+            }
+            Change::ApprovalExecuted { tenant, approval, .. } => {
+                match self.approval(*tenant, *approval).map(|a| &a.state) {
+                    None => Err(Refused::NoApproval),
+                    Some(ApprovalState::Approved { .. }) => Ok(()),
+                    Some(_) => Err(Refused::NotOpen),
                 }
             }
-            Change::ApprovalExecuted { tenant, approval, .. } => match self.approval(*tenant, *approval).map(|a| &a.state) {
-                None => Err(Refused::NoApproval),
-                Some(ApprovalState::Approved { .. }) => Ok(()),
-                Some(_) => Err(Refused::NotOpen),
-            },
         }
     }
 
@@ -438,7 +438,11 @@ impl ControlState {
     fn set_state(&mut self, place: (TenantId, ApprovalId), state: ApprovalState) {
         let Some(found) = self.approvals.get_mut(&place) else { return };
         let open = self.open.entry(place.0).or_default();
-        if state == ApprovalState::Pending { open.insert(place.1) } else { open.remove(&place.1) };
+        if state == ApprovalState::Pending {
+            open.insert(place.1)
+        } else {
+            open.remove(&place.1)
+        };
         if matches!(state, ApprovalState::Approved { .. }) {
             self.unfinished.insert(place);
         } else {
@@ -506,10 +510,7 @@ mod tests {
         for number in [1, 2] {
             state.apply(Change::TenantAdded { tenant: tenant(number), name: format!("t{number}") }, UnixMs(1));
         }
-        state.apply(
-            Change::ApprovalAsked(asked(7, "k", 100)),
-            UnixMs(10),
-        );
+        state.apply(Change::ApprovalAsked(asked(7, "k", 100)), UnixMs(10));
         state
     }
 
