@@ -91,7 +91,7 @@ pub(crate) async fn admit(
 
 /// Hands a command to the engine, bound to the caller's tenant.
 pub(crate) fn submit(serving: &Serving, caller: &Caller, asked: Asked, deadline_ms: Option<u64>) -> Pending {
-    let scope = Scope { tenant: Some(caller.tenant.get()), ledger: asked.ledger };
+    let scope = Scope { tenant: Some(caller.tenant.get()), ledger: asked.ledger, counter: None };
     let deadline_ms = Some(deadline_ms.unwrap_or(serving.command_ms));
     serving.engine.call_with(asked.command, CallOptions { deadline_ms, scope })
 }

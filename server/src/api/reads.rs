@@ -64,7 +64,7 @@ async fn account_now(serving: &Serving, request: &Request, account: AccountId) -
 
 /// Reads through the engine, bound to the caller's tenant.
 async fn read(serving: &Serving, request: &Request, target: ReadTarget) -> Result<Reply, Problem> {
-    let scope = Scope { tenant: Some(request.caller.tenant.get()), ledger: None };
+    let scope = Scope { tenant: Some(request.caller.tenant.get()), ledger: None, counter: None };
     let deadline_ms = Some(request.deadline_ms()?.unwrap_or(serving.command_ms));
     let reply = serving.engine.call_with(Read { target }, CallOptions { deadline_ms, scope }).await;
     if reply.detail.is_some() { Ok(reply) } else { Err(Problem::of_reply(reply)) }
