@@ -66,5 +66,5 @@ pub use tp_actors::tp_core::reply::{
     AccountView, AuthorizationState, AuthorizationView, CaptureView, Detail, Flags, Reply,
 };
 pub use tp_actors::tp_core::rules::{Budgets, LedgerPolicy, Windows};
-pub use tp_actors::tp_core::scope::Scope;
+pub use tp_actors::tp_core::scope::{AccountRange, Scope};
 pub use tp_actors::tp_core::time::{Bucket, DAY_MS, Date, NotADate, Time};

@@ -20,11 +20,11 @@ const OURS: u32 = 1;
 const THEIRS: u32 = 2;
 
 fn of(tenant: u32) -> CallOptions {
-    CallOptions { scope: Scope { tenant: Some(tenant), ledger: None }, ..CallOptions::default() }
+    CallOptions { scope: Scope { tenant: Some(tenant), ..Scope::default() }, ..CallOptions::default() }
 }
 
 fn in_ledger(ledger: Ledger) -> CallOptions {
-    CallOptions { scope: Scope { tenant: None, ledger: Some(ledger) }, ..CallOptions::default() }
+    CallOptions { scope: Scope { ledger: Some(ledger), ..Scope::default() }, ..CallOptions::default() }
 }
 
 fn open(account: u128) -> Command {

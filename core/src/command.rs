@@ -320,6 +320,8 @@ pub enum ReadTarget {
     Account(AccountId),
     /// An authorization.
     Authorization(AuthorizationId),
+    /// The authorization that this capture was taken from.
+    Capture(TransferId),
 }
 
 /// Reads an account's or authorization's state; like every reply it waits until what it shows is durable.
@@ -407,6 +409,7 @@ impl Command {
             Self::Read(c) => match c.target {
                 ReadTarget::Account(id) => seed.slot_of(id),
                 ReadTarget::Authorization(id) => id.slot(),
+                ReadTarget::Capture(id) => id.slot(),
             },
             Self::Record(_) => return None,
         })

@@ -371,8 +371,9 @@ impl Partition {
             now: turn.now,
             seq: next_provisional(out),
             room: self.room(turn, command),
+            scope,
         };
-        catch_unwind(AssertUnwindSafe(|| decide::decide(scene, slot, command, scope)))
+        catch_unwind(AssertUnwindSafe(|| decide::decide(scene, slot, command)))
             .unwrap_or_else(|_| Decision::Reply(Reply::bare(Outcome::SystemError)))
     }
 

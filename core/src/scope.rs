@@ -1,17 +1,35 @@
 //! The scope of a submission: whose accounts and which ledger it may be decided on.
 //!
 //! A front binds a call to its caller's tenant with it, in the decision itself: no second command, no race with an opening.
-//! Owns what a scope covers; refuses to know commands (`decide/scope.rs` finds the account) and payees. Carried beside the
+//! Owns what a scope covers; refuses to know commands (`decide/scope.rs` finds the account) and who is paid. Carried beside the
 //! command, never in its fingerprint nor in an event: a journal says what was decided, not for whom it could not have been.
 
 use crate::account::Account;
 use crate::amount::Ledger;
+use crate::ids::AccountId;
+
+/// Accounts from one id to another, both included. Nothing when `from` is above `to`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AccountRange {
+    /// The lowest id.
+    pub from: AccountId,
+    /// The highest id.
+    pub to: AccountId,
+}
+
+impl AccountRange {
+    /// Whether the account lies in it.
+    pub fn holds(self, account: AccountId) -> bool {
+        (self.from..=self.to).contains(&account)
+    }
+}
 
 /// What a submission may be decided on. Default: everything.
 ///
-/// It is tested after the command is found well formed and before its key is looked at, so that a repeat reveals nothing
-/// either. It bounds the account that owns the decision: the one that the command names, or the payer behind its authorization
-/// or capture. *Payees are not the scope's business*: who submits binds them by their ids. Nor are records, which have no owner.
+/// Tenant and ledger are tested after the command is found well formed and before its key is looked at, so that a repeat reveals
+/// nothing either. They bound the account that owns the decision: the one that the command names, or the payer behind its
+/// authorization or capture. *Who is paid is not the scope's business*: who submits binds payees by their ids. Whom money is
+/// drawn back from is, by `counter`, for no command names that account. Records have no owner, and nothing bounds them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Scope {
     /// Only accounts of this tenant ([`crate::command::Settings::tenant`]); `None`: of any.
@@ -31,12 +49,24 @@ pub struct Scope {
     /// settings) is answered `wrong_ledger`, bare. That is a condition of this submission, as its deadline is: no event, and the
     /// key is not used up.
     pub ledger: Option<Ledger>,
+    /// Only pulls from these accounts; `None`: from any.
+    ///
+    /// A pull (a refund, or a reversal that takes a transfer, capture or advice back) whose other account lies outside is
+    /// answered `not_reversible`, bare. Like the ledger it is a condition of this submission: no event, and the key is not used
+    /// up. The other account is the payee that the original named, or the suspense account where the payee's side was booked
+    /// there: a range without the suspense accounts keeps them from being drawn on. (A payee in the range that was closed since
+    /// is still the one that counts, though a reversal draws on the suspense account that stands for it.)
+    ///
+    /// It is tested where the pull would begin: after the key, so that a repeat of what was decided is answered as a repeat (the
+    /// money has moved), and after what refuses it on the owner's side or leaves nothing to pull; before the other account is
+    /// looked at. Pushes (transfer, capture, advice, a refund's reversal) are not restricted.
+    pub counter: Option<AccountRange>,
 }
 
 impl Scope {
     /// Whether it restricts nothing.
     pub const fn is_open(self) -> bool {
-        self.tenant.is_none() && self.ledger.is_none()
+        self.tenant.is_none() && self.ledger.is_none() && self.counter.is_none()
     }
     /// Whether the account is another tenant's, or none's.
     pub(crate) fn hides(self, account: &Account) -> bool {
@@ -45,5 +75,9 @@ impl Scope {
     /// Whether amounts of that ledger are outside.
     pub(crate) fn excludes(self, ledger: Ledger) -> bool {
         self.ledger.is_some_and(|only| only != ledger)
+    }
+    /// Whether money may not be drawn back from that account.
+    pub(crate) fn forbids_pull_from(self, counter: AccountId) -> bool {
+        self.counter.is_some_and(|range| !range.holds(counter))
     }
 }

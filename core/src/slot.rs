@@ -479,6 +479,10 @@ impl Slot {
         all.sort_unstable_by_key(|a| a.account);
         all
     }
+    /// The accounts whose ids are wanted, in no order.
+    pub fn accounts_where(&self, is_wanted: impl Fn(AccountId) -> bool) -> impl Iterator<Item = AccountView> {
+        self.accounts.iter().filter(move |account| is_wanted(account.id)).map(Account::view)
+    }
     /// One account.
     pub fn account(&self, id: AccountId) -> Option<AccountView> {
         self.find_account(id).map(Account::view)

@@ -18,16 +18,16 @@ use tp_core::key::Key;
 use tp_core::outcome::Outcome;
 use tp_core::reply::Reply;
 use tp_core::rules::Rules;
-use tp_core::scope::Scope;
+use tp_core::scope::{AccountRange, Scope};
 use tp_core::slot::ORPHAN_KEYS_MAX;
 use tp_core::time::{DAY_MS, Time};
 use tp_core::turn::Admission;
 
 const START: Time = Time(19_737 * DAY_MS);
-const OURS: Scope = Scope { tenant: Some(1), ledger: None };
-const THEIRS: Scope = Scope { tenant: Some(2), ledger: None };
+const OURS: Scope = Scope { tenant: Some(1), ledger: None, counter: None };
+const THEIRS: Scope = Scope { tenant: Some(2), ledger: None, counter: None };
 /// The tenant of accounts that name none, and so of the suspense accounts by their fields.
-const NOBODY: Scope = Scope { tenant: Some(0), ledger: None };
+const NOBODY: Scope = Scope { tenant: Some(0), ledger: None, counter: None };
 
 fn eur() -> Ledger {
     Ledger::new("EUR", 2).expect("valid")
@@ -36,7 +36,7 @@ fn usd() -> Ledger {
     Ledger::new("USD", 2).expect("valid")
 }
 fn only(ledger: Ledger) -> Scope {
-    Scope { tenant: None, ledger: Some(ledger) }
+    Scope { ledger: Some(ledger), ..Scope::default() }
 }
 /// The n-th account of that partition, when there are two.
 fn account(partition: usize, n: usize) -> AccountId {
@@ -81,6 +81,29 @@ fn fence(account: AccountId, key: Key) -> Command {
 }
 fn read_account(account: AccountId) -> Command {
     Read { target: ReadTarget::Account(account) }.into()
+}
+
+fn transfer(key: u128) -> Command {
+    let (key, account, amount) = (Key::opaque(key), payer(), Amount::from(20));
+    Transfer { key, account, payee: payee(), ledger: eur(), amount, note: Note::default() }.into()
+}
+fn refund(key: u128, target: RefundTarget) -> Command {
+    Refund { key: Key::opaque(key), target, amount: Amount::from(5), note: Note::default() }.into()
+}
+fn reverse(key: u128, original: u128) -> Command {
+    let (key, original) = (Key::opaque(key), Key::opaque(original));
+    Reverse { key, account: payer(), original, new_total: None, note: Note::default() }.into()
+}
+/// Of our tenant, and only pulls from those accounts.
+fn pulls_from(from: u128, to: u128) -> Scope {
+    Scope { counter: Some(AccountRange { from: AccountId(from), to: AccountId(to) }), ..OURS }
+}
+fn with_payee() -> Scope {
+    pulls_from(payee().0, payee().0)
+}
+/// All accounts beside the payee, above it or below.
+fn without_payee() -> [Scope; 2] {
+    [pulls_from(payee().0 + 1, u128::MAX), pulls_from(0, payee().0 - 1)]
 }
 
 /// A world with a payer, an empty account and a payee of [`OURS`], and a hold of 100, of which 40 are captured.
@@ -134,6 +157,7 @@ impl Bank {
             Lookup { account, key: original, fence: false }.into(),
             read_account(payer()),
             Read { target: ReadTarget::Authorization(self.hold) }.into(),
+            Read { target: ReadTarget::Capture(self.capture) }.into(),
         ];
         let told = [
             (open(100, payer(), 1, eur()), Outcome::Malformed),
@@ -349,4 +373,100 @@ fn a_record_has_no_owner_and_is_taken_in_any_scope() {
     let mut bank = Bank::new(1);
     let record = || Record { stream: 1, bytes: Box::from([1]) }.into();
     assert_eq!(bank.world.call_within(Scope { ledger: Some(usd()), ..THEIRS }, record()).outcome, Outcome::Approved);
+}
+
+#[test]
+fn money_is_drawn_back_from_accounts_of_the_range_only_and_a_repeat_is_one_in_any() {
+    for partitions in [1, 2] {
+        let mut bank = Bank::new(partitions);
+        for command in [transfer(20), advise(21, payer(), eur(), post())] {
+            assert!(bank.world.call_within(OURS, command).outcome.is_approval());
+        }
+        let pulls = [
+            refund(30, RefundTarget::Capture(bank.capture)),
+            refund(31, RefundTarget::Authorization(bank.hold)),
+            reverse(32, CAPTURED),
+            reverse(33, 20),
+            reverse(34, 21),
+        ];
+        for command in pulls {
+            for scope in without_payee() {
+                assert_eq!(bank.refused(scope, &command).outcome, Outcome::NotReversible, "{command:?}");
+            }
+            let done = bank.world.call_within(with_payee(), command.clone());
+            assert!(done.outcome.is_approval() && !done.repeated && done.transfer.is_some(), "{command:?}: {done:?}");
+            for scope in without_payee() {
+                let again = bank.world.call_within(scope, command.clone());
+                assert_eq!((again.outcome, again.repeated, again.seq), (done.outcome, true, done.seq), "{command:?}");
+            }
+        }
+        bank.world.check_replay(&[1, 3]);
+    }
+}
+
+#[test]
+fn the_range_of_pulls_does_not_restrict_who_is_paid() {
+    for (partitions, scope) in [1, 2].into_iter().zip(without_payee()) {
+        let mut bank = Bank::new(partitions);
+        let refunded = bank.world.call_within(OURS, refund(20, RefundTarget::Capture(bank.capture)));
+        assert_eq!(refunded.outcome, Outcome::Approved);
+        let undo_of_refund = reverse(34, 20);
+        for command in [transfer(30), capture(31, bank.hold), advise(32, payer(), eur(), post()), undo_of_refund] {
+            let done = bank.world.call_within(scope, command.clone());
+            assert!(done.outcome.is_approval() && done.transfer.is_some(), "{command:?}: {done:?}");
+        }
+    }
+}
+
+/// The advice names a payee in the range, but was booked on the suspense account of that payee's slot.
+#[test]
+fn a_suspense_account_is_drawn_on_only_when_the_range_holds_it() {
+    for partitions in [1, 2] {
+        let mut bank = Bank::new(partitions);
+        let missing = account(1, 9);
+        let advice = Advice::Post { payee: missing, authorization: None };
+        assert_eq!(bank.world.call_within(OURS, advise(20, payer(), eur(), advice)).outcome, Outcome::AdviceAccepted);
+        let undo = reverse(30, 20);
+        for scope in [pulls_from(1, u128::MAX >> 32), pulls_from(missing.0, missing.0)] {
+            assert_eq!(bank.refused(scope, &undo).outcome, Outcome::NotReversible);
+        }
+        let suspense = AccountId::suspense_of(SEED.slot_of(missing), eur());
+        let done = bank.world.call_within(pulls_from(suspense.0, suspense.0), undo);
+        assert_eq!((done.outcome, done.repeated), (Outcome::ReversalAccepted, false));
+    }
+}
+
+#[test]
+fn the_range_of_pulls_is_kept_while_the_command_waits() {
+    let mut bank = Bank::new(2);
+    let (target, [outside, _]) = (RefundTarget::Capture(bank.capture), without_payee());
+    let world = &mut bank.world;
+    let pull = world.submit_within(with_payee(), refund(30, target));
+    let others = world.submit_within(outside, refund(31, target));
+    let repeat = world.submit_within(outside, refund(30, target));
+    world.decide(0, usize::MAX, usize::MAX, usize::MAX);
+    world.ticket(0);
+    assert!(world.replies.get(&others).is_none(), "it waits for the exchange of the first");
+    world.send(0);
+    world.settle();
+    let reply = |ticket: u64| &world.replies[&ticket];
+    assert_eq!((reply(pull).outcome, reply(pull).repeated), (Outcome::Approved, false));
+    assert_eq!(reply(others), &Reply::bare(Outcome::NotReversible));
+    assert_eq!((reply(repeat).outcome, reply(repeat).repeated), (Outcome::Approved, true));
+}
+
+#[test]
+fn a_capture_is_read_as_the_authorization_that_it_was_taken_from() {
+    for partitions in [1, 2] {
+        let mut bank = Bank::new(partitions);
+        let by_capture = bank.world.call_within(OURS, Read { target: ReadTarget::Capture(bank.capture) }.into());
+        let by_id = bank.world.call_within(OURS, Read { target: ReadTarget::Authorization(bank.hold) }.into());
+        assert_eq!((by_capture.outcome, by_capture.authorization), (Outcome::Approved, Some(bank.hold)));
+        assert!(by_capture == by_id && by_id.detail.is_some(), "{by_capture:?}, {by_id:?}");
+        let transfer = bank.world.call_within(OURS, transfer(20)).transfer.expect("a transfer");
+        for unknown in [transfer, TransferId::new(START, bank.hold.slot(), 1 << 40)] {
+            let read = Read { target: ReadTarget::Capture(unknown) }.into();
+            assert_eq!(bank.refused(OURS, &read).outcome, Outcome::OriginalNotFound, "{unknown}");
+        }
+    }
 }

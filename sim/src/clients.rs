@@ -14,7 +14,7 @@ use tp_core::outcome::Outcome;
 use tp_core::reply::{Detail, Reply};
 use tp_core::time::Time;
 
-use crate::oracle::{Oracle, Told, Wrong};
+use crate::oracle::{Hold, Oracle, Told, Wrong};
 
 /// One submission of a command.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Clients {
         let floor = match &self.sent[number].command {
             Command::Read(c) => match c.target {
                 ReadTarget::Account(id) => oracle.accounts.get(&id).map_or(0, |account| account.seq),
-                ReadTarget::Authorization(_) => 0,
+                ReadTarget::Authorization(_) | ReadTarget::Capture(_) => 0,
             },
             _ => 0,
         };
@@ -300,6 +300,13 @@ fn check_read(oracle: &Oracle, target: ReadTarget, attempt: &Attempt, reply: &Re
                 hold => Err(format!("the authorization is {hold:?}")),
             }
         }
+        (ReadTarget::Capture(id), Some(Detail::Authorization(view))) => {
+            let names = |hold: &Hold| hold.captures.iter().any(|capture| capture.id == id.0);
+            match oracle.holds.get(&view.authorization.0) {
+                Some(hold) if names(hold) && view.captures.iter().any(|capture| capture.transfer == id) => Ok(()),
+                hold => Err(format!("the authorization is {hold:?}")),
+            }
+        }
         (ReadTarget::Account(id), None)
             if reply.outcome == Outcome::AccountNotFound && oracle.opened_after(id, attempt.durable) =>
         {
@@ -309,6 +316,14 @@ fn check_read(oracle: &Oracle, target: ReadTarget, attempt: &Attempt, reply: &Re
             if reply.outcome == Outcome::OriginalNotFound && oracle.visible_hold(id.0, now).is_none() =>
         {
             Ok(())
+        }
+        (ReadTarget::Capture(id), None) if reply.outcome == Outcome::OriginalNotFound => {
+            let names = |hold: &Hold| hold.captures.iter().any(|capture| capture.id == id.0);
+            let mut named = oracle.holds.iter().filter(|(_, hold)| names(hold));
+            match named.find(|(hold, _)| oracle.visible_hold(**hold, now).is_some()) {
+                None => Ok(()),
+                Some((_, hold)) => Err(format!("the authorization is {hold:?}")),
+            }
         }
         _ => Err("it is not what was asked for".into()),
     }

@@ -1,6 +1,7 @@
 //! lookup and read: what became of a command, what stands.
 
-use super::{Adds, Decision, Scene, Verdict, is_too_far_ahead, is_too_old, leave, repeat};
+use super::{Adds, Decision, Scene, Verdict, capture, is_too_far_ahead, is_too_old, leave, repeat};
+use crate::authorization::Authorization;
 use crate::command::{Lookup, Read, ReadTarget};
 use crate::event::{Body, Fenced};
 use crate::keys::Standing;
@@ -45,20 +46,23 @@ pub(super) fn unfenced(scene: Scene<'_>, slot: &Slot, c: &Lookup, adds: Adds) ->
 }
 
 pub(super) fn read(slot: &Slot, now: Time, c: &Read) -> Reply {
-    let approved = Reply::bare(Outcome::Approved);
     match c.target {
         ReadTarget::Account(id) => slot.find_account(id).map_or(Reply::bare(Outcome::AccountNotFound), |account| {
             let detail = Some(Box::new(Detail::Account(account.view())));
-            Reply { seq: account.seq, version: account.version, detail, ..approved }.standing_on(Some(account))
+            Reply { seq: account.seq, version: account.version, detail, ..Reply::bare(Outcome::Approved) }
+                .standing_on(Some(account))
         }),
-        ReadTarget::Authorization(id) => {
-            let visible = slot.visible_authorization(id.0, now).and_then(|a| slot.authorization(a.id));
-            visible.map_or(Reply::bare(Outcome::OriginalNotFound), |view| {
-                let account = slot.find_account(view.account);
-                let (authorization, expires) = (Some(view.authorization), Some(view.expires));
-                let detail = Some(Box::new(Detail::Authorization(view)));
-                Reply { authorization, expires, detail, ..approved }.standing_on(account)
-            })
-        }
+        ReadTarget::Authorization(id) => read_authorization(slot, slot.visible_authorization(id.0, now)),
+        ReadTarget::Capture(id) => read_authorization(slot, capture::visible_authorization_of(slot, id, now)),
     }
+}
+
+fn read_authorization(slot: &Slot, visible: Option<&Authorization>) -> Reply {
+    let Some(view) = visible.and_then(|a| slot.authorization(a.id)) else {
+        return Reply::bare(Outcome::OriginalNotFound);
+    };
+    let account = slot.find_account(view.account);
+    let (authorization, expires) = (Some(view.authorization), Some(view.expires));
+    let detail = Some(Box::new(Detail::Authorization(view)));
+    Reply { authorization, expires, detail, ..Reply::bare(Outcome::Approved) }.standing_on(account)
 }

@@ -76,6 +76,8 @@ pub(crate) struct Scene<'a> {
     /// The number that the event will have.
     pub(crate) seq: Seq,
     pub(crate) room: Room,
+    /// What the submission may be decided on.
+    pub(crate) scope: Scope,
 }
 
 impl<'a> Scene<'a> {
@@ -117,11 +119,11 @@ pub(crate) struct Case<'a> {
 pub(crate) type Verdict = Result<Body, Decision>;
 
 /// Decides a command that belongs to one of the scene's slots.
-pub(crate) fn decide(scene: Scene<'_>, slot: &Slot, command: &Command, scope: Scope) -> Decision {
+pub(crate) fn decide(scene: Scene<'_>, slot: &Slot, command: &Command) -> Decision {
     if !command.is_well_formed() {
         return Decision::Reply(Reply::bare(Outcome::Malformed));
     }
-    if let Err(outside) = scope::require(scope, scene, slot, command) {
+    if let Err(outside) = scope::require(scene, slot, command) {
         return outside;
     }
     let verdict = match command {

@@ -21,8 +21,12 @@ pub(super) struct OwnerSide {
 }
 
 impl Case<'_> {
-    /// One event with two legs, an exchange's first event, or the counter-account's refusal.
+    /// One event with two legs, an exchange's first event, or the counter-account's refusal. Every pull passes here: the scope
+    /// is asked before anything is known of the other account.
     pub(super) fn movement(&self, m: Movement, owner: OwnerSide) -> Verdict {
+        if !m.purpose.is_push() && self.scene.scope.forbids_pull_from(m.counter) {
+            return Err(leave(Reply::bare(Outcome::NotReversible)));
+        }
         let target = if m.authorization == 0 { m.counter.0 } else { m.authorization };
         let is_suspense = owner.account != self.account;
         let rare = Rare::default();

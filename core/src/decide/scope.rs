@@ -2,7 +2,8 @@
 //!
 //! Stands at one place, between the command's form and its key. Owns who the owner is and what a stranger is told; refuses to
 //! know what the verbs do with their own. What is told follows from the command, the time and the room only, never from what
-//! the account, authorization or capture is (beside that it is not the tenant's).
+//! the account, authorization or capture is (beside that it is not the tenant's). Whom a pull draws on is tested where that is
+//! known (`movement.rs`).
 
 use super::{Adds, Decision, Scene, capture, is_key_outside_window, leave, lookup};
 use crate::account::Account;
@@ -11,7 +12,6 @@ use crate::ids::AccountId;
 use crate::key::Key;
 use crate::outcome::Outcome;
 use crate::reply::Reply;
-use crate::scope::Scope;
 use crate::slot::Slot;
 
 /// What a command would be decided on.
@@ -25,7 +25,8 @@ enum Target<'a> {
 }
 
 /// Ends the decision here when the owner is outside the scope.
-pub(super) fn require(scope: Scope, scene: Scene<'_>, slot: &Slot, command: &Command) -> Result<(), Decision> {
+pub(super) fn require(scene: Scene<'_>, slot: &Slot, command: &Command) -> Result<(), Decision> {
+    let scope = scene.scope;
     if scope.is_open() {
         return Ok(());
     }
@@ -68,6 +69,7 @@ fn target<'a>(scene: Scene<'_>, slot: &'a Slot, command: &Command) -> Target<'a>
         Command::Read(c) => match c.target {
             ReadTarget::Account(id) => return Target::Account(id),
             ReadTarget::Authorization(id) => slot.visible_authorization(id.0, scene.now),
+            ReadTarget::Capture(id) => capture::visible_authorization_of(slot, id, scene.now),
         },
         Command::Increment(c) => slot.visible_authorization(c.authorization.0, scene.now),
         Command::Capture(c) => slot.visible_authorization(c.authorization.0, scene.now),
@@ -104,7 +106,7 @@ fn told_to_strangers(scene: Scene<'_>, slot: &Slot, command: &Command) -> Outcom
         Command::Lookup(c) => lookup::unfenced(scene, slot, c, Adds::OrphanKey).unwrap_or(Outcome::OriginalNotFound),
         Command::Read(c) => match c.target {
             ReadTarget::Account(_) => Outcome::AccountNotFound,
-            ReadTarget::Authorization(_) => Outcome::OriginalNotFound,
+            ReadTarget::Authorization(_) | ReadTarget::Capture(_) => Outcome::OriginalNotFound,
         },
         Command::Refund(c) => capture::unknown(scene, slot, c.target),
         Command::Increment(_) | Command::Capture(_) | Command::Void(_) | Command::Record(_) => {

@@ -345,6 +345,9 @@ impl Model {
             ReadTarget::Authorization(id) => {
                 (self.hold_of(id).map(|hold| self.holds[hold].place), Outcome::OriginalNotFound)
             }
+            ReadTarget::Capture(id) => {
+                (self.capture_of(id).map(|(hold, _)| self.holds[hold].place), Outcome::OriginalNotFound)
+            }
         };
         match place.and_then(|place| self.balances(place)) {
             None => Expected::bare(unknown),

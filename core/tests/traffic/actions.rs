@@ -28,6 +28,7 @@ pub(crate) enum Action {
     Transfer { account: u8, payee: u8, amount: u16 },
     ReadAccount { account: u8 },
     ReadHold { hold: u8 },
+    ReadCapture { capture: u8 },
 }
 
 /// Mostly the opened payers, now and then the others.
@@ -84,6 +85,7 @@ fn around() -> impl Strategy<Value = Action> {
         1 => payer().prop_map(|account| Action::Declined { account }),
         1 => (0u8..7).prop_map(|account| Action::ReadAccount { account }),
         1 => hold().prop_map(|hold| Action::ReadHold { hold }),
+        1 => hold().prop_map(|capture| Action::ReadCapture { capture }),
     ]
 }
 

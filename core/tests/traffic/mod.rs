@@ -238,6 +238,7 @@ impl Clients {
             }
             Action::ReadAccount { account } => Read { target: ReadTarget::Account(self.account(account)) }.into(),
             Action::ReadHold { hold } => Read { target: ReadTarget::Authorization(self.authorization(hold)?) }.into(),
+            Action::ReadCapture { capture } => Read { target: ReadTarget::Capture(self.capture(capture)?.0) }.into(),
         })
     }
 
