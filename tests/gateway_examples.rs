@@ -72,12 +72,13 @@ fn prometheus_finds_nothing_to_say_about_the_metrics_of_a_server_with_traffic() 
     assert_eq!(gateway.get("wrong", "/v1/tenant").status, 401);
     let metrics = gateway.admin("/metrics");
     assert_eq!(metrics.status, 200);
-    let tool = Command::new("promtool")
+    let mut tool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut tool = { tool }.spawn().expect("it runs");
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
     tool.stdin.take().expect("piped").write_all(metrics.text.as_bytes()).expect("it reads");
     let output = tool.wait_with_output().expect("it ends");
     assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
