@@ -31,7 +31,7 @@ use crate::api::routes::{Access, Operation, ROUTES, Route, is_operators};
 use crate::api::{admin, approvals, batch, commands, openapi, reads};
 use crate::auth::seal::Sealer;
 use crate::control::{Control, NO_KEY, Role};
-use crate::gate::{Again, Connection, Failed, Failures, Gate, Rooms};
+use crate::gate::{Again, Connection, Failed, Failures, Gate, Place, Rooms};
 use crate::observe::{AuthenticationFailure, Metrics, RateLimit, Stage, Stopwatch, TraceContext, log};
 use crate::settings::Settings;
 use crate::tenancy::TenantId;
@@ -134,10 +134,11 @@ pub(crate) fn router(app: &Arc<App>, wanted: impl Fn(&Route) -> bool) -> Router 
     }
     router
         .method_not_allowed_fallback(|State(app): State<Arc<App>>| async move {
-            app.unrouted(&Problem::new(Refusal::MethodNotAllowed, ""))
+            unrouted(&app.metrics, &Problem::new(Refusal::MethodNotAllowed, ""))
         })
         .fallback(|State(app): State<Arc<App>>| async move {
-            app.unrouted(&Problem::new(Refusal::NotFound, "there is no such route: /openapi.json describes them"))
+            let detail = "there is no such route: /openapi.json describes them";
+            unrouted(&app.metrics, &Problem::new(Refusal::NotFound, detail))
         })
         .with_state(Arc::clone(app))
 }
@@ -158,7 +159,7 @@ impl App {
         path: Vec<String>,
         request: axum::extract::Request,
     ) -> Response {
-        let route = &ROUTES[index];
+        let route: &'static Route = &ROUTES[index];
         let (parts, body) = request.into_parts();
         let mut seen = Seen { caller: None, watch: Stopwatch::start(Instant::now()), trace: trace_of(&parts) };
         let _counted = self.metrics.in_flight();
@@ -190,7 +191,7 @@ impl App {
 
     async fn run(
         &self,
-        route: &Route,
+        route: &'static Route,
         connection: &Connection,
         path: Vec<String>,
         parts: Parts,
@@ -204,7 +205,7 @@ impl App {
         let known = self.identify(serving, connection, &parts)?;
         seen.caller = Some(known.caller.clone());
         self.authorize(route, &known.caller)?;
-        let _place = self.rooms.enter(known.caller.tenant).map_err(|refusal| {
+        let place = self.rooms.enter(known.caller.tenant).map_err(|refusal| {
             let limit = if refusal == Refusal::RateLimited { RateLimit::Tenant } else { RateLimit::TenantInFlight };
             self.metrics.rate_limited(limit);
             Problem::new(refusal, "")
@@ -224,7 +225,11 @@ impl App {
         seen.watch.lap(Stage::Gate, Instant::now());
         let query = parts.uri.query().unwrap_or_default().to_owned();
         let request = Request { caller: known.caller, headers: parts.headers, query, path, body };
-        let answered = operate(serving, route, &request).await;
+        let answered = if route.method == http::Method::GET {
+            operate(serving, route, &request).await
+        } else {
+            to_the_end(Arc::clone(serving), route, request, place).await
+        };
         seen.watch.lap(Stage::Engine, Instant::now());
         answered
     }
@@ -237,7 +242,9 @@ impl App {
             Operation::Version => Answer::ok(
                 &serde_json::json!({"name": "tpcore", "version": env!("CARGO_PKG_VERSION"), "protocol": "v1"}),
             ),
-            Operation::OpenApi => Answer { status: StatusCode::OK, body: openapi::text().as_bytes().to_vec() },
+            Operation::OpenApi => {
+                Answer { status: StatusCode::OK, body: Bytes::from_static(openapi::text().as_bytes()) }
+            }
             _ => return None,
         }))
     }
@@ -321,16 +328,29 @@ impl App {
             Err(_) => Err(Problem::new(Refusal::BodyTimeout, "")),
         }
     }
+}
 
-    /// What no route took.
-    fn unrouted(&self, problem: &Problem) -> Response {
-        let trace = TraceContext::of(None);
-        let mut watch = Stopwatch::start(Instant::now());
-        let response = problem_response(problem, &trace);
-        watch.lap(Stage::Write, Instant::now());
-        self.metrics.request(usize::MAX, problem.status.as_u16(), &watch);
-        response
-    }
+/// What no route took.
+pub(crate) fn unrouted(metrics: &Metrics, problem: &Problem) -> Response {
+    let trace = TraceContext::of(None);
+    let mut watch = Stopwatch::start(Instant::now());
+    let response = problem_response(problem, &trace);
+    watch.lap(Stage::Write, Instant::now());
+    metrics.request(usize::MAX, problem.status.as_u16(), &watch);
+    response
+}
+
+/// An operation that changes something goes to its end, also when its caller breaks off meanwhile: what it has begun would stay half done
+/// otherwise, and its place would be free while the engine still works for it.
+async fn to_the_end(serving: Arc<Serving>, route: &'static Route, request: Request, place: Place) -> Answered {
+    let operation = tokio::spawn(async move {
+        let _until_the_end = place;
+        operate(&serving, route, &request).await
+    });
+    operation.await.unwrap_or_else(|error| {
+        tracing::error!(%error, route = route.path, "a bug: an operation did not end");
+        Err(Problem::of_outcome(Outcome::InProgress))
+    })
 }
 
 /// The operation of a route: one arm each, all of them.
@@ -380,8 +400,8 @@ fn check_content_type(parts: &Parts) -> Result<(), Problem> {
 }
 
 /// A response with a JSON body.
-pub(crate) fn json_response(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response {
-    let mut response = Response::new(axum::body::Body::from(body));
+pub(crate) fn json_response(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(axum::body::Body::from(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -311,7 +311,7 @@ impl Failures {
     /// Whether an address failed too often to be looked at.
     pub(crate) fn is_shut(&self, address: IpAddr, minute: u64) -> bool {
         let memory = self.memory.lock();
-        memory.0 == minute && memory.1.get(&address).is_some_and(|failures| *failures >= self.per_minute)
+        memory.0 == minute && memory.1.get(&network(address)).is_some_and(|failures| *failures >= self.per_minute)
     }
 
     /// One more.
@@ -320,7 +320,15 @@ impl Failures {
         if memory.0 != minute || memory.1.len() >= ADDRESSES_MAX {
             *memory = (minute, HashMap::new());
         }
-        *memory.1.entry(address).or_default() += 1;
+        *memory.1.entry(network(address)).or_default() += 1;
+    }
+}
+
+/// What counts as one address: of IPv6 the network of 64 bits, since whoever has one address of it has all.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
+        address @ IpAddr::V4(_) => address,
     }
 }
 
@@ -359,5 +367,11 @@ mod tests {
         failures.add(address, 5);
         assert!(failures.is_shut(address, 5) && !failures.is_shut(address, 6));
         assert!(!failures.is_shut(IpAddr::from([127, 0, 0, 2]), 5));
+        assert!(failures.is_shut("::ffff:127.0.0.1".parse().expect("an address"), 5));
+        for last in 1..=2 {
+            failures.add(format!("2001:db8::{last}").parse().expect("an address"), 5);
+        }
+        assert!(failures.is_shut("2001:db8::9".parse().expect("an address"), 5), "a neighbour");
+        assert!(!failures.is_shut("2001:db8:0:1::9".parse().expect("an address"), 5));
     }
 }

@@ -313,15 +313,18 @@ settings! {
     failures_per_minute: Number<1, 1_000_000> = "600", "limits.failures_per_minute", "1/min";
     /// Reads of old facts (statements, histories, lists) under way at once, of all tenants.
     history_reads_max: Number<1, 1_024> = "8", "limits.history_reads_max", "count";
-    /// From a new connection to its first byte.
+    /// From a new connection (with TLS: from its handshake's end) to its first byte.
     first_byte_ms: Number<10, 3_600_000> = "10000", "deadlines.first_byte_ms", "ms";
     /// For a TLS handshake.
     tls_ms: Number<10, 3_600_000> = "10000", "deadlines.tls_ms", "ms";
-    /// For the head of a request.
+    /// For the head of a request, from its first byte. HTTP/2: for the connection's preface.
     header_ms: Number<10, 3_600_000> = "10000", "deadlines.header_ms", "ms";
-    /// For the body of a request.
+    /// For the body of a request, from the end of its head.
     body_ms: Number<10, 3_600_000> = "10000", "deadlines.body_ms", "ms";
-    /// How long a connection may stay without a byte in either direction.
+    /// For an answer to be taken, from when it is ready; then the connection is cut.
+    answer_ms: Number<10, 3_600_000> = "60000", "deadlines.answer_ms", "ms";
+    /// How long a connection may stay between requests: from the end of an answer to the first byte of the next request's head. HTTP/2: to
+    /// the next whole head; pings do not count.
     idle_ms: Number<10, 86_400_000> = "75000", "deadlines.idle_ms", "ms";
     /// For a command, when its request does not say: until it is decided and durable.
     command_ms: Number<1, 60_000> = "10000", "deadlines.command_ms", "ms";

@@ -72,6 +72,18 @@ impl Gateway {
         self.child.id()
     }
 
+    /// Files and sockets that the process has open.
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.id())).expect("its files").count()
+    }
+
+    /// Memory of the process that is in use, KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("its status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+        line.trim().trim_end_matches(" kB").trim().parse().expect("a number")
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("killed");
@@ -218,6 +230,22 @@ impl Connection {
     /// The next answer.
     pub(crate) fn answer(&mut self) -> Answer {
         self.try_answer().expect("readable").expect("an answer before the end")
+    }
+
+    /// The socket.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        self.stream.get_ref()
+    }
+
+    /// Everything up to the end of the connection, which the server has to make.
+    pub(crate) fn to_the_end(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        match self.stream.read_to_end(&mut rest) {
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                panic!("the server did not close the connection; it said {:?}", String::from_utf8_lossy(&rest))
+            }
+            _ => rest, // reset counts as an end
+        }
     }
 
     /// Everything up to the end of the connection.

@@ -39,13 +39,13 @@ pub(crate) struct Request {
 /// An answer that is no problem.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
     pub(crate) fn json(status: StatusCode, value: &impl serde::Serialize) -> Self {
         // Plain data into memory: it cannot fail.
-        Self { status, body: serde_json::to_vec(value).unwrap_or_default() }
+        Self { status, body: serde_json::to_vec(value).unwrap_or_default().into() }
     }
     pub(crate) fn ok(value: &impl serde::Serialize) -> Self {
         Self::json(StatusCode::OK, value)

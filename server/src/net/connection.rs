@@ -2,11 +2,14 @@
 //!
 //! Owns the settings of HTTP/1.1 and HTTP/2 that bound what a peer can make the server hold. Refuses to know routes.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use http::header::CONNECTION;
+use http::{HeaderValue, Version};
 use hyper::service::Service as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -16,7 +19,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::deadlines::Deadlines;
+use super::deadlines::{Deadlines, Pace, Waits};
+use super::head;
+use crate::api::problem::Problem;
+use crate::app::unrouted;
 use crate::auth::signature::Scheme;
 use crate::auth::tls::{Tls, client_fingerprint};
 use crate::gate::Connection;
@@ -26,8 +32,7 @@ use crate::settings::Settings;
 /// What all connections of a listener share.
 pub(crate) struct Shape {
     builder: Builder<TokioExecutor>,
-    first_byte: Duration,
-    idle: Duration,
+    waits: Waits,
     tls_handshake: Duration,
     pub(crate) tls: Option<Arc<Tls>>,
     router: Router,
@@ -47,7 +52,10 @@ impl Shape {
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(settings.header_ms.ms())
+            // Its clock would run between requests too: `Deadlines` has the connection's clocks.
+            .header_read_timeout(None)
+            // A caller that has said all it wants to say may still hear the answer.
+            .half_close(true)
             .max_buf_size(head)
             .pipeline_flush(true);
         builder
@@ -62,8 +70,7 @@ impl Shape {
             .keep_alive_timeout(PING_WITHIN);
         Self {
             builder,
-            first_byte: settings.first_byte_ms.ms(),
-            idle: settings.idle_ms.ms(),
+            waits: Waits::from_settings(settings),
             tls_handshake: settings.tls_ms.ms(),
             tls,
             router,
@@ -75,7 +82,6 @@ impl Shape {
     pub(crate) async fn serve(&self, stream: TcpStream, peer: SocketAddr, watcher: Watcher) {
         // Replies are small and waited for: they are not held back to fill a packet.
         let _ = stream.set_nodelay(true); // a peer that is gone is seen by the first read
-        let stream = Deadlines::new(stream, self.first_byte, self.idle);
         let Some(tls) = &self.tls else {
             let connection = Connection { address: peer.ip(), scheme: Scheme::Http, certificate: None };
             return self.speak(stream, connection, watcher).await;
@@ -105,11 +111,28 @@ impl Shape {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let connection = Arc::new(connection);
-        let service = TowerToHyperService::new(self.router.clone());
+        let (connection, pace) = (Arc::new(connection), Pace::new(self.waits));
+        let stream = Deadlines::new(stream, Arc::clone(&pace));
+        let (service, metrics) = (TowerToHyperService::new(self.router.clone()), Arc::clone(&self.metrics));
         let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            let under_way = pace.begin();
+            let flaw = head::flaw(&request);
+            let is_last = request.version() < Version::HTTP_2 && (flaw.is_some() || head::is_last(&request));
             request.extensions_mut().insert(Arc::clone(&connection));
-            service.call(request)
+            let answered = match flaw {
+                None => Ok(service.call(request)),
+                Some(flaw) => Err(unrouted(&metrics, &Problem::invalid(flaw))),
+            };
+            async move {
+                let mut response = match answered {
+                    Ok(answered) => answered.await?,
+                    Err(refused) => refused,
+                };
+                if is_last {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response.map(|body| under_way.answered(body)))
+            }
         });
         let served = self.builder.serve_connection(TokioIo::new(stream), service);
         if let Err(error) = watcher.watch(served).await {

@@ -17,6 +17,22 @@ use crate::observe::{ConnectionRefusal, Metrics};
 /// How long no connection is accepted after the system refused one (no descriptors): others may end meanwhile.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// A place among the open connections. Dropped, it is free again, also when what serves the connection panics.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Accepts until `stop` says so, then waits for the connections to end.
 pub(crate) async fn run(
     listener: TcpListener,
@@ -43,13 +59,11 @@ pub(crate) async fn run(
                 drop(stream);
             }
             Ok((stream, peer)) => {
-                let (shape, open, watcher) = (Arc::clone(&shape), Arc::clone(&open), graceful.watcher());
-                let counted = metrics.connection();
-                open.fetch_add(1, Ordering::Relaxed);
+                let (shape, watcher) = (Arc::clone(&shape), graceful.watcher());
+                let (place, counted) = (Place::take(&open), metrics.connection());
                 tokio::spawn(async move {
+                    let _until_the_end = (place, counted);
                     shape.serve(stream, peer, watcher).await;
-                    open.fetch_sub(1, Ordering::Relaxed);
-                    drop(counted);
                 });
             }
         }

@@ -4,4 +4,5 @@
 
 pub(crate) mod connection;
 pub(crate) mod deadlines;
+pub(crate) mod head;
 pub(crate) mod listener;

@@ -1,0 +1,85 @@
+//! What a caller of the gateway runs first: the examples of `examples/gateway/`, and the metrics as Prometheus reads them.
+
+#[path = "support/gateway.rs"]
+mod support;
+
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+use support::{Gateway, has_tool};
+
+fn said(output: &Output) -> String {
+    assert!(
+        output.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn example(name: &str) -> String {
+    format!("{}/examples/gateway/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn the_example_with_curl_pays_and_refunds() {
+    if !has_tool("curl") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::dev(&folder.path().join("data"), &[]);
+    let url = format!("http://{}", gateway.listen);
+    let run = || Command::new(example("curl.sh")).env("URL", &url).env("KEY", &gateway.key).env("RUN", "one").output();
+    let first = said(&run().expect("it runs"));
+    assert!(first.contains(r#""repeated":true"#) && first.contains(r#""refunded":"500""#), "{first}");
+    let merchant = || gateway.get(&gateway.key, "/v1/accounts/100").json()["balances"]["posted"].clone();
+    assert_eq!(merchant(), "1500");
+    // With the same keys: the same payment, not a second one.
+    said(&run().expect("it runs"));
+    assert_eq!(merchant(), "1500");
+}
+
+#[test]
+fn the_example_in_python_pays_settles_doubts_and_signs() {
+    if !has_tool("python3") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::dev(&folder.path().join("data"), &[]);
+    let url = format!("http://{}", gateway.listen);
+    let run = Command::new("python3").args([&example("gateway.py"), "--url", &url, "--key", &gateway.key]).output();
+    let printed = said(&run.expect("it runs"));
+    for line in
+        ["in doubt, then known", "a command that never came was fenced", "signed requests: believed", "not believed"]
+    {
+        assert!(printed.contains(line), "{printed}");
+    }
+    assert_eq!(gateway.get(&gateway.key, "/v1/accounts/100").json()["balances"]["posted"], "3000");
+}
+
+#[test]
+fn prometheus_finds_nothing_to_say_about_the_metrics_of_a_server_with_traffic() {
+    if !has_tool("promtool") {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::dev(&folder.path().join("data"), &[]);
+    for number in 0..20 {
+        let body = format!(r#"{{"account":"1","amount":"{number}","asset":"EUR","scale":2}}"#);
+        gateway.command(&gateway.key, "/v1/authorizations", &format!("k{number}"), &body);
+    }
+    assert_eq!(gateway.get("wrong", "/v1/tenant").status, 401);
+    let metrics = gateway.admin("/metrics");
+    assert_eq!(metrics.status, 200);
+    let mut tool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    tool.stdin.take().expect("piped").write_all(metrics.text.as_bytes()).expect("it reads");
+    let output = tool.wait_with_output().expect("it ends");
+    assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+}
