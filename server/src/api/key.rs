@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_uuid_stands_for_its_bits_and_any_other_text_for_its_hash() {
-        let opaque = |text| parse_key(text, KeyKind::Opaque).expect("a key");
+        let opaque = |text: &str| parse_key(text, KeyKind::Opaque).expect("a key");
         let uuid = "018f3c4e-9d2a-7bcd-8e1f-0123456789ab";
         assert_eq!(opaque(uuid), Key::opaque(0x018f_3c4e_9d2a_7bcd_8e1f_0123_4567_89ab));
         assert_eq!(opaque(&uuid.to_uppercase()), opaque(uuid));
