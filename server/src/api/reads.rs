@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tp_actors::history::{HistoryError, StatementCursor, StatementLine, StatementQuery};
+use tp_actors::history::{HistoryError, Line, StatementCursor, StatementLine, StatementQuery};
 use tp_actors::tp_core::command::{Read, ReadTarget};
 use tp_actors::tp_core::event::{Body, Event, Movement};
 use tp_actors::tp_core::ids::{AccountId, AuthorizationId, Seq, SlotIndex, Version};
@@ -102,7 +102,8 @@ pub(crate) async fn authorization_history(serving: &Serving, request: &Request) 
         },
     };
     let found = history(serving, move |engine| engine.authorization_history(id, account)).await?;
-    let found = found.filter(|found| !found.events.is_empty());
+    // Of one that only pays the account its payee has the movements in the statement, and nothing here: the payer may be another's.
+    let found = found.filter(|found| found.events.iter().any(|(_, event)| is_of_owner(event, account)));
     let found = found.ok_or_else(|| Problem::of_outcome(Outcome::OriginalNotFound))?;
     let events: Vec<Value> = found.events.iter().map(|(seq, event)| event_json(*seq, event, tenant)).collect();
     Ok(Answer::ok(&json!({
@@ -111,6 +112,14 @@ pub(crate) async fn authorization_history(serving: &Serving, request: &Request) 
         "events": events,
         "is_complete": found.is_complete,
     })))
+}
+
+/// Whether an event was decided for this account, or is its hold's end by time.
+fn is_of_owner(event: &Event, account: AccountId) -> bool {
+    match &event.body {
+        Body::Expired(expired) => expired.account == account,
+        body => body.head().is_some_and(|head| head.account == account),
+    }
 }
 
 /// What an authorization's event says.
@@ -210,13 +219,26 @@ fn leg_json(leg: &StatementLine, tenant: TenantId) -> Value {
     put("outcome", line.outcome.map(|outcome| json!(outcome.name())));
     put("counterparty", line.counterparty.map(|account| json!(tenant.name_of(account))));
     // What another tenant attached to its command is that tenant's.
-    let is_ours = line.counterparty.is_none_or(|account| TenantId::of(account) == Some(tenant)) || line.amount < 0;
+    let is_ours = is_own_command(line, tenant);
     put("reference", line.reference.as_ref().filter(|_| is_ours).map(|text| json!(text)));
     put("authorization", line.authorization.map(|id| json!(id.to_string())));
     put("transfer", line.transfer.map(|id| json!(id.to_string())));
     put("amount", Some(json!(line.amount.to_string())));
     put("balance_after", Some(json!(leg.posted.to_string())));
     fields.into()
+}
+
+/// Whether the command behind a line is one of this tenant: it owns the line's account or, of a movement between two tenants, the account
+/// that the command belongs to. That pays what is pushed (transfer, capture, advice) and is paid what is pulled (refund, reversal).
+fn is_own_command(line: &Line, tenant: TenantId) -> bool {
+    match line.event {
+        _ if line.counterparty.is_none_or(|account| TenantId::of(account) == Some(tenant)) => true,
+        "moved" => {
+            let is_pushed = matches!(line.what, "transfer" | "capture" | "advice" | "undo_refund");
+            is_pushed == (line.amount < 0)
+        }
+        name => name != "answered",
+    }
 }
 
 /// Where a statement goes on: sequence number, version and balance.
@@ -364,6 +386,30 @@ mod tests {
         }
         assert!(matches!(parse_point("17"), Ok(UpTo::Seq(Seq(17)))));
         assert!(matches!(parse_point("1970-01-01"), Ok(UpTo::Time(Time(86_399_999)))));
+    }
+
+    #[test]
+    fn the_rule_of_whose_a_command_is_knows_every_purpose() {
+        use tp_actors::tp_core::event::Purpose as P;
+        let all = [P::Transfer, P::Capture, P::Advice, P::Refund, P::UndoTransfer, P::UndoCapture, P::UndoRefund];
+        let (ours, theirs) = (TenantId::new(1).expect("a tenant"), TenantId::new(2).expect("a tenant"));
+        for purpose in all {
+            let line = Line {
+                version: Version(1),
+                event: "moved",
+                what: purpose.name(),
+                outcome: None,
+                counterparty: theirs.account("5"),
+                amount: if purpose.is_push() { -7 } else { 7 },
+                value_date: None,
+                reference: None,
+                authorization: None,
+                transfer: None,
+            };
+            assert!(is_own_command(&line, ours), "{}", purpose.name());
+            let other_side = Line { amount: -line.amount, ..line };
+            assert!(!is_own_command(&other_side, ours), "{}", purpose.name());
+        }
     }
 
     #[test]
