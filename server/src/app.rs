@@ -325,7 +325,7 @@ impl App {
 }
 
 /// The operation of a route: one arm each, all of them.
-async fn operate(serving: &Serving, route: &Route, request: &Request) -> Answered {
+async fn operate(serving: &Arc<Serving>, route: &Route, request: &Request) -> Answered {
     match route.operation {
         Operation::Command(verb) => commands::run(serving, route, verb, request).await,
         Operation::Batch => batch::run(serving, request).await,

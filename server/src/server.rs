@@ -28,7 +28,7 @@ use crate::auth::nonces::{NonceBudget, Nonces};
 use crate::auth::seal::{MasterKey, MasterKeyError, SealError, Sealer};
 use crate::auth::signature::Limits;
 use crate::auth::tls::{ClientCertificates as TlsClients, Tls, TlsError, TlsFiles};
-use crate::control::{Control, ControlError, now};
+use crate::control::{Approval, ApprovalState, Control, ControlError, ControlState, now};
 use crate::demo::{self, Demo};
 use crate::gate::{Failures, Gate, Rooms};
 use crate::net::connection::Shape;
@@ -153,7 +153,7 @@ pub async fn serve(
     };
     let demo = if dev { Some(demo::make(&serving).await.map_err(ServeError::Demo)?) } else { None };
     // Before anybody is served: what was approved and perhaps not executed when the process before this one ended.
-    for approval in serving.control.read(crate::control::ControlState::unfinished) {
+    for approval in serving.control.read(ControlState::unfinished) {
         crate::api::approvals::execute(&serving, &approval).await;
     }
     let is_first = app.serving.set(Arc::clone(&serving)).is_ok();
@@ -323,7 +323,11 @@ fn open(app: &App, settings: &Settings, data_dir: &std::path::Path) -> Result<Se
     })
 }
 
-/// What has to be looked at now and then: changed certificate and key files, the image of the control state.
+/// An approved command that has no outcome for so long is executed again, as the same command: longer than any command may take.
+const AGAIN_AFTER_MS: u64 = 90_000;
+
+/// What has to be looked at now and then: changed certificate and key files, the image of the control state, approved commands that the
+/// engine had no room for.
 async fn upkeep(serving: Arc<Serving>, tls: Option<Arc<Tls>>, tokens: Option<Arc<TokenVerifier>>, settings: Settings) {
     let certificates = [&settings.tls_certificate, &settings.tls_key, &settings.tls_client_ca].map(|path| path.clone());
     let (mut seen, mut seen_keys) = (changed(&certificates), changed(std::slice::from_ref(&settings.jwt_keys)));
@@ -344,11 +348,24 @@ async fn upkeep(serving: Arc<Serving>, tls: Option<Arc<Tls>>, tokens: Option<Arc
             }
             seen_keys = now_keys;
         }
+        execute_again(&serving).await;
         let serving = Arc::clone(&serving);
         let written = tokio::task::spawn_blocking(move || serving.control.write_image(false)).await;
         if let Ok(Err(error)) = written {
             tracing::warn!(%error, "no image of tenants and keys was written");
         }
+    }
+}
+
+/// Executes what was approved and has no outcome although it is time.
+async fn execute_again(serving: &Serving) {
+    let at = now();
+    let is_due = |approval: &Approval| match approval.state {
+        ApprovalState::Approved { given, .. } => at.0.saturating_sub(given.0) > AGAIN_AFTER_MS,
+        _ => false,
+    };
+    for approval in serving.control.read(ControlState::unfinished).iter().filter(|approval| is_due(approval)) {
+        crate::api::approvals::execute(serving, approval).await;
     }
 }
 

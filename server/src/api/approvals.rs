@@ -4,20 +4,28 @@
 //! that is not approved by a durable record. After a crash between approval and execution it is executed again: its idempotency key
 //! makes that the same command.
 
+use std::sync::Arc;
+
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
+use tp_actors::tp_core::command::{Command, Lookup, Read, ReadTarget, RefundTarget};
+use tp_actors::tp_core::ids::{AccountId, AuthorizationId};
+use tp_actors::tp_core::outcome::Outcome;
+use tp_actors::tp_core::reply::Detail;
+use tp_actors::tp_core::rules::Windows;
 
 use super::command::{Asked, command, parse_verb};
 use super::commands;
 use super::key::{parse_key, parse_kind};
-use super::members::{Members, Place};
+use super::members::{Members, NOTE, Place};
 use super::problem::{Problem, Refusal};
 use super::reply::{ProblemJson, ReplyJson};
 use super::request::{Answer, Answered, Caller, PageQuery, Request, limit_of};
 use crate::app::Serving;
 use crate::control::{
-    Approval, ApprovalId, ApprovalState, Change, ControlError, NO_KEY, Refused, Role, Roles, UnixMs, identity_of, now,
+    Approval, ApprovalId, ApprovalState, Change, ControlError, Maker, NO_KEY, Refused, Role, Roles, UnixMs,
+    identity_of, now,
 };
 
 /// How a command stands with its second person.
@@ -36,26 +44,24 @@ pub(crate) async fn stand(
     members: &Members<'_>,
 ) -> Result<Stand, Problem> {
     let (Some(amount), Some(ledger)) = (asked.moved, asked.ledger) else { return Ok(Stand::NotNeeded) };
-    let has_thresholds =
-        serving.control.read(|state| state.tenant(caller.tenant).is_some_and(|tenant| !tenant.thresholds.is_empty()));
-    if !has_thresholds {
+    if !serving.control.read(|state| state.has_second_persons(caller.tenant)) {
         return Ok(Stand::NotNeeded);
     }
     // Plain data into memory: it cannot fail.
     let text = serde_json::to_string(members).unwrap_or_default();
     let identity = identity_of(&text);
-    let needs = serving.control.read(|state| {
-        state.tenant(caller.tenant).is_some_and(|t| t.needs_second_person(&ledger.to_string(), amount.get()))
+    let (known, needs) = serving.control.read(|state| {
+        let tenant = state.tenant(caller.tenant);
+        let needs = tenant.is_some_and(|tenant| tenant.needs_second_person(&ledger.to_string(), amount.get()));
+        (state.asked(caller.tenant, &identity).cloned(), needs)
     });
     let at = now();
-    let known = serving.control.read(|state| state.asked(caller.tenant, &identity).cloned());
-    match known {
-        Some(approval) if approval.command != text => {
-            return Err(Problem::of_outcome(tp_actors::tp_core::outcome::Outcome::IdempotencyConflict));
-        }
-        Some(approval) => return Ok(Stand::Answer(show(StatusCode::ACCEPTED, &approval, at))),
-        None if !needs => return Ok(Stand::NotNeeded),
-        None => {}
+    if let Some(approval) = known {
+        return stands(&approval, &text, at);
+    }
+    // What was decided before the threshold came is only repeated.
+    if !needs || is_decided(serving, caller, &asked.command).await? {
+        return Ok(Stand::NotNeeded);
     }
     let approval = ApprovalId(random_bits()?);
     let expires = UnixMs(at.0.saturating_add(serving.approval_ms));
@@ -82,9 +88,57 @@ pub(crate) async fn stand(
         .await;
     made.map_err(problem_of)?;
     let approval = serving.control.read(|state| state.asked(caller.tenant, &identity).cloned());
-    match approval {
-        Some(approval) if approval.command == text => Ok(Stand::Answer(show(StatusCode::ACCEPTED, &approval, at))),
-        _ => Err(Problem::of_outcome(tp_actors::tp_core::outcome::Outcome::IdempotencyConflict)),
+    let missing = || Problem::new(Refusal::ControlFailed, "the approval is not there");
+    stands(&approval.ok_or_else(missing)?, &text, at)
+}
+
+/// How a command stands that was asked for before, perhaps with another body.
+fn stands(approval: &Approval, text: &str, at: UnixMs) -> Result<Stand, Problem> {
+    if is_same_command(&approval.command, text) {
+        Ok(Stand::Answer(show(StatusCode::ACCEPTED, approval, at)))
+    } else {
+        Err(Problem::of_outcome(Outcome::IdempotencyConflict))
+    }
+}
+
+/// Whether two texts say one command: what the engine does not compare is not compared here either.
+fn is_same_command(one: &str, other: &str) -> bool {
+    let compared = |text: &str| -> Option<Map<String, Value>> {
+        let mut members: Map<String, Value> = serde_json::from_str(text).ok()?;
+        members.retain(|name, _| !NOTE.contains(&name.as_str()));
+        Some(members)
+    };
+    one == other || compared(one).is_some_and(|one| Some(one) == compared(other))
+}
+
+/// Whether the engine knows the command's key already. Where its account cannot be told, it is taken for new.
+async fn is_decided(serving: &Serving, caller: &Caller, command: &Command) -> Result<bool, Problem> {
+    let (account, key) = match command {
+        Command::Transfer(c) => (Some(c.account), c.key),
+        Command::Advise(c) => (Some(c.account), c.key),
+        Command::Capture(c) => (account_of(serving, caller, c.authorization).await?, c.key),
+        Command::Refund(c) => match c.target {
+            RefundTarget::Authorization(id) => (account_of(serving, caller, id).await?, c.key),
+            RefundTarget::Capture(_) => (None, c.key),
+        },
+        _ => return Ok(false),
+    };
+    let Some(account) = account else { return Ok(false) };
+    let reply = commands::ask(serving, caller, Lookup { account, key, fence: false }).await;
+    match reply.outcome {
+        Outcome::OriginalNotFound => Ok(false),
+        outcome if outcome.leaves_at_once() && !reply.repeated => Err(Problem::of_reply(reply)),
+        _ => Ok(true),
+    }
+}
+
+/// The account of an authorization, if there is one.
+async fn account_of(serving: &Serving, caller: &Caller, id: AuthorizationId) -> Result<Option<AccountId>, Problem> {
+    let reply = commands::ask(serving, caller, Read { target: ReadTarget::Authorization(id) }).await;
+    match reply.detail.as_deref() {
+        Some(Detail::Authorization(view)) => Ok(Some(view.account)),
+        _ if reply.outcome.leaves_at_once() => Err(Problem::of_reply(reply)),
+        _ => Ok(None),
     }
 }
 
@@ -122,12 +176,23 @@ pub(crate) fn get(serving: &Serving, request: &Request) -> Answered {
 }
 
 /// `POST /v1/approvals/{approval}/approve`
-pub(crate) async fn approve(serving: &Serving, request: &Request) -> Answered {
+pub(crate) async fn approve(serving: &Arc<Serving>, request: &Request) -> Answered {
     let approval = named(serving, request)?;
     let (person, key) = (request.caller.person.to_string(), request.caller.key);
     let change = Change::ApprovalGiven { approval: approval.approval, person, key };
-    serving.control.change(&by(&request.caller), change).await.map_err(problem_of)?;
-    execute(serving, &approval).await;
+    let by = by(&request.caller);
+    // On its own: a client that breaks off drops its request, and what it approved is executed all the same.
+    let approved = {
+        let (serving, approval) = (Arc::clone(serving), approval.clone());
+        tokio::spawn(async move {
+            serving.control.change(&by, change).await?;
+            execute(&serving, &approval).await;
+            Ok(())
+        })
+    };
+    let approved =
+        approved.await.map_err(|_| Problem::new(Refusal::ControlFailed, "a bug: the execution ended early"))?;
+    approved.map_err(problem_of)?;
     let approval = named(serving, request)?;
     Ok(show(StatusCode::OK, &approval, now()))
 }
@@ -152,6 +217,11 @@ pub(crate) async fn execute(serving: &Serving, approval: &Approval) {
         roles: [Role::MoneyMovement].into_iter().collect::<Roles>(),
     };
     let (outcome, reply) = match recorded_command(approval) {
+        // It may have been executed, and its key forgotten since: whoever looks the command up knows, and a new key is at hand.
+        Ok(_) if is_beyond_its_key(approval, now()) => {
+            let problem = Problem::of_outcome(Outcome::KeyExpired);
+            (problem.name, json_text(&ProblemJson { problem: &problem, trace_id: None }))
+        }
         Err(problem) => (problem.name, json_text(&ProblemJson { problem: &problem, trace_id: None })),
         Ok(asked) if !may_pay(serving, &caller, &asked) => {
             let problem = Problem::new(Refusal::NoAgreement, "");
@@ -162,7 +232,7 @@ pub(crate) async fn execute(serving: &Serving, approval: &Approval) {
             let reply = commands::submit(serving, &caller, asked, None).await;
             serving.count(verb, reply.outcome);
             let name = reply.outcome.name();
-            if reply.outcome.leaves_at_once() && reply.outcome != tp_actors::tp_core::outcome::Outcome::Malformed {
+            if reply.outcome.leaves_at_once() && reply.outcome != Outcome::Malformed {
                 return; // nothing was done, or it is not known
             }
             if reply.outcome.is_approval() {
@@ -177,6 +247,16 @@ pub(crate) async fn execute(serving: &Serving, approval: &Approval) {
     if let Err(error) = serving.control.change("execution", change).await {
         tracing::warn!(approval = %approval.approval, %error, "the execution of an approval was not recorded");
     }
+}
+
+/// How long before the end of a key's window an approved command is no longer executed: for the way to the engine.
+const MARGIN_MS: u64 = 60_000;
+
+/// Whether a command was approved so long ago that the engine may have executed it and forgotten its key.
+fn is_beyond_its_key(approval: &Approval, at: UnixMs) -> bool {
+    let ApprovalState::Approved { given, .. } = &approval.state else { return false };
+    let window_ms = Windows::default().key_opaque_ms; // the engine's, which is opened with the defaults
+    window_ms.is_some_and(|window_ms| at.0 >= given.0.saturating_add(window_ms).saturating_sub(MARGIN_MS))
 }
 
 fn may_pay(serving: &Serving, caller: &Caller, asked: &Asked) -> bool {
@@ -220,7 +300,9 @@ fn json_of(approval: &Approval, at: UnixMs) -> Value {
     });
     match &approval.state {
         ApprovalState::Pending => {}
-        ApprovalState::Approved { person } | ApprovalState::Rejected { person } => body["decided_by"] = json!(person),
+        ApprovalState::Approved { person, .. } | ApprovalState::Rejected { person } => {
+            body["decided_by"] = json!(person)
+        }
         ApprovalState::Executed { person, outcome, reply } => {
             body["decided_by"] = json!(person);
             body["outcome"] = json!(outcome);
@@ -236,7 +318,7 @@ fn json_text(value: &impl serde::Serialize) -> String {
 
 /// Who changes something, as the records name it.
 pub(crate) fn by(caller: &Caller) -> String {
-    if caller.key == NO_KEY { format!("token of {}", caller.person) } else { format!("key {}", caller.key) }
+    if caller.key == NO_KEY { Maker::Token(&caller.person) } else { Maker::Key(caller.key) }.to_string()
 }
 
 /// 128 random bits.

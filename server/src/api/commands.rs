@@ -3,7 +3,7 @@
 //! Owns the order: members, agreement, second person, engine. Refuses to know which route it came from.
 
 use http::StatusCode;
-use tp_actors::tp_core::command::Verb;
+use tp_actors::tp_core::command::{Command, Verb};
 use tp_actors::tp_core::outcome::Outcome;
 use tp_actors::tp_core::reply::Reply;
 use tp_actors::tp_core::scope::Scope;
@@ -94,6 +94,12 @@ pub(crate) fn submit(serving: &Serving, caller: &Caller, asked: Asked, deadline_
     let scope = Scope { tenant: Some(caller.tenant.get()), ledger: asked.ledger };
     let deadline_ms = Some(deadline_ms.unwrap_or(serving.command_ms));
     serving.engine.call_with(asked.command, CallOptions { deadline_ms, scope })
+}
+
+/// Asks the engine, bound to the caller's tenant, for something that the caller did not send.
+pub(crate) async fn ask(serving: &Serving, caller: &Caller, question: impl Into<Command>) -> Reply {
+    let scope = Scope { tenant: Some(caller.tenant.get()), ledger: None };
+    serving.engine.call_with(question, CallOptions { deadline_ms: Some(serving.command_ms), scope }).await
 }
 
 async fn send(serving: &Serving, caller: &Caller, asked: Asked, deadline_ms: Option<u64>) -> Reply {

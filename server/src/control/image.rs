@@ -28,7 +28,8 @@ struct Contents {
     state: StateImage,
 }
 
-const VERSION: u32 = 1;
+/// 2: who is behind a key, when an approval was given.
+const VERSION: u32 = 2;
 
 impl Image {
     pub(crate) fn new(folder: PathBuf, seed: SlotSeed) -> Self {

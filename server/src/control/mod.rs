@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Invariants: CTL-1 (a change is answered only when its record is durable, and applied in the order of the records), CTL-2 (the state is
-//! the fold of the records: the image is only a cache), APR-1 (an approval is decided once, by another person, before it expires;
-//! its command executes under its own idempotency key, so at most once).
+//! the fold of the records: the image is only a cache), APR-1 (an approval is decided once, by another person, before it expires, and
+//! not by a key that one of the two persons added for the other; its command executes under its own idempotency key, so at most once).
 
 mod image;
 mod keys;
@@ -19,8 +19,8 @@ mod state;
 mod store;
 
 pub use keys::{KeyKind, NewKey};
-pub(crate) use record::Change;
 pub use record::{ApprovalId, Credential, Role, Roles, UnixMs};
+pub(crate) use record::{Change, Maker};
 pub use state::{Approval, ApprovalState, ControlState, KeyEntry, Refused, Tenant};
 pub use store::{Control, ControlError};
 pub(crate) use store::{identity_of, now};

@@ -245,10 +245,43 @@ pub(crate) struct ControlRecord {
     pub(crate) v: u32,
     /// When it was made, the writer's clock.
     pub(crate) at: UnixMs,
-    /// Who made it: a key's id, or `command line`.
+    /// Who made it: a [`Maker`], or `command line`.
     pub(crate) by: String,
     /// What.
     pub(crate) change: Change,
+}
+
+/// Who makes a change, as records name it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Maker<'a> {
+    /// The holder of a key.
+    Key(KeyId),
+    /// Whom a token names.
+    Token(&'a str),
+    /// No caller: the command line, the server itself.
+    Other,
+}
+
+const KEY: &str = "key ";
+const TOKEN: &str = "token of ";
+
+impl<'a> Maker<'a> {
+    pub(crate) fn parse(by: &'a str) -> Self {
+        if let Some(person) = by.strip_prefix(TOKEN) {
+            return Self::Token(person);
+        }
+        by.strip_prefix(KEY).and_then(|text| text.parse().ok()).map_or(Self::Other, Self::Key)
+    }
+}
+
+impl fmt::Display for Maker<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => write!(f, "{KEY}{key}"),
+            Self::Token(person) => write!(f, "{TOKEN}{person}"),
+            Self::Other => f.write_str("nobody"),
+        }
+    }
 }
 
 /// Unix milliseconds of the writer's clock.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::record::{ApprovalId, Change, Credential, Roles, UnixMs, key_text};
+use super::record::{ApprovalId, Change, Credential, Maker, Roles, UnixMs, key_text};
 use super::{KeyId, NO_KEY};
 use crate::tenancy::{TenantId, parse_decimal};
 
@@ -44,6 +44,9 @@ pub struct KeyEntry {
     pub roles: Roles,
     /// How it proves itself.
     pub credential: Credential,
+    /// Who is behind it: the person who added it, and whoever was behind the key that this was done with. Empty: it was added on the
+    /// command line.
+    pub added_by: Vec<Arc<str>>,
     /// When it came.
     pub added: UnixMs,
     /// When it was revoked.
@@ -60,6 +63,8 @@ pub enum ApprovalState {
     Approved {
         /// Who.
         person: String,
+        /// When.
+        given: UnixMs,
     },
     /// A second person rejected it.
     Rejected {
@@ -156,8 +161,8 @@ pub enum Refused {
     /// As many wait as may.
     #[error("as many commands wait for a second person as may")]
     TooManyPending,
-    /// Whoever asked cannot decide.
-    #[error("a second person has to decide")]
+    /// Whoever asked cannot decide, nor can a key that one of the two added for the other.
+    #[error("a second person has to decide: not who asked, and not by a key that one of the two added for the other")]
     SamePerson,
 }
 
@@ -171,6 +176,8 @@ pub struct ControlState {
     approvals: BTreeMap<ApprovalId, Approval>,
     /// Approvals by tenant and command identity, so that a repeat finds the one it made.
     asked: HashMap<(TenantId, String), ApprovalId>,
+    /// Tenants that ever asked for one.
+    askers: BTreeSet<TenantId>,
 }
 
 /// The state as an image keeps it.
@@ -245,6 +252,34 @@ impl ControlState {
         self.asked.get(&(tenant, identity.to_owned())).and_then(|id| self.approvals.get(id))
     }
 
+    /// Whether any command of this tenant needs, or needed, a second person: all others are not looked at any closer.
+    pub fn has_second_persons(&self, tenant: TenantId) -> bool {
+        self.askers.contains(&tenant) || self.tenant(tenant).is_some_and(|tenant| !tenant.thresholds.is_empty())
+    }
+
+    /// Who is behind a change, as its record names it. Nobody: the command line.
+    fn persons_behind(&self, by: &str) -> Vec<Arc<str>> {
+        let mut persons: Vec<Arc<str>> = match Maker::parse(by) {
+            Maker::Token(person) => vec![person.into()],
+            Maker::Key(key) => self.keys.get(&key).map_or_else(Vec::new, |entry| {
+                std::iter::once(&entry.person).chain(&entry.added_by).cloned().collect()
+            }),
+            Maker::Other => Vec::new(),
+        };
+        persons.sort_unstable();
+        persons.dedup();
+        persons
+    }
+
+    /// Whether two callers may be one person: by name, by key, or because one of them added the other's key.
+    fn may_be_one(&self, (one, one_key): (&str, KeyId), (other, other_key): (&str, KeyId)) -> bool {
+        let is_behind = |person: &str, key: KeyId| {
+            self.keys.get(&key).is_some_and(|entry| entry.added_by.iter().any(|behind| **behind == *person))
+        };
+        let is_one_key = one_key == other_key && one_key != NO_KEY;
+        one == other || is_one_key || is_behind(one, other_key) || is_behind(other, one_key)
+    }
+
     /// Approved and not yet known to be executed: after a crash these are executed again, under their own keys.
     pub fn unfinished(&self) -> Vec<Approval> {
         let is_approved = |a: &&Approval| matches!(a.state, ApprovalState::Approved { .. });
@@ -299,7 +334,7 @@ impl ControlState {
                 if !found.is_open(now) {
                     return Err(Refused::NotOpen);
                 }
-                if found.person == *person || (found.key == *key && *key != NO_KEY) {
+                if self.may_be_one((&found.person, found.key), (person, *key)) {
                     Err(Refused::SamePerson)
                 } else {
                     Ok(())
@@ -313,15 +348,15 @@ impl ControlState {
         }
     }
 
-    /// Makes a change that was checked.
-    pub(crate) fn apply(&mut self, change: Change, at: UnixMs) {
+    /// Makes a change that was checked. `by`: who made it, as its record says.
+    pub(crate) fn apply(&mut self, change: Change, at: UnixMs, by: &str) {
         match change {
             Change::TenantAdded { tenant, name } => {
                 self.tenants.entry(tenant).or_insert(Tenant { tenant, name, thresholds: BTreeMap::new() });
             }
             Change::KeyAdded { key, tenant, person, roles, credential } => {
-                let person = person.into();
-                self.add_key(KeyEntry { key, tenant, person, roles, credential, added: at, revoked: None });
+                let (person, added_by) = (person.into(), self.persons_behind(by));
+                self.add_key(KeyEntry { key, tenant, person, roles, credential, added_by, added: at, revoked: None });
             }
             Change::KeyRevoked { key } => {
                 if let Some(entry) = self.keys.get_mut(&key) {
@@ -343,14 +378,14 @@ impl ControlState {
                 self.add_approval(Approval { approval, tenant, person, key, asked: at, expires, command, state });
             }
             Change::ApprovalGiven { approval, person, .. } => {
-                self.set_state(approval, ApprovalState::Approved { person });
+                self.set_state(approval, ApprovalState::Approved { person, given: at });
             }
             Change::ApprovalRejected { approval, person, .. } => {
                 self.set_state(approval, ApprovalState::Rejected { person });
             }
             Change::ApprovalExecuted { approval, outcome, reply } => {
                 let person = match self.approvals.get(&approval).map(|a| &a.state) {
-                    Some(ApprovalState::Approved { person }) => person.clone(),
+                    Some(ApprovalState::Approved { person, .. }) => person.clone(),
                     _ => return,
                 };
                 self.set_state(approval, ApprovalState::Executed { person, outcome, reply });
@@ -368,6 +403,7 @@ impl ControlState {
     fn add_approval(&mut self, approval: Approval) {
         let identity = super::store::identity_of(&approval.command);
         self.asked.insert((approval.tenant, identity), approval.approval);
+        self.askers.insert(approval.tenant);
         self.approvals.insert(approval.approval, approval);
     }
 
@@ -398,87 +434,4 @@ impl ControlState {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::control::Role;
-
-    fn id(number: u8) -> KeyId {
-        KeyId::from_bytes([number; 8])
-    }
-
-    fn tenant(number: u32) -> TenantId {
-        TenantId::new(number).expect("a tenant")
-    }
-
-    fn state() -> ControlState {
-        let mut state = ControlState::default();
-        for number in [1, 2] {
-            state.apply(Change::TenantAdded { tenant: tenant(number), name: format!("t{number}") }, UnixMs(1));
-        }
-        state.apply(
-            Change::ApprovalAsked {
-                approval: ApprovalId(7),
-                tenant: tenant(1),
-                person: "ada".to_owned(),
-                key: id(1),
-                expires: UnixMs(100),
-                command: r#"{"command":"transfer","account":"1","key":"k"}"#.to_owned(),
-            },
-            UnixMs(10),
-        );
-        state
-    }
-
-    fn given(person: &str, key: u8) -> Change {
-        Change::ApprovalGiven { approval: ApprovalId(7), person: person.to_owned(), key: id(key) }
-    }
-
-    #[test]
-    fn an_approval_is_decided_once_by_another_person_in_time() {
-        let mut state = state();
-        assert_eq!(state.check(&given("ada", 2), UnixMs(50)), Err(Refused::SamePerson), "her other key");
-        assert_eq!(state.check(&given("bob", 1), UnixMs(50)), Err(Refused::SamePerson), "his name on her key");
-        assert_eq!(state.check(&given("bob", 2), UnixMs(100)), Err(Refused::NotOpen), "expired");
-        assert_eq!(state.check(&given("bob", 2), UnixMs(99)), Ok(()));
-        state.apply(given("bob", 2), UnixMs(99));
-        assert_eq!(state.check(&given("cyd", 3), UnixMs(99)), Err(Refused::NotOpen), "decided");
-        assert_eq!(state.unfinished().len(), 1);
-    }
-
-    #[test]
-    fn an_agreement_is_one_way() {
-        let mut state = state();
-        state.apply(Change::AgreementAdded { payer: tenant(1), payee: tenant(2) }, UnixMs(1));
-        assert!(state.may_pay(tenant(1), tenant(2)) && !state.may_pay(tenant(2), tenant(1)));
-        state.apply(Change::AgreementEnded { payer: tenant(1), payee: tenant(2) }, UnixMs(2));
-        assert!(!state.may_pay(tenant(1), tenant(2)) && state.may_pay(tenant(1), tenant(1)));
-    }
-
-    #[test]
-    fn a_revoked_key_and_its_certificate_prove_nothing() {
-        let mut state = state();
-        let added = Change::KeyAdded {
-            key: id(9),
-            tenant: tenant(1),
-            person: "ada".to_owned(),
-            roles: [Role::Read].into_iter().collect(),
-            credential: Credential::Certificate(vec![1; 32]),
-        };
-        assert_eq!(state.check(&added, UnixMs(1)), Ok(()));
-        state.apply(added.clone(), UnixMs(1));
-        assert_eq!(state.check(&added, UnixMs(1)), Err(Refused::KeyExists));
-        assert!(state.key_of_certificate(&[1; 32]).is_some());
-        state.apply(Change::KeyRevoked { key: id(9) }, UnixMs(2));
-        assert!(state.live_key(id(9)).is_none() && state.key_of_certificate(&[1; 32]).is_none());
-    }
-
-    #[test]
-    fn an_image_gives_the_same_state() {
-        let mut state = state();
-        state.apply(given("bob", 2), UnixMs(50));
-        let text = serde_json::to_string(&state.to_image()).expect("plain data");
-        let again = ControlState::from_image(serde_json::from_str(&text).expect("an image"));
-        assert_eq!(again.unfinished(), state.unfinished());
-        assert_eq!(serde_json::to_string(&again.to_image()).expect("plain data"), text);
-    }
-}
+mod tests;

@@ -51,13 +51,18 @@ pub enum ControlError {
 
 /// The control state of a running engine.
 pub struct Control {
-    engine: Arc<Engine>,
-    state: RwLock<ControlState>,
+    shared: Arc<Shared>,
     /// One change at a time.
-    writer: Mutex<()>,
-    is_in_doubt: AtomicBool,
+    writer: Arc<Mutex<()>>,
     image: Option<Image>,
     image_as_of: AtomicU64,
+}
+
+/// What a change under way needs: it goes on when whoever asked for it goes away.
+struct Shared {
+    engine: Arc<Engine>,
+    state: RwLock<ControlState>,
+    is_in_doubt: AtomicBool,
 }
 
 impl std::fmt::Debug for Control {
@@ -93,26 +98,18 @@ impl Control {
                         seq: seq.0,
                         what: format!("it does not follow from the records before it: {refused}"),
                     })?;
-                    state.apply(record.change, record.at);
+                    state.apply(record.change, record.at, &record.by);
                 }
                 as_of = seq;
             }
         }
-        let control = Self {
-            engine,
-            state: RwLock::new(state),
-            writer: Mutex::new(()),
-            is_in_doubt: AtomicBool::new(false),
-            image,
-            image_as_of: AtomicU64::new(0),
-        };
-        control.image_as_of.store(as_of.0, Ordering::Relaxed);
-        Ok(control)
+        let shared = Shared { engine, state: RwLock::new(state), is_in_doubt: AtomicBool::new(false) };
+        Ok(Self { shared: Arc::new(shared), writer: Arc::default(), image, image_as_of: AtomicU64::new(as_of.0) })
     }
 
     /// Looks at the state. Be short: changes wait meanwhile.
     pub fn read<T>(&self, look: impl FnOnce(&ControlState) -> T) -> T {
-        look(&self.state.read())
+        look(&self.shared.state.read())
     }
 
     /// Makes a change; when this returns, it is durable and in force.
@@ -130,33 +127,26 @@ impl Control {
         by: &str,
         make: impl FnOnce(&ControlState) -> Result<Option<Change>, Refused>,
     ) -> Result<bool, ControlError> {
-        let _one_at_a_time = self.writer.lock().await;
-        if self.is_in_doubt.load(Ordering::Acquire) {
+        let one_at_a_time = Arc::clone(&self.writer).lock_owned().await;
+        if self.shared.is_in_doubt.load(Ordering::Acquire) {
             return Err(ControlError::InDoubt);
         }
         let at = now();
         let change = {
-            let state = self.state.read();
+            let state = self.shared.state.read();
             let Some(change) = make(&state)? else { return Ok(false) };
             state.check(&change, at)?;
             change
         };
         let record = ControlRecord { v: RECORD_VERSION, at, by: by.to_owned(), change };
-        // Until the reply is there it is not known: also when this future is dropped meanwhile.
-        self.is_in_doubt.store(true, Ordering::Release);
-        let reply = self.engine.record(CONTROL_STREAM, record.to_bytes()).await;
-        match reply.outcome {
-            outcome if outcome.is_approval() => {
-                self.state.write().apply(record.change, at);
-                self.is_in_doubt.store(false, Ordering::Release);
-                Ok(true)
-            }
-            Outcome::InProgress | Outcome::SystemError => Err(ControlError::InDoubt),
-            outcome => {
-                self.is_in_doubt.store(false, Ordering::Release);
-                Err(ControlError::NotRecorded(outcome))
-            }
-        }
+        // On its own: a client that breaks off drops its request, and half a change would leave all others in doubt.
+        let shared = Arc::clone(&self.shared);
+        let made = tokio::spawn(async move {
+            let made = shared.make(record).await;
+            drop(one_at_a_time);
+            made
+        });
+        made.await.map_err(|_| ControlError::InDoubt)?.map(|()| true)
     }
 
     /// Writes an image when there is enough behind the last one, or at once. Blocks. An image that cannot be written costs time at
@@ -165,14 +155,34 @@ impl Control {
         let Some(image) = &self.image else { return Ok(()) };
         // What is durable now and was applied: a change under way would be above it, or in doubt.
         let Ok(_no_change_under_way) = self.writer.try_lock() else { return Ok(()) };
-        let as_of = self.engine.durable_seq();
+        let as_of = self.shared.engine.durable_seq();
         let behind = as_of.0.saturating_sub(self.image_as_of.load(Ordering::Relaxed));
-        if self.is_in_doubt.load(Ordering::Acquire) || behind < if at_once { 1 } else { IMAGE_EVENTS } {
+        if self.shared.is_in_doubt.load(Ordering::Acquire) || behind < if at_once { 1 } else { IMAGE_EVENTS } {
             return Ok(());
         }
-        image.write(as_of, &self.state.read())?;
+        image.write(as_of, &self.shared.state.read())?;
         self.image_as_of.store(as_of.0, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+impl Shared {
+    /// Makes a change that was checked: recorded first, then in force.
+    async fn make(&self, record: ControlRecord) -> Result<(), ControlError> {
+        self.is_in_doubt.store(true, Ordering::Release); // until the reply is there
+        let reply = self.engine.record(CONTROL_STREAM, record.to_bytes()).await;
+        match reply.outcome {
+            outcome if outcome.is_approval() => {
+                self.state.write().apply(record.change, record.at, &record.by);
+                self.is_in_doubt.store(false, Ordering::Release);
+                Ok(())
+            }
+            Outcome::InProgress | Outcome::SystemError => Err(ControlError::InDoubt),
+            outcome => {
+                self.is_in_doubt.store(false, Ordering::Release);
+                Err(ControlError::NotRecorded(outcome))
+            }
+        }
     }
 }
 
