@@ -12,6 +12,7 @@ use tp_actors::tp_core::command::Verb;
 use tp_actors::tp_core::outcome::Outcome;
 use tp_actors::tp_core::reply::Reply;
 
+use super::approvals;
 use super::command::{command, parse_verb};
 use super::commands::{Admitted, admit, status_of_approval, submit};
 use super::key::{parse_key, parse_kind};
@@ -63,18 +64,28 @@ pub(crate) async fn run(serving: &Serving, request: &Request) -> Answered {
         sent.push(send(serving, request, members, deadline_ms).await);
     }
     let mut done = Vec::with_capacity(sent.len());
-    for one in sent {
+    for (one, members) in sent.into_iter().zip(&batch.commands) {
         done.push(match one {
             Sent::Engine(verb, pending) => {
                 let reply = pending.await;
                 serving.count(verb, reply.outcome);
-                Done::Reply(verb, reply)
+                match second(serving, request, verb, &reply, members) {
+                    Some(answer) => Done::Second(answer),
+                    None => Done::Reply(verb, reply),
+                }
             }
             Sent::Problem(problem) => Done::Problem(problem),
             Sent::Second(answer) => Done::Second(answer),
         });
     }
     Ok(Answer::ok(&Replies(&done)))
+}
+
+/// What waits for a second person is found by a lookup that the engine has no answer to, as on the lookup's own route.
+fn second(serving: &Serving, request: &Request, verb: Verb, reply: &Reply, members: &Members<'_>) -> Option<Answer> {
+    let is_unknown = verb == Verb::Lookup && reply.outcome == Outcome::OriginalNotFound;
+    let (account, key) = (members.account.as_deref()?, members.key.as_deref()?);
+    is_unknown.then(|| approvals::found(serving, &request.caller, account, key)).flatten()
 }
 
 async fn send(serving: &Serving, request: &Request, members: &Members<'_>, deadline_ms: Option<u64>) -> Sent {
