@@ -248,6 +248,16 @@ pub(crate) struct Serve {
     pub(crate) dev: bool,
 }
 
+/// A directory that a server serves at other times, and its settings: of them the master key and the engine's count here.
+#[cfg(feature = "serve")]
+#[derive(Args, Debug)]
+pub(crate) struct Served {
+    #[command(flatten)]
+    pub(crate) directory: Directory,
+    #[command(flatten)]
+    pub(crate) settings: SettingArguments,
+}
+
 /// `tpcore tenant`
 #[cfg(feature = "serve")]
 #[derive(Subcommand, Debug)]
@@ -261,10 +271,10 @@ pub(crate) enum TenantVerb {
         #[arg(long)]
         name: String,
         #[command(flatten)]
-        directory: Directory,
+        served: Served,
     },
     /// List all tenants.
-    List(Directory),
+    List(Served),
     /// Let money of one tenant's accounts be paid to another's.
     Agree {
         /// Whose money.
@@ -277,7 +287,7 @@ pub(crate) enum TenantVerb {
         #[arg(long)]
         end: bool,
         #[command(flatten)]
-        directory: Directory,
+        served: Served,
     },
 }
 
@@ -303,7 +313,7 @@ pub(crate) enum KeyVerb {
         #[arg(long, value_name = "BASE64")]
         public: Option<String>,
         #[command(flatten)]
-        directory: Directory,
+        served: Served,
     },
     /// List a tenant's keys.
     List {
@@ -311,7 +321,7 @@ pub(crate) enum KeyVerb {
         #[arg(long, value_name = "NUMBER")]
         tenant: String,
         #[command(flatten)]
-        directory: Directory,
+        served: Served,
     },
     /// Revoke a key.
     Revoke {
@@ -319,7 +329,7 @@ pub(crate) enum KeyVerb {
         #[arg(value_name = "KEY")]
         key: String,
         #[command(flatten)]
-        directory: Directory,
+        served: Served,
     },
 }
 

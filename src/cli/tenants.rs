@@ -10,26 +10,25 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tp_server::control::{KeyId, KeyKind, Role, Roles};
 use tp_server::offline::Offline;
-use tp_server::settings::Settings;
 use tp_server::tenancy::TenantId;
 
-use super::args::{KeyVerb, TenantVerb};
+use super::args::{KeyVerb, Served, TenantVerb};
 use super::exit::{Code, Failure};
 use super::output::{Output, Table, object};
-use super::serve::failure;
+use super::serve::{failure, read};
 
 /// Runs `tpcore tenant`.
 pub(crate) fn run_tenant(verb: &TenantVerb, output: &mut Output) -> Result<Code, Failure> {
     match verb {
-        TenantVerb::Add { tenant, name, directory } => {
+        TenantVerb::Add { tenant, name, served } => {
             let tenant = parse_tenant(tenant)?;
             // The first tenant may make the directory: nothing else can be served without one.
-            with(&directory.data_dir, |offline| offline.add_tenant(tenant, name).map_err(|error| failure(&error)))?;
+            with(served, |offline| offline.add_tenant(tenant, name).map_err(|error| failure(&error)))?;
             say(output, &format!("tenant {tenant} is there"), json!({"tenant": tenant.get(), "name": name}))
         }
-        TenantVerb::List(directory) => {
-            must_exist(&directory.data_dir)?;
-            let tenants = with(&directory.data_dir, |offline| Ok(offline.tenants()))?;
+        TenantVerb::List(served) => {
+            must_exist(&served.directory.data_dir)?;
+            let tenants = with(served, |offline| Ok(offline.tenants()))?;
             if output.is_json() {
                 let list: Vec<Value> =
                     tenants.iter().map(|t| json!({"tenant": t.tenant.get(), "name": t.name})).collect();
@@ -41,10 +40,10 @@ pub(crate) fn run_tenant(verb: &TenantVerb, output: &mut Output) -> Result<Code,
             table.print(output)?;
             Ok(Code::Ok)
         }
-        TenantVerb::Agree { payer, payee, end, directory } => {
-            must_exist(&directory.data_dir)?;
+        TenantVerb::Agree { payer, payee, end, served } => {
+            must_exist(&served.directory.data_dir)?;
             let (payer, payee) = (parse_tenant(payer)?, parse_tenant(payee)?);
-            with(&directory.data_dir, |offline| {
+            with(served, |offline| {
                 let changed =
                     if *end { offline.end_agreement(payer, payee) } else { offline.add_agreement(payer, payee) };
                 changed.map_err(|error| failure(&error))
@@ -59,16 +58,15 @@ pub(crate) fn run_tenant(verb: &TenantVerb, output: &mut Output) -> Result<Code,
 /// Runs `tpcore key`.
 pub(crate) fn run_key(verb: &KeyVerb, output: &mut Output) -> Result<Code, Failure> {
     match verb {
-        KeyVerb::Add { tenant, person, roles, kind, public, directory } => {
-            must_exist(&directory.data_dir)?;
+        KeyVerb::Add { tenant, person, roles, kind, public, served } => {
+            must_exist(&served.directory.data_dir)?;
             let tenant = parse_tenant(tenant)?;
             let roles = parse_roles(roles)?;
             let public = public.as_deref().map(|text| STANDARD.decode(text)).transpose();
             let public = public.map_err(|_| Failure::new(Code::Usage, "--public is Base64"))?;
             let kind = KeyKind::parse(kind, public).map_err(|reason| Failure::new(Code::Usage, reason))?;
-            let (key, secret) = with(&directory.data_dir, |offline| {
-                offline.add_key(kind, tenant, person, roles).map_err(|error| failure(&error))
-            })?;
+            let (key, secret) =
+                with(served, |offline| offline.add_key(kind, tenant, person, roles).map_err(|error| failure(&error)))?;
             let secret = secret.as_ref().map(|secret| secret.as_str());
             let text = match secret {
                 Some(secret) => {
@@ -78,10 +76,10 @@ pub(crate) fn run_key(verb: &KeyVerb, output: &mut Output) -> Result<Code, Failu
             };
             say(output, &text, json!({"key": key.to_string(), "secret": secret}))
         }
-        KeyVerb::List { tenant, directory } => {
-            must_exist(&directory.data_dir)?;
+        KeyVerb::List { tenant, served } => {
+            must_exist(&served.directory.data_dir)?;
             let tenant = parse_tenant(tenant)?;
-            let keys = with(&directory.data_dir, |offline| Ok(offline.keys(tenant)))?;
+            let keys = with(served, |offline| Ok(offline.keys(tenant)))?;
             let rows: Vec<[String; 5]> = keys
                 .iter()
                 .map(|entry| {
@@ -110,20 +108,21 @@ pub(crate) fn run_key(verb: &KeyVerb, output: &mut Output) -> Result<Code, Failu
             table.print(output)?;
             Ok(Code::Ok)
         }
-        KeyVerb::Revoke { key, directory } => {
-            must_exist(&directory.data_dir)?;
+        KeyVerb::Revoke { key, served } => {
+            must_exist(&served.directory.data_dir)?;
             let key: KeyId =
                 key.parse().map_err(|_| Failure::new(Code::Usage, "a key's id is 16 hex digits in lower case"))?;
-            with(&directory.data_dir, |offline| offline.revoke_key(key).map_err(|error| failure(&error)))?;
+            with(served, |offline| offline.revoke_key(key).map_err(|error| failure(&error)))?;
             say(output, &format!("key {key} is worth nothing from now on"), json!({"key": key.to_string()}))
         }
     }
 }
 
 /// Works on a directory and closes it, whatever came of the work.
-fn with<T>(path: &Path, work: impl FnOnce(&Offline) -> Result<T, Failure>) -> Result<T, Failure> {
-    let settings = Settings::defaults().map_err(|error| Failure::new(Code::Usage, error.to_string()))?;
-    let offline = Offline::open(path, &settings).map_err(|error| failure(&error))?;
+fn with<T>(served: &Served, work: impl FnOnce(&Offline) -> Result<T, Failure>) -> Result<T, Failure> {
+    // As the server reads them: a secret is sealed with the key that the server opens it with, and a mirror stays one.
+    let settings = read(&served.settings)?;
+    let offline = Offline::open(&served.directory.data_dir, &settings).map_err(|error| failure(&error))?;
     let worked = work(&offline);
     offline.close().map_err(|error| failure(&error))?;
     worked
