@@ -11,6 +11,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+/// How a server is started.
+#[derive(Default)]
+pub(crate) struct Start<'a> {
+    /// More arguments of `tpcore serve`.
+    pub(crate) arguments: &'a [&'a str],
+    /// Where its diagnostics go; `None`: where the test's go.
+    pub(crate) log: Option<&'a Path>,
+}
+
 /// A server that is ready.
 pub(crate) struct Gateway {
     child: Child,
@@ -35,13 +44,25 @@ impl Gateway {
 
     /// Starts `tpcore serve` on ports that are free and waits until it is ready.
     pub(crate) fn start(data_dir: &Path, more: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tpcore"))
+        Self::start_as(data_dir, &Start { arguments: more, log: None })
+    }
+
+    /// As [`Gateway::start`].
+    pub(crate) fn start_as(data_dir: &Path, start: &Start<'_>) -> Self {
+        let stderr = match start.log {
+            None => Stdio::inherit(),
+            Some(path) => {
+                let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+                Stdio::from(file.expect("a file for the log"))
+            }
+        };
+        let mut child = command()
             .args(["--json", "serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
-            .args(more)
+            .args(start.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(stderr)
             .spawn()
             .expect("the binary starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
@@ -172,17 +193,31 @@ impl Answer {
     }
 }
 
+/// What carries bytes: a socket, or an encrypted one.
+pub(crate) trait Wire: std::io::Read + std::io::Write + Send {}
+impl<T: std::io::Read + std::io::Write + Send> Wire for T {}
+
 /// A connection that sends what it is told.
 pub(crate) struct Connection {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Wire>>,
 }
 
 impl Connection {
     pub(crate) fn open(address: SocketAddr) -> Self {
+        Self::over(Self::socket(address))
+    }
+
+    /// A socket as connections use it.
+    pub(crate) fn socket(address: SocketAddr) -> TcpStream {
         let stream = TcpStream::connect(address).expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_nodelay(true).expect("no delay");
-        Self { stream: BufReader::new(stream) }
+        stream
+    }
+
+    /// Over something that is connected already.
+    pub(crate) fn over(wire: impl Wire + 'static) -> Self {
+        Self { stream: BufReader::new(Box::new(wire)) }
     }
 
     /// Raw bytes.
@@ -192,6 +227,17 @@ impl Connection {
 
     /// A whole request.
     pub(crate) fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) {
+        self.try_send(method, path, headers, body).expect("sent");
+    }
+
+    /// A whole request to a server that may be gone.
+    pub(crate) fn try_send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> std::io::Result<()> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -203,7 +249,7 @@ impl Connection {
         }
         head.push_str("\r\n");
         head.push_str(body);
-        self.write(head.as_bytes()).expect("sent");
+        self.write(head.as_bytes())
     }
 
     /// The next answer, if the server gives one before it closes.
@@ -258,9 +304,62 @@ impl Connection {
 
 /// Runs a `tpcore` command that has to succeed; gives back its JSON.
 pub(crate) fn tpcore(arguments: &[&str]) -> Value {
-    let output = Command::new(env!("CARGO_BIN_EXE_tpcore")).arg("--json").args(arguments).output().expect("it runs");
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
+    let run = run(arguments, &[]);
+    assert_eq!(run.code, Some(0), "{arguments:?}: {}", run.stderr);
+    serde_json::from_str(&run.stdout).unwrap_or(Value::Null)
+}
+
+/// The binary, without settings of whoever runs the tests.
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tpcore"));
+    std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TPCORE_")).for_each(|(name, _)| {
+        command.env_remove(name);
+    });
+    command
+}
+
+/// How a `tpcore` command ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a `tpcore` command to its end, with more in its environment.
+pub(crate) fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Run {
+    let output = command().arg("--json").args(arguments).envs(environment.iter().copied()).output().expect("it runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// A key made by the command line.
+#[derive(Clone, Debug)]
+pub(crate) struct Key {
+    pub(crate) id: String,
+    /// Empty: its holder has it.
+    pub(crate) secret: String,
+}
+
+/// `tpcore tenant add`
+pub(crate) fn add_tenant(data_dir: &Path, tenant: &str, name: &str) {
+    tpcore(&["tenant", "add", tenant, "--name", name, "--data-dir", text_of(data_dir)]);
+}
+
+/// `tpcore key add` with more arguments.
+pub(crate) fn add_key(data_dir: &Path, tenant: &str, person: &str, roles: &str, more: &[&str]) -> Key {
+    let arguments = ["key", "add", "--tenant", tenant, "--person", person, "--roles", roles, "--data-dir"];
+    let made = tpcore(&[&arguments, &[text_of(data_dir)][..], more].concat());
+    let text = |name: &str| made[name].as_str().unwrap_or_default().to_owned();
+    Key { id: text("key"), secret: text("secret") }
+}
+
+/// Every role.
+pub(crate) const ALL_ROLES: &str = "read,authorize,money_movement,admin";
+
+/// A path as an argument.
+pub(crate) fn text_of(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
 }
 
 /// Whether an outer tool is there; without it the test skips with a reason, and fails where nothing may be skipped.

@@ -8,10 +8,13 @@ use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tp_actors::Pending;
-use tp_actors::tp_core::command::Verb;
+use tp_actors::tp_core::command::{Command, Verb};
+use tp_actors::tp_core::ids::AccountId;
+use tp_actors::tp_core::key::Key;
 use tp_actors::tp_core::outcome::Outcome;
 use tp_actors::tp_core::reply::Reply;
 
+use super::approvals;
 use super::command::{command, parse_verb};
 use super::commands::{Admitted, admit, status_of_approval, submit};
 use super::key::{parse_key, parse_kind};
@@ -33,6 +36,8 @@ struct Batch<'a> {
 enum Sent {
     /// To the engine.
     Engine(Verb, Pending),
+    /// A question to the engine, and after it to those who decide second.
+    Lookup(AccountId, Key, Pending),
     /// Answered without it.
     Problem(Problem),
     /// It waits for a second person.
@@ -69,6 +74,19 @@ pub(crate) async fn run(serving: &Serving, request: &Request) -> Answered {
                 let reply = pending.await;
                 serving.count(verb, reply.outcome);
                 Done::Reply(verb, reply)
+            }
+            Sent::Lookup(account, key, pending) => {
+                let reply = pending.await;
+                serving.count(Verb::Lookup, reply.outcome);
+                let waits = match reply.outcome {
+                    Outcome::OriginalNotFound => approvals::found(serving, account, key),
+                    _ => None,
+                };
+                match waits {
+                    Some(Ok(answer)) => Done::Second(answer),
+                    Some(Err(problem)) => Done::Problem(problem),
+                    None => Done::Reply(Verb::Lookup, reply),
+                }
             }
             Sent::Problem(problem) => Done::Problem(problem),
             Sent::Second(answer) => Done::Second(answer),
