@@ -112,7 +112,7 @@ pub(crate) fn router(app: &Arc<App>, wanted: impl Fn(&Route) -> bool) -> Router 
                             path: Result<RawPathParams, RawPathParamsRejection>,
                             request: axum::extract::Request| async move {
             let Ok(path) = path else {
-                return app.unrouted(&Problem::invalid("the path is not percent-encoded UTF-8"));
+                return unrouted(&app.metrics, &Problem::invalid("the path is not percent-encoded UTF-8"));
             };
             let path = path.iter().map(|(_, value)| value.to_owned()).collect();
             app.answer(index, &connection, path, request).await

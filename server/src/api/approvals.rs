@@ -118,7 +118,7 @@ fn answer_of(approval: &Approval) -> Answered {
             let status = decided.map_or(StatusCode::CONFLICT, |decided| {
                 StatusCode::from_u16(status_of(decided)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             });
-            Ok(Answer { status, body: reply.clone().into_bytes() })
+            Ok(Answer { status, body: reply.clone().into() })
         }
         (_, "rejected") => {
             Err(Problem::new(Refusal::ApprovalRejected, "a second person rejected it: nothing was done"))

@@ -97,7 +97,17 @@ pub(crate) async fn run(serving: &Serving, request: &Request) -> Answered {
 
 async fn send(serving: &Serving, request: &Request, members: &Members<'_>, deadline_ms: Option<u64>) -> Sent {
     match admitted(serving, request, members).await {
-        Ok((verb, Admitted::Engine(asked))) => Sent::Engine(verb, submit(serving, &request.caller, asked, deadline_ms)),
+        Ok((verb, Admitted::Engine(asked))) => {
+            let named = match &asked.command {
+                Command::Lookup(lookup) => Some((lookup.account, lookup.key)),
+                _ => None,
+            };
+            let pending = submit(serving, &request.caller, asked, deadline_ms);
+            match named {
+                Some((account, key)) => Sent::Lookup(account, key, pending),
+                None => Sent::Engine(verb, pending),
+            }
+        }
         Ok((_, Admitted::Second(answer))) => Sent::Second(answer),
         Err(problem) => Sent::Problem(problem),
     }
