@@ -35,7 +35,12 @@ impl Gateway {
 
     /// Starts `tpcore serve` on ports that are free and waits until it is ready.
     pub(crate) fn start(data_dir: &Path, more: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tpcore"))
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_tpcore")), data_dir, more)
+    }
+
+    /// As [`Gateway::start`], by a command that ends in the binary with the arguments that it is given.
+    pub(crate) fn start_by(mut command: Command, data_dir: &Path, more: &[&str]) -> Self {
+        let mut child = command
             .args(["--json", "serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
             .args(more)
