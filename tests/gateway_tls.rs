@@ -134,7 +134,7 @@ impl Place {
     fn connect(&self, address: SocketAddr, own: Option<&Pair>) -> StreamOwned<ClientConnection, std::net::TcpStream> {
         let config = Arc::new(self.config(own, &[&rustls::version::TLS13]));
         let name = ServerName::try_from(NAME).expect("a name");
-        StreamOwned::new(ClientConnection::new(config, name).expect("a client"), Connection::socket(address))
+        StreamOwned::new(ClientConnection::new(config, name).expect("a client"), Connection::dial(address))
     }
 
     /// What the server shows a new connection.

@@ -151,7 +151,7 @@ pub async fn serve(
     let back = Shape::new(&settings, None, admin_router(&app), metrics());
     let address = |listener: &TcpListener, asked| listener.local_addr().unwrap_or(asked);
     let (listen_at, admin_at) = (address(&listener, settings.listen), address(&admin, settings.admin_listen));
-    let most = settings.connections_max.size();
+    let most = connections_with_files(settings.connections_max.size());
     let front = tokio::spawn(listener::run(listener, Arc::new(front), most, metrics(), stopped.clone()));
     let back = tokio::spawn(listener::run(admin, Arc::new(back), 64, metrics(), stopped.clone()));
     tell(Told::Listening { listen: listen_at, admin: admin_at, is_encrypted: parts.tls.is_some() });
@@ -188,6 +188,30 @@ pub async fn serve(
     finishing.abort();
     back.abort();
     close(&serving, poisoned).await
+}
+
+/// Files that stay for the journal, checkpoints, logs and the operators, whatever connections come.
+const FILES_KEPT: u64 = 320;
+
+/// As many connections as are wanted and the process may have files for. Without this bound a flood of connections would take the files
+/// that the journal needs for its next segment, and stop the engine. The limit is raised as far as it may be first.
+fn connections_with_files(wanted: usize) -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }); // else with what there is
+    }
+    let Some(files) = getrlimit(Resource::Nofile).current else { return wanted };
+    let room = usize::try_from(files - FILES_KEPT.min(files / 2)).unwrap_or(usize::MAX).max(1);
+    if room < wanted {
+        tracing::warn!(
+            files,
+            wanted,
+            room,
+            "the limit of open files allows fewer connections than limits.connections_max"
+        );
+    }
+    room.min(wanted)
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -297,7 +297,7 @@ settings! {
     header_bytes_max: Number<8_192, 1_048_576> = "16384", "limits.header_bytes_max", "bytes";
     /// Deepest nesting of a body's JSON.
     json_depth_max: Number<3, 128> = "16", "limits.json_depth_max", "levels";
-    /// Connections at once; more are closed at once.
+    /// Connections at once; more are closed at once. At most what the limit of open files (raised to its hard limit) leaves room for.
     connections_max: Number<1, 1_000_000> = "16384", "limits.connections_max", "count";
     /// Requests of one HTTP/2 connection at once.
     streams_max: Number<1, 10_000> = "256", "limits.streams_max", "count";

@@ -49,6 +49,15 @@ impl Gateway {
 
     /// As [`Gateway::start`].
     pub(crate) fn start_as(data_dir: &Path, start: &Start<'_>) -> Self {
+        Self::spawn(command(), data_dir, start)
+    }
+
+    /// As [`Gateway::start`], by a command that ends in the binary with the arguments that it is given.
+    pub(crate) fn start_by(command: Command, data_dir: &Path, more: &[&str]) -> Self {
+        Self::spawn(command, data_dir, &Start { arguments: more, log: None })
+    }
+
+    fn spawn(mut command: Command, data_dir: &Path, start: &Start<'_>) -> Self {
         let stderr = match start.log {
             None => Stdio::inherit(),
             Some(path) => {
@@ -56,7 +65,7 @@ impl Gateway {
                 Stdio::from(file.expect("a file for the log"))
             }
         };
-        let mut child = command()
+        let mut child = command
             .args(["--json", "serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"])
             .arg(data_dir)
             .args(start.arguments)
@@ -200,15 +209,19 @@ impl<T: std::io::Read + std::io::Write + Send> Wire for T {}
 /// A connection that sends what it is told.
 pub(crate) struct Connection {
     stream: BufReader<Box<dyn Wire>>,
+    /// Of a connection without TLS: its socket.
+    socket: Option<TcpStream>,
 }
 
 impl Connection {
     pub(crate) fn open(address: SocketAddr) -> Self {
-        Self::over(Self::socket(address))
+        let stream = Self::dial(address);
+        let socket = stream.try_clone().expect("a second handle");
+        Self { socket: Some(socket), ..Self::over(stream) }
     }
 
     /// A socket as connections use it.
-    pub(crate) fn socket(address: SocketAddr) -> TcpStream {
+    pub(crate) fn dial(address: SocketAddr) -> TcpStream {
         let stream = TcpStream::connect(address).expect("connected");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         stream.set_nodelay(true).expect("no delay");
@@ -217,7 +230,7 @@ impl Connection {
 
     /// Over something that is connected already.
     pub(crate) fn over(wire: impl Wire + 'static) -> Self {
-        Self { stream: BufReader::new(Box::new(wire)) }
+        Self { stream: BufReader::new(Box::new(wire)), socket: None }
     }
 
     /// Raw bytes.
@@ -278,9 +291,9 @@ impl Connection {
         self.try_answer().expect("readable").expect("an answer before the end")
     }
 
-    /// The socket.
+    /// The socket of a connection without TLS.
     pub(crate) fn socket(&self) -> &TcpStream {
-        self.stream.get_ref()
+        self.socket.as_ref().expect("a plain connection")
     }
 
     /// Everything up to the end of the connection, which the server has to make.

@@ -56,8 +56,9 @@ impl Shape {
             .header_read_timeout(None)
             // A caller that has said all it wants to say may still hear the answer.
             .half_close(true)
-            .max_buf_size(head)
-            .pipeline_flush(true);
+            // Answers are not gathered while requests that were sent ahead are there to be read (`pipeline_flush`): they would be gathered
+            // without a bound, 100 KiB for each 50 bytes of a peer that takes none.
+            .max_buf_size(head);
         builder
             .http2()
             .timer(TokioTimer::new())
