@@ -218,7 +218,6 @@ fn a_secret_is_in_no_log_and_in_no_file() {
         assert!(!text.contains(part), "the log has {part}");
         for path in &kept {
             let bytes = std::fs::read(path).expect("readable");
-            let bytes = std::fs::read(path).expect("readable");
             assert!(!String::from_utf8_lossy(&bytes).contains(part), "{} has {part}", path.display());
         }
     }
