@@ -230,8 +230,7 @@ impl Engine {
         let slots = first.get()..first.get().saturating_add(count);
         let shown = self.look(move |partition| {
             let wanted = partition.slots().filter(|slot| slots.contains(&slot.index().get()));
-            let accounts = wanted.flat_map(|slot| slot.accounts().into_iter().map(|view| (slot.index(), view)));
-            accounts.filter(|(slot, view)| is_wanted(*slot, view.account)).map(|(_, view)| view).collect::<Vec<_>>()
+            wanted.flat_map(|slot| slot.accounts_where(|id| is_wanted(slot.index(), id))).collect::<Vec<_>>()
         })?;
         Ok(shown.into_iter().flatten().collect())
     }

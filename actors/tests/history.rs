@@ -210,6 +210,45 @@ fn an_engine_in_memory_answers_too() {
 }
 
 #[test]
+fn a_line_says_whose_decision_it_is_also_to_the_payee() {
+    let engine = Engine::open(in_memory(2)).expect("opens");
+    for id in 1..=30 {
+        engine.call_blocking(open_account(1, id, None));
+    }
+    for payee in 2..=30 {
+        assert!(engine.call_blocking(transfer(100 + payee, 1, payee, 5)).outcome.is_approval());
+    }
+    let mut events = std::collections::BTreeSet::new();
+    for account in (1..=30).map(AccountId) {
+        for StatementLine { line, .. } in pages(&engine, account, 100, engine.durable_seq()) {
+            events.insert(line.event);
+            let owner = if line.what == "transfer" { AccountId(1) } else { account };
+            assert_eq!(line.owner, Some(owner), "{account}: {line:?}");
+        }
+    }
+    for event in ["settled", "moved", "opened", "answered", "ended"] {
+        assert!(events.contains(event), "no {event} in {events:?}");
+    }
+}
+
+#[test]
+fn every_line_has_an_owner_and_an_expiry_belongs_to_the_account_itself() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (_engine, ..) = lived(dir.path(), 3, 600, 8);
+    let truth = Truth::of(dir.path());
+    assert!(truth.count("expired expire") > 0 && truth.count("answered capture") > 0, "{:?}", truth.kinds);
+    for (account, known) in &truth.accounts {
+        for (_, _, line) in &known.lines {
+            match line.event {
+                "expired" => assert_eq!(line.owner, Some(*account), "{line:?}"),
+                "answered" => assert!(line.owner.is_some() && line.owner == line.counterparty, "{account}: {line:?}"),
+                _ => assert!(line.owner.is_some(), "{account}: {line:?}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn an_unknown_account_has_no_statement_no_past_and_no_authorization() {
     let engine = Engine::open(in_memory(2)).expect("opens");
     let (nobody, id) = (AccountId(99), AuthorizationId::new(START, SlotIndex::new(1).expect("a slot"), 1));

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use common::{Workload, in_memory, open_accounts};
 use tp_actors::Engine;
 use tp_actors::tp_core::amount::Balances;
-use tp_actors::tp_core::ids::AccountId;
+use tp_actors::tp_core::ids::{AccountId, SLOTS, SlotIndex};
 use tp_actors::tp_core::outcome::Outcome;
 
 type Results = (Vec<(Outcome, u128, Option<Balances>)>, BTreeMap<AccountId, (u128, u128, Balances)>);
@@ -46,4 +46,22 @@ fn the_same_commands_one_by_one_give_equal_outcomes_and_balances_on_any_number_o
             assert_eq!(one.1, many.1, "seed {seed}, {partitions} partitions");
         }
     }
+}
+
+#[test]
+fn accounts_of_slots_are_those_that_are_wanted_each_from_its_own_slot() {
+    let engine = Engine::open(in_memory(2)).expect("opens");
+    open_accounts(&engine);
+    let (all, seed) = (engine.accounts().expect("running"), engine.seed());
+    let mut found = Vec::new();
+    for first in (0..SLOTS).step_by(100) {
+        let from = SlotIndex::new(first).expect("a slot");
+        let is_wanted = move |slot: SlotIndex, id: AccountId| seed.slot_of(id) == slot && id.0 % 3 == 0;
+        let some = engine.accounts_of_slots(from, 100, is_wanted).expect("running");
+        assert!(some.iter().all(|view| (first..first + 100).contains(&seed.slot_of(view.account).get())));
+        found.extend(some);
+    }
+    found.sort_unstable_by_key(|view| view.account);
+    let expected: Vec<_> = all.into_iter().filter(|view| view.account.0 % 3 == 0).collect();
+    assert!(!expected.is_empty() && found == expected, "{found:?}");
 }

@@ -31,6 +31,9 @@ pub struct Line {
     pub what: &'static str,
     /// The decision; `None` for an expiry.
     pub outcome: Option<Outcome>,
+    /// The account that owns the decision behind it, to which value date and reference belong: the payer, also on its payee's
+    /// line; of an expiry the account that held. `None`: the opening of its exchange was not found.
+    pub owner: Option<AccountId>,
     /// The other account, if there is one.
     pub counterparty: Option<AccountId>,
     /// What it adds to the posted balance, minor units.
@@ -67,7 +70,7 @@ impl Opening {
     }
 
     fn shared(&self, line: &Line) -> Line {
-        Line { value_date: self.value_date, reference: self.reference.clone(), ..line.clone() }
+        Line { owner: Some(self.owner), value_date: self.value_date, reference: self.reference.clone(), ..line.clone() }
     }
 }
 
@@ -120,7 +123,9 @@ impl Line {
             Body::Authorized(e) => Self { authorization: Some(e.authorization), ..bare },
             Body::Incremented(e) => Self { authorization: Some(e.authorization), ..bare },
             Body::Released(e) => Self { authorization: Some(e.authorization), ..bare },
-            Body::Expired(e) => Self { what: "expire", authorization: Some(e.authorization), ..bare },
+            Body::Expired(e) => {
+                Self { what: "expire", owner: Some(e.account), authorization: Some(e.authorization), ..bare }
+            }
             Body::Moved(e) if leg.role == Role::Counter => {
                 of_movement(bare, &e.movement, e.head.account, counters_share(&e.movement))
             }
@@ -153,6 +158,7 @@ impl Line {
             event: name,
             what: name,
             outcome: None,
+            owner: None,
             counterparty: None,
             amount: 0,
             value_date: None,
@@ -165,6 +171,7 @@ impl Line {
             Some(head) => Self {
                 what: head.verb.name(),
                 outcome: Some(head.outcome),
+                owner: Some(head.account),
                 value_date: value_date(head),
                 reference: reference(head),
                 counterparty: head.rare.as_ref().and_then(|rare| (rare.payee != 0).then_some(AccountId(rare.payee))),
