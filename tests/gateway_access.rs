@@ -416,21 +416,32 @@ fn money_goes_to_another_tenant_only_as_long_as_an_agreement_says_so_and_only_on
     let captured = capture("c1", "40");
     assert_eq!(captured.status, 201, "{}", captured.text);
     let transfer = captured.json()["transfer"].as_str().expect("an id").to_owned();
-    let refund = format!(r#"{{"capture":"{transfer}","amount":"15","reference":"ref-r1",{EUR}}}"#);
-    assert_eq!(gateway.command(one, "/v1/refunds", "r1", &refund).status, 201);
-    assert_eq!((posted(gateway, one, "1"), posted(gateway, two, "5")), (-125, 125));
+    // Money is pushed to another tenant, never pulled out of it: not by a refund, nor by undoing what it was paid.
+    let pulls = [
+        ("/v1/refunds", "r1", format!(r#"{{"capture":"{transfer}","amount":"15","reference":"ref-r1",{EUR}}}"#)),
+        ("/v1/reversals", "u1", r#"{"account":"1","original":"t1"}"#.to_owned()),
+        ("/v1/reversals", "u2", r#"{"account":"1","original":"c1"}"#.to_owned()),
+    ];
+    for (path, name, body) in &pulls {
+        let pulled = gateway.command(one, path, name, body);
+        assert_eq!((pulled.status, pulled.outcome().as_str()), (422, "not_reversible"), "{}", pulled.text);
+    }
+    assert_eq!((posted(gateway, one, "1"), posted(gateway, two, "5")), (-140, 140));
 
     assert_eq!(agree("DELETE", "/v1/agreements/1/2", ""), 200);
     refused(&pay(one, "t4", "1", "2:5"));
     refused(&capture("c2", "40"));
-    assert_eq!((posted(gateway, one, "1"), posted(gateway, two, "5")), (-125, 125));
+    assert_eq!((posted(gateway, one, "1"), posted(gateway, two, "5")), (-140, 140));
+    // What was done under it is still known: its money has moved.
+    let again = pay(one, "t1", "1", "2:5");
+    assert_eq!((again.status, again.json()["repeated"].as_bool()), (200, Some(true)), "{}", again.text);
     assert_eq!(pay(one, "t1", "1", "2").outcome(), "idempotency_conflict");
 
     // Whoever is paid sees who paid how much, and not what the payer wrote for itself; the payer sees his own.
     let statement = |key: &str, account: &str| gateway.get(key, &format!("/v1/accounts/{account}/statement")).text;
     let (theirs, ours) = (statement(two, "5"), statement(one, "1"));
     assert!(theirs.contains(r#""counterparty":"1:1""#), "{theirs}");
-    for reference in ["ref-t1", "ref-c1", "ref-r1"] {
+    for reference in ["ref-t1", "ref-c1"] {
         assert!(!theirs.contains(reference), "{reference}: {theirs}");
         assert!(ours.contains(reference), "{reference}: {ours}");
     }

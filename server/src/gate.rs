@@ -64,7 +64,7 @@ pub(crate) enum Again {
 }
 
 impl Failed {
-    fn new(reason: AuthenticationFailure, detail: impl ToString) -> Self {
+    fn new(reason: AuthenticationFailure, detail: impl std::fmt::Display) -> Self {
         Self { reason, detail: detail.to_string(), again: Again::No }
     }
 
@@ -340,8 +340,8 @@ mod tests {
     fn a_tenant_at_its_count_is_refused_until_one_of_its_requests_ends() {
         let rooms = Rooms::new(1_000_000, 1_000_000, 2, 1);
         let (one, other) = (TenantId::new(1).expect("a tenant"), TenantId::new(2).expect("a tenant"));
-        let first = rooms.enter(one).ok().expect("room");
-        let _second = rooms.enter(one).ok().expect("room");
+        let first = rooms.enter(one).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+        let _second = rooms.enter(one).unwrap_or_else(|refusal| panic!("{refusal:?}"));
         assert_eq!(rooms.enter(one).err(), Some(Refusal::TooManyInFlight));
         assert!(rooms.enter(other).is_ok(), "another tenant has its own");
         drop(first);

@@ -379,7 +379,7 @@ fn open(app: &App, settings: &Settings, data_dir: &std::path::Path) -> Result<Se
 
 /// What has to be looked at now and then: changed certificate and key files, the image of the control state.
 async fn upkeep(serving: Arc<Serving>, tls: Option<Arc<Tls>>, tokens: Option<Arc<TokenVerifier>>, settings: Settings) {
-    let certificates = [&settings.tls_certificate, &settings.tls_key, &settings.tls_client_ca].map(|path| path.clone());
+    let certificates = [&settings.tls_certificate, &settings.tls_key, &settings.tls_client_ca].map(Clone::clone);
     let (mut seen, mut seen_keys) = (changed(&certificates), changed(std::slice::from_ref(&settings.jwt_keys)));
     loop {
         tokio::time::sleep(settings.tls_reload_ms.ms()).await;

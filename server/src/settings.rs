@@ -477,6 +477,7 @@ fn flatten(prefix: &str, table: &toml::Table, found: &mut Vec<(String, String)>)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fmt::Write as _;
 
     fn defaults() -> Settings {
         Settings::defaults().expect("the table's own")
@@ -497,12 +498,7 @@ mod tests {
         let mut page = String::from("| setting | default | unit | meaning |\n|---|---|---|---|\n");
         for setting in TABLE {
             let default = if setting.default.is_empty() { "" } else { &format!("`{}`", setting.default) };
-            page.push_str(&format!(
-                "| `{}` | {default} | {} | {} |\n",
-                setting.name,
-                setting.unit,
-                setting.meaning.trim()
-            ));
+            let _ = writeln!(page, "| `{}` | {default} | {} | {} |", setting.name, setting.unit, setting.meaning.trim());
         }
         page
     }

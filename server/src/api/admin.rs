@@ -88,10 +88,10 @@ fn of_operator(caller: &Caller, named: Option<TenantId>) -> Result<TenantId, Pro
 }
 
 /// `GET /v1/keys`
-pub(crate) fn keys(serving: &Serving, request: &Request) -> Answered {
+pub(crate) fn keys(serving: &Serving, request: &Request) -> Answer {
     let keys = serving.control.read(|state| state.keys_of(request.caller.tenant));
     let keys: Vec<Value> = keys.iter().map(|entry| key_json(entry).into()).collect();
-    Ok(Answer::ok(&json!({ "keys": keys })))
+    Answer::ok(&json!({ "keys": keys }))
 }
 
 fn key_json(entry: &KeyEntry) -> Map<String, Value> {
@@ -160,10 +160,10 @@ pub(crate) async fn revoke_key(serving: &Serving, request: &Request) -> Answered
 }
 
 /// `GET /v1/tenants`
-pub(crate) fn tenants(serving: &Serving) -> Answered {
+pub(crate) fn tenants(serving: &Serving) -> Answer {
     let tenants: Vec<Value> =
         serving.control.read(|state| state.tenants().map(|tenant| tenant_json(tenant).into()).collect());
-    Ok(Answer::ok(&json!({ "tenants": tenants })))
+    Answer::ok(&json!({ "tenants": tenants }))
 }
 
 /// `POST /v1/tenants`

@@ -351,7 +351,7 @@ fn json_of(approval: &Approval, at: UnixMs) -> Value {
     match &approval.state {
         ApprovalState::Pending => {}
         ApprovalState::Approved { person, .. } | ApprovalState::Rejected { person } => {
-            body["decided_by"] = json!(person)
+            body["decided_by"] = json!(person);
         }
         ApprovalState::Executed { person, outcome, reply } => {
             body["decided_by"] = json!(person);

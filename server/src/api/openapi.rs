@@ -1,4 +1,4 @@
-//! The description of the protocol, OpenAPI 3.1, made from the tables that the server itself works by.
+//! The description of the protocol, `OpenAPI` 3.1, made from the tables that the server itself works by.
 //!
 //! Owns the mapping from routes, shapes and members to schemas. Refuses to describe anything by hand that a table says: a route or member
 //! that is added is described. The text is checked in as `server/openapi.json`; a test compares.
@@ -214,7 +214,7 @@ fn responses(route: &Route) -> Value {
             }
         }
         Operation::Batch => {
-            _ = responses.insert("200".to_owned(), answer("One answer a command.", reference("Replies")))
+            _ = responses.insert("200".to_owned(), answer("One answer a command.", reference("Replies")));
         }
         Operation::Approval | Operation::Approve | Operation::Reject => {
             responses.insert("200".to_owned(), answer("The approval as it stands.", reference("Approval")));

@@ -79,7 +79,8 @@ impl Problem {
 
     /// From a reply that is no approval.
     pub(crate) fn of_reply(reply: Reply) -> Self {
-        Self { reply: Some(Box::new(reply.clone())), ..Self::of_outcome(reply.outcome) }
+        let outcome = reply.outcome;
+        Self { reply: Some(Box::new(reply)), ..Self::of_outcome(outcome) }
     }
 
     /// From an outcome alone.

@@ -7,7 +7,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,7 @@ pub(crate) struct Read {
 const VERSION: u32 = 1;
 
 impl Image {
-    pub(crate) fn new(folder: PathBuf, seed: SlotSeed) -> Self {
+    pub(crate) fn new(folder: &Path, seed: SlotSeed) -> Self {
         let directory = hex(digest(&SHA256, &seed.0).as_ref());
         Self { path: folder.join("control.json"), directory }
     }

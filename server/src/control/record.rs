@@ -153,6 +153,7 @@ impl Credential {
 }
 
 /// A key's id as its text.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
 pub(crate) mod key_text {
     use serde::{Deserialize as _, Deserializer, Serializer};
 

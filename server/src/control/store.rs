@@ -87,7 +87,7 @@ impl Control {
     /// # Errors
     /// [`ControlError`].
     pub fn open(engine: Arc<Engine>, folder: Option<PathBuf>) -> Result<Self, ControlError> {
-        let image = folder.map(|folder| Image::new(folder, engine.seed()));
+        let image = folder.map(|folder| Image::new(&folder, engine.seed()));
         let end = engine.durable_seq();
         let kept = image.as_ref().and_then(|image| image.read(end)).filter(|kept| fits(&engine, kept));
         if let (Some(image), None) = (&image, &kept) {
@@ -100,7 +100,7 @@ impl Control {
         if from <= end {
             let mut feed = engine.events(from);
             while feed.position() <= end {
-                let next = feed.next_timeout(Duration::from_secs(60))?;
+                let next = feed.next_timeout(Duration::from_mins(1))?;
                 let (seq, event) = next.ok_or(ControlError::Short { reached: as_of.0, end: end.0 })?;
                 if let Body::Recorded(recorded) = &event.body
                     && recorded.stream == CONTROL_STREAM
@@ -198,6 +198,9 @@ impl Control {
 
     /// Writes an image when there is enough behind the last one, or at once. Blocks. An image that cannot be written costs time at
     /// the next start, and nothing else.
+    ///
+    /// # Errors
+    /// The file's.
     pub fn write_image(&self, at_once: bool) -> std::io::Result<()> {
         let Some(image) = &self.image else { return Ok(()) };
         // What is durable now and was applied: a change under way would be above it, or in doubt.
@@ -216,7 +219,7 @@ impl Control {
 /// Whether the journal has the image's last record where the image says.
 fn fits(engine: &Engine, kept: &Read) -> bool {
     let Some(last) = &kept.last else { return true };
-    let found = engine.events(Seq(last.seq)).next_timeout(Duration::from_secs(60));
+    let found = engine.events(Seq(last.seq)).next_timeout(Duration::from_mins(1));
     match found {
         Ok(Some((seq, event))) => match &event.body {
             Body::Recorded(recorded) => {
