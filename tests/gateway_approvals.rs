@@ -81,7 +81,8 @@ impl World {
         let engine = tpcore::Engine::open(tpcore::Config::at(&self.data)).expect("it opens");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
         let at = u64::try_from(now).expect("a time") - ago_ms;
-        let change = json!({"approval_given": {"tenant": 1, "approval": approval, "person": "bob", "key": self.bob.id}});
+        let change =
+            json!({"approval_given": {"tenant": 1, "approval": approval, "person": "bob", "key": self.bob.id}});
         let record = json!({"v": 1, "at": at, "by": format!("key {}", self.bob.id), "change": change});
         assert!(engine.record(1, record.to_string().into_bytes()).wait().outcome.is_approval());
         engine.close_blocking().expect("it closes");

@@ -81,7 +81,9 @@ fn load(mut wire: Connection, bearer: &str, round: u64, connection: u64, told: &
         let Some(sent) = in_flight.pop_front() else { break };
         told.send(Heard::Acknowledged(sent, answer)).expect("somebody listens");
     }
-    in_flight.into_iter().for_each(|sent| told.send(Heard::InDoubt(sent)).expect("somebody listens"));
+    for sent in in_flight {
+        told.send(Heard::InDoubt(sent)).expect("somebody listens");
+    }
 }
 
 /// What was decided, once.
@@ -178,7 +180,9 @@ fn round(gateway: Gateway, bearer: &str, number: u64, until: usize) -> (Vec<(Sen
             gateway.kill();
         }
     }
-    threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+    for thread in threads {
+        thread.join().expect("no panic");
+    }
     (acknowledged, in_doubt)
 }
 

@@ -88,10 +88,10 @@ impl Wire {
     fn send(&self, gateway: &Gateway) -> Answer {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         for (name, value) in &self.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head.extend([name, ": ", value, "\r\n"]);
         }
         if !self.body.is_empty() {
-            head.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", self.body.len()));
+            head.extend(["content-type: application/json\r\ncontent-length: ", &self.body.len().to_string(), "\r\n"]);
         }
         let mut connection = support::Connection::open(gateway.listen);
         connection.write(format!("{head}\r\n{}", self.body).as_bytes()).expect("sent");

@@ -498,7 +498,8 @@ mod tests {
         let mut page = String::from("| setting | default | unit | meaning |\n|---|---|---|---|\n");
         for setting in TABLE {
             let default = if setting.default.is_empty() { "" } else { &format!("`{}`", setting.default) };
-            let _ = writeln!(page, "| `{}` | {default} | {} | {} |", setting.name, setting.unit, setting.meaning.trim());
+            let _ =
+                writeln!(page, "| `{}` | {default} | {} | {} |", setting.name, setting.unit, setting.meaning.trim());
         }
         page
     }

@@ -97,7 +97,9 @@ fn tell(output: &RefCell<&mut Output>, told: &Told) {
     if output.borrow().is_json() {
         tell_json(output, told);
     } else {
-        lines.iter().for_each(|line| tell_text(output, line));
+        for line in &lines {
+            tell_text(output, line);
+        }
     }
 }
 

@@ -36,7 +36,9 @@ pub(crate) fn run_tenant(verb: &TenantVerb, output: &mut Output) -> Result<Code,
                 return Ok(Code::Ok);
             }
             let mut table = Table::new(&["tenant", "name"], 2);
-            tenants.iter().for_each(|t| table.row(vec![t.tenant.to_string(), t.name.clone()]));
+            for tenant in &tenants {
+                table.row(vec![tenant.tenant.to_string(), tenant.name.clone()]);
+            }
             table.print(output)?;
             Ok(Code::Ok)
         }
@@ -54,6 +56,9 @@ pub(crate) fn run_tenant(verb: &TenantVerb, output: &mut Output) -> Result<Code,
         }
     }
 }
+
+/// What `tpcore key list` shows of a key.
+const HEADER: [&str; 5] = ["key", "kind", "person", "roles", "state"];
 
 /// Runs `tpcore key`.
 pub(crate) fn run_key(verb: &KeyVerb, output: &mut Output) -> Result<Code, Failure> {
@@ -96,7 +101,6 @@ pub(crate) fn run_key(verb: &KeyVerb, output: &mut Output) -> Result<Code, Failu
                     ]
                 })
                 .collect();
-            const HEADER: [&str; 5] = ["key", "kind", "person", "roles", "state"];
             if output.is_json() {
                 let row =
                     |row: &[String; 5]| HEADER.iter().zip(row).map(|(n, v)| ((*n).to_owned(), json!(v))).collect();
@@ -105,7 +109,9 @@ pub(crate) fn run_key(verb: &KeyVerb, output: &mut Output) -> Result<Code, Failu
                 return Ok(Code::Ok);
             }
             let mut table = Table::new(&HEADER, 5);
-            rows.into_iter().for_each(|row| table.row(row.into()));
+            for row in rows {
+                table.row(row.into());
+            }
             table.print(output)?;
             Ok(Code::Ok)
         }

@@ -34,7 +34,7 @@ pub(crate) struct Gateway {
 }
 
 /// No answer takes longer in any test: only a server that hangs does.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 impl Gateway {
     /// Starts `tpcore serve --dev` with more arguments and waits until it is ready.
@@ -253,10 +253,10 @@ impl Connection {
     ) -> std::io::Result<()> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\n");
         for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head.extend([name, ": ", value, "\r\n"]);
         }
         if !body.is_empty() {
-            head.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
+            head.extend(["content-type: application/json\r\ncontent-length: ", &body.len().to_string(), "\r\n"]);
         } else if method != "GET" {
             head.push_str("content-length: 0\r\n");
         }
@@ -322,12 +322,13 @@ pub(crate) fn tpcore(arguments: &[&str]) -> Value {
     serde_json::from_str(&run.stdout).unwrap_or(Value::Null)
 }
 
-/// The binary, without settings of whoever runs the tests.
+/// The binary, without settings of whoever runs the tests, and with journal segments as small as tests need them.
 fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tpcore"));
     std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TPCORE_")).for_each(|(name, _)| {
         command.env_remove(name);
     });
+    command.env("TPCORE_ENGINE__SEGMENT_BYTES", "1048576");
     command
 }
 

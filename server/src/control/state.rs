@@ -358,7 +358,11 @@ impl ControlState {
                 }
                 let asked = &found.asked_for;
                 let is_same = is_person(&asked.person, person) || (asked.key == *key && *key != NO_KEY);
-                if is_same || self.was_made_by(*key, &asked.person) || self.was_made_by(asked.key, person) { Err(Refused::SamePerson) } else { Ok(()) }
+                if is_same || self.was_made_by(*key, &asked.person) || self.was_made_by(asked.key, person) {
+                    Err(Refused::SamePerson)
+                } else {
+                    Ok(())
+                }
             }
             Change::ApprovalExecuted { tenant, approval, .. } => {
                 match self.approval(*tenant, *approval).map(|a| &a.state) {
