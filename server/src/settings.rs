@@ -391,8 +391,9 @@ impl Settings {
         &mut self,
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(), SettingError> {
-        // Other parts of the command read these.
-        const OTHERS: [&str; 4] = ["TPCORE_KEY", "TPCORE_NO_SKIP", "TPCORE_CONFIG", "TPCORE_DATA_DIR"];
+        // Other parts of the command, the load generator and the tests read these.
+        const OTHERS: [&str; 6] =
+            ["TPCORE_KEY", "TPCORE_CONFIG", "TPCORE_DATA_DIR", "TPCORE_NO_SKIP", "TPCORE_RENEW", "TPCORE_TEST_SEED"];
         for (variable, value) in variables {
             let Some(rest) = variable.strip_prefix("TPCORE_") else { continue };
             if OTHERS.contains(&variable.as_str()) {

@@ -208,16 +208,41 @@ impl<T: std::io::Read + std::io::Write + Send> Wire for T {}
 
 /// A connection that sends what it is told.
 pub(crate) struct Connection {
-    stream: BufReader<Box<dyn Wire>>,
-    /// Of a connection without TLS: its socket.
-    socket: Option<TcpStream>,
+    stream: BufReader<Carrier>,
+}
+
+enum Carrier {
+    Plain(TcpStream),
+    Other(Box<dyn Wire>),
+}
+
+impl std::io::Read for Carrier {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Other(wire) => wire.read(buffer),
+        }
+    }
+}
+
+impl std::io::Write for Carrier {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Other(wire) => wire.write(bytes),
+        }
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Other(wire) => wire.flush(),
+        }
+    }
 }
 
 impl Connection {
     pub(crate) fn open(address: SocketAddr) -> Self {
-        let stream = Self::dial(address);
-        let socket = stream.try_clone().expect("a second handle");
-        Self { socket: Some(socket), ..Self::over(stream) }
+        Self { stream: BufReader::new(Carrier::Plain(Self::dial(address))) }
     }
 
     /// A socket as connections use it.
@@ -230,7 +255,7 @@ impl Connection {
 
     /// Over something that is connected already.
     pub(crate) fn over(wire: impl Wire + 'static) -> Self {
-        Self { stream: BufReader::new(Box::new(wire)), socket: None }
+        Self { stream: BufReader::new(Carrier::Other(Box::new(wire))) }
     }
 
     /// Raw bytes.
@@ -293,7 +318,10 @@ impl Connection {
 
     /// The socket of a connection without TLS.
     pub(crate) fn socket(&self) -> &TcpStream {
-        self.socket.as_ref().expect("a plain connection")
+        match self.stream.get_ref() {
+            Carrier::Plain(stream) => stream,
+            Carrier::Other(_) => panic!("a connection over TLS has no socket of its own"),
+        }
     }
 
     /// Everything up to the end of the connection, which the server has to make.

@@ -216,7 +216,7 @@ fn leg_json(leg: &StatementLine, tenant: TenantId) -> Value {
     put("what", Some(json!(line.what)));
     put("counterparty", line.counterparty.map(|account| json!(tenant.name_of(account))));
     // What another tenant's command decided and carried is that tenant's.
-    if line.owner.is_none_or(|owner| TenantId::of(owner) == Some(tenant)) {
+    if line.owner.is_some_and(|owner| TenantId::of(owner) == Some(tenant)) {
         put("outcome", line.outcome.map(|outcome| json!(outcome.name())));
         put("value_date", line.value_date.map(|date| json!(date.to_string())));
         put("reference", line.reference.as_ref().map(|text| json!(text)));
