@@ -73,6 +73,8 @@ pub(crate) struct App {
     pub(crate) is_stopping: std::sync::atomic::AtomicBool,
     pub(crate) started: Instant,
     pub(crate) limits: RequestLimits,
+    #[cfg(feature = "otlp")]
+    pub(crate) traces: Option<crate::observe::otlp::Traces>,
 }
 
 /// The bounds of one request.
@@ -174,18 +176,20 @@ impl App {
         seen.watch.lap(Stage::Write, Instant::now());
         self.metrics.request(index, status.as_u16(), &seen.watch);
         let key_id = seen.caller.as_ref().filter(|caller| caller.key != NO_KEY).map(|caller| caller.key.to_string());
-        log::access(
-            &log::Access {
-                route: route_labels()[index],
-                status: status.as_u16(),
-                outcome,
-                tenant: seen.caller.as_ref().map(|caller| caller.tenant.get()),
-                key_id: key_id.as_deref().unwrap_or_default(),
-                trace: &seen.trace,
-                watch: &seen.watch,
-            },
-            self.limits.slow,
-        );
+        let access = log::Access {
+            route: route_labels()[index],
+            status: status.as_u16(),
+            outcome,
+            tenant: seen.caller.as_ref().map(|caller| caller.tenant.get()),
+            key_id: key_id.as_deref().unwrap_or_default(),
+            trace: &seen.trace,
+            watch: &seen.watch,
+        };
+        log::access(&access, self.limits.slow);
+        #[cfg(feature = "otlp")]
+        if let Some(traces) = &self.traces {
+            traces.request(&access);
+        }
         response
     }
 

@@ -90,6 +90,10 @@ pub enum ServeError {
     /// The demonstration could not be made.
     #[error("the demonstration: {0}")]
     Demo(String),
+    /// Traces cannot be sent.
+    #[cfg(feature = "otlp")]
+    #[error(transparent)]
+    Traces(#[from] crate::observe::otlp::TracesError),
     /// It was told to stop before the engine had recovered.
     #[error("told to stop before the engine had recovered: nothing was served and nothing changed")]
     Stopped,
@@ -144,7 +148,7 @@ pub async fn serve(
     settings.validate()?;
     let (listener, admin) = (bind(settings.listen).await?, bind(settings.admin_listen).await?);
     let parts = Parts::open(&settings)?;
-    let app = parts.app(&settings, &data_dir);
+    let app = parts.app(&settings, &data_dir)?;
     let (stopper, stopped) = watch::channel(false);
     let metrics = || Arc::clone(&app.metrics);
     let front = Shape::new(&settings, parts.tls.clone(), router(&app, |_| true), metrics());
@@ -185,6 +189,8 @@ pub async fn serve(
         tracing::warn!("connections were still open at the end of the drain");
     }
     upkeep.abort();
+    #[cfg(feature = "otlp")]
+    send_last_traces(&app).await;
     finishing.abort();
     back.abort();
     close(&serving, poisoned).await
@@ -229,6 +235,18 @@ async fn wait(stop: impl Future<Output = ()>, engine: &Engine) -> bool {
         () = stop => engine.is_poisoned(),
         () = poisoned => true,
     }
+}
+
+/// Sends the traces that wait. It blocks: on another thread.
+#[cfg(feature = "otlp")]
+async fn send_last_traces(app: &Arc<App>) {
+    let app = Arc::clone(app);
+    let sent = tokio::task::spawn_blocking(move || {
+        if let Some(traces) = &app.traces {
+            traces.shutdown(Duration::from_secs(5));
+        }
+    });
+    let _ = sent.await; // a panic in there is nobody's loss but the traces'
 }
 
 /// Closes the engine on a thread of its own.
@@ -280,7 +298,7 @@ impl Parts {
         Ok(Self { tls, tokens })
     }
 
-    fn app(&self, settings: &Settings, data_dir: &std::path::Path) -> Arc<App> {
+    fn app(&self, settings: &Settings, data_dir: &std::path::Path) -> Result<Arc<App>, ServeError> {
         let limits = Limits::new(settings.signature_window_s.get(), 5);
         let total = settings.nonces_max.size();
         let nonces = Nonces::new(now().0 / 1000, limits, NonceBudget { per_key: total / 2, total });
@@ -295,7 +313,7 @@ impl Parts {
             settings.tenant_in_flight_max.size(),
             settings.history_reads_max.size().div_ceil(2),
         );
-        Arc::new(App {
+        Ok(Arc::new(App {
             gate: Gate { tokens: self.tokens.clone(), nonces, limits },
             rooms: Arc::new(rooms),
             failures: Failures::new(settings.failures_per_minute.get()),
@@ -304,8 +322,26 @@ impl Parts {
             is_stopping: AtomicBool::new(false),
             started: Instant::now(),
             limits: RequestLimits::of(settings),
-        })
+            #[cfg(feature = "otlp")]
+            traces: traces(settings)?,
+        }))
     }
+}
+
+/// The sender of traces, if they are sent anywhere.
+#[cfg(feature = "otlp")]
+fn traces(settings: &Settings) -> Result<Option<crate::observe::otlp::Traces>, ServeError> {
+    use crate::observe::otlp::{Traces, TracesOptions};
+    if settings.otlp_endpoint.is_empty() {
+        return Ok(None);
+    }
+    let options = TracesOptions {
+        endpoint: settings.otlp_endpoint.clone(),
+        sampled_per_million: u32::try_from(settings.otlp_sampled_per_million.get()).unwrap_or(1_000_000),
+        version: env!("CARGO_PKG_VERSION"),
+        timeout: Duration::from_secs(5),
+    };
+    Ok(Some(Traces::start(&options)?))
 }
 
 /// The folder of the server's own files.

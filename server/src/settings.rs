@@ -338,6 +338,10 @@ settings! {
     log_level: String = "info", "log.level", "choice";
     /// A request that took longer is logged.
     log_slow_ms: Number<1, 3_600_000> = "1000", "log.slow_ms", "ms";
+    /// Where traces are sent: `http://HOST:PORT/v1/traces` of an OpenTelemetry collector. Needs a binary with the feature `otlp`. Empty: nowhere.
+    otlp_endpoint: String = "", "otlp.endpoint", "address";
+    /// Of a million requests whose caller does not record them, so many are sent; those that the caller records all are.
+    otlp_sampled_per_million: Number<0, 1_000_000> = "1000", "otlp.sampled_per_million", "1/10^6";
     /// Partitions of the engine, each with a thread; 0: as many as cores.
     engine_partitions: Number<0, 256> = "0", "engine.partitions", "threads";
     /// Size of a journal segment: a multiple of 4,096.
@@ -437,6 +441,9 @@ impl Settings {
             return together(
                 "`admin_listen` is not loopback: it is plain text; set `admin_plain_text` on a network of operators only",
             );
+        }
+        if !self.otlp_endpoint.is_empty() && !cfg!(feature = "otlp") {
+            return together("`otlp.endpoint` is set, and this binary was built without the feature `otlp`");
         }
         if self.tenant_burst.get() < self.batch_commands_max.get() {
             return together(
