@@ -229,7 +229,10 @@ impl App {
         seen.watch.lap(Stage::Gate, Instant::now());
         let query = parts.uri.query().unwrap_or_default().to_owned();
         let request = Request { caller: known.caller, headers: parts.headers, query, path, body };
-        let answered = if route.method == http::Method::GET {
+        // A command that was handed to the engine goes its way there, whoever waits for it: a task of its own would only cost.
+        let is_engines = matches!(route.operation, Operation::Command(_) | Operation::Batch);
+        let answered = if is_engines || route.method == http::Method::GET {
+            let _until_the_end = place;
             operate(serving, route, &request).await
         } else {
             to_the_end(Arc::clone(serving), route, request, place).await
@@ -344,8 +347,8 @@ pub(crate) fn unrouted(metrics: &Metrics, problem: &Problem) -> Response {
     response
 }
 
-/// An operation that changes something goes to its end, also when its caller breaks off meanwhile: what it has begun would stay half done
-/// otherwise, and its place would be free while the engine still works for it.
+/// An operation that changes who may do what goes to its end, also when its caller breaks off meanwhile: what it has begun would stay half
+/// done otherwise.
 async fn to_the_end(serving: Arc<Serving>, route: &'static Route, request: Request, place: Place) -> Answered {
     let operation = tokio::spawn(async move {
         let _until_the_end = place;
