@@ -64,7 +64,7 @@ fn slow_peers_are_closed_at_their_deadlines() {
         ["--set", "deadlines.first_byte_ms=300", "--set", "deadlines.header_ms=300", "--set", "deadlines.body_ms=300"];
     served(&deadlines, |gateway| {
         let mut silent = Connection::open(gateway.listen);
-        assert_eq!(silent.to_the_end(), b"");
+        assert_eq!(silent.until_the_end(), b"");
 
         let mut idle = Connection::open(gateway.listen);
         idle.send("GET", "/health/live", &[], "");
@@ -74,14 +74,14 @@ fn slow_peers_are_closed_at_their_deadlines() {
         let mut slow = Connection::open(gateway.listen);
         let sent = trickle(&mut slow, head.bytes().chain(std::iter::repeat(b'x')));
         assert!(sent < TRICKLE_BYTES, "a head byte by byte");
-        assert_eq!(slow.to_the_end(), b"");
+        assert_eq!(slow.until_the_end(), b"");
 
         // The second head of a kept connection has its deadline too.
         let mut slow = Connection::open(gateway.listen);
         slow.send("GET", "/health/live", &[], "");
         assert_eq!(slow.answer().status, 200);
         assert!(trickle(&mut slow, head.bytes().chain(std::iter::repeat(b'x'))) < TRICKLE_BYTES);
-        assert_eq!(slow.to_the_end(), b"");
+        assert_eq!(slow.until_the_end(), b"");
 
         let mut slow = Connection::open(gateway.listen);
         let body = head_of(gateway, "POST", "/v1/transfers", "content-length: 60000\r\n");
@@ -89,7 +89,7 @@ fn slow_peers_are_closed_at_their_deadlines() {
         assert!(trickle(&mut slow, std::iter::repeat(b' ')) < TRICKLE_BYTES, "a body byte by byte");
         let answer = slow.answer();
         assert_eq!((answer.status, answer.outcome().as_str()), (408, "body_timeout"));
-        slow.to_the_end();
+        slow.until_the_end();
 
         // Deadlines of heads passed meanwhile: none of them is that of a connection between two requests.
         idle.send("GET", "/health/live", &[], "");
@@ -104,7 +104,7 @@ fn a_connection_between_requests_is_closed_at_the_idle_deadline() {
     let mut idle = Connection::open(gateway.listen);
     idle.send("GET", "/health/live", &[], "");
     assert_eq!(idle.answer().status, 200);
-    assert_eq!(idle.to_the_end(), b"");
+    assert_eq!(idle.until_the_end(), b"");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_peer_that_takes_no_answers_is_cut_off() {
     let deadlines = ["--set", "deadlines.idle_ms=400", "--set", "deadlines.answer_ms=400"];
     served_patiently(&deadlines, |gateway| {
         let mut deaf = Connection::open(gateway.listen);
-        deaf.socket().set_write_timeout(Some(Duration::from_secs(120))).expect("a timeout");
+        deaf.socket().set_write_timeout(Some(Duration::from_mins(2))).expect("a timeout");
         // Long requests, so that few of them fill what the sockets hold. Answers that are gathered would be 500 MB.
         let request = format!("GET /openapi.json?{} HTTP/1.1\r\nhost: localhost\r\n\r\n", "x".repeat(8_000));
         let cut = (0..5_000).find_map(|_| deaf.write(request.as_bytes()).err()).expect("the server closed it");
@@ -179,7 +179,7 @@ fn a_connection_above_the_most_is_closed_at_once_and_places_come_free_again() {
     };
     let mut kept: Vec<Connection> = (0..8).map(|_| open()).collect();
     for _ in 0..100 {
-        assert_eq!(Connection::open(gateway.listen).to_the_end(), b"");
+        assert_eq!(Connection::open(gateway.listen).until_the_end(), b"");
     }
     assert!(kept.iter_mut().all(ask), "those that are there are served");
     kept.truncate(5);
@@ -230,18 +230,18 @@ fn heads_and_bodies_above_their_bounds_are_refused_before_they_are_held() {
     served(&[], |gateway| {
         let mut large = Connection::open(gateway.listen);
         let _ = large.write(format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(1 << 20)).as_bytes());
-        let said = large.to_the_end();
+        let said = large.until_the_end();
         assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&said));
         let mut many = Connection::open(gateway.listen);
         let _ = many.write(format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: y\r\n".repeat(1_000)).as_bytes());
-        let said = many.to_the_end();
+        let said = many.until_the_end();
         assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 431 "), "{}", String::from_utf8_lossy(&said));
 
         let mut long = Connection::open(gateway.listen);
         long.write(head_of(gateway, "POST", "/v1/transfers", "content-length: 99999999999\r\n").as_bytes())
             .expect("sent");
         assert_eq!(long.answer().status, 413);
-        long.to_the_end();
+        long.until_the_end();
         let mut chunked = Connection::open(gateway.listen);
         chunked
             .write(head_of(gateway, "POST", "/v1/transfers", "transfer-encoding: chunked\r\n").as_bytes())
@@ -251,7 +251,7 @@ fn heads_and_bodies_above_their_bounds_are_refused_before_they_are_held() {
             let _ = chunked.write(format!("1000\r\n{}\r\n", " ".repeat(0x1000)).as_bytes());
         }
         assert_eq!(chunked.answer().status, 413);
-        chunked.to_the_end();
+        chunked.until_the_end();
         // And one that never stops.
         let mut endless = Connection::open(gateway.listen);
         endless
@@ -375,7 +375,7 @@ fn a_request_that_two_readers_could_end_at_different_bytes_gets_one_answer_at_mo
             let mut connection = Connection::open(gateway.listen);
             connection.write(shape.as_bytes()).expect("sent");
             connection.socket().shutdown(Shutdown::Write).expect("shut down");
-            let said = String::from_utf8(connection.to_the_end()).expect("UTF-8");
+            let said = String::from_utf8(connection.until_the_end()).expect("UTF-8");
             let answers = said.matches("HTTP/1.1 ").count();
             assert!(answers <= 1, "{shape:?} got {answers} answers: {said}");
             assert!(!*is_refused || answers == 0 || said.starts_with("HTTP/1.1 400 "), "{shape:?}: {said}");
@@ -403,12 +403,12 @@ fn a_peer_that_is_done_speaking_is_answered_and_broken_peers_cost_nothing() {
             half.write(format!("{head}{body}").as_bytes()).expect("sent");
             half.socket().shutdown(Shutdown::Write).expect("shut down");
             assert_eq!(half.answer().status, 201);
-            assert_eq!(half.to_the_end(), b"");
+            assert_eq!(half.until_the_end(), b"");
         }
         let mut early = Connection::open(gateway.listen);
         early.write(head_of(gateway, "POST", "/v1/transfers", "content-length: 50\r\n").as_bytes()).expect("sent");
         early.socket().shutdown(Shutdown::Write).expect("shut down");
-        let said = early.to_the_end();
+        let said = early.until_the_end();
         assert!(said.is_empty() || said.starts_with(b"HTTP/1.1 400 "), "{}", String::from_utf8_lossy(&said));
 
         // A TLS 1.2 ClientHello's beginning, and noise from a fixed generator.
@@ -416,7 +416,7 @@ fn a_peer_that_is_done_speaking_is_answered_and_broken_peers_cost_nothing() {
         tls.write(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]).expect("sent");
         let _ = tls.write(&[0x55; 600]);
         let _ = tls.socket().shutdown(Shutdown::Write);
-        tls.to_the_end();
+        tls.until_the_end();
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         for round in 0..300 {
             let noise: Vec<u8> = std::iter::repeat_with(|| {
@@ -431,7 +431,7 @@ fn a_peer_that_is_done_speaking_is_answered_and_broken_peers_cost_nothing() {
             let begin: &[u8] = [&b""[..], b"GET / HTTP/1.1\r\n", attack::PREFACE][round % 3];
             let _ = noisy.write(&[begin, &noise].concat());
             let _ = noisy.socket().shutdown(Shutdown::Write);
-            noisy.to_the_end();
+            noisy.until_the_end();
         }
     });
 }

@@ -56,7 +56,7 @@ fn accounts_of_slots_are_those_that_are_wanted_each_from_its_own_slot() {
     let mut found = Vec::new();
     for first in (0..SLOTS).step_by(100) {
         let from = SlotIndex::new(first).expect("a slot");
-        let is_wanted = move |slot: SlotIndex, id: AccountId| seed.slot_of(id) == slot && id.0 % 3 == 0;
+        let is_wanted = move |slot: SlotIndex, id: AccountId| seed.slot_of(id) == slot && id.0.is_multiple_of(3);
         let some = engine.accounts_of_slots(from, 100, is_wanted).expect("running");
         assert!(some.iter().all(|view| (first..first + 100).contains(&seed.slot_of(view.account).get())));
         found.extend(some);

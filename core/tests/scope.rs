@@ -446,7 +446,7 @@ fn the_range_of_pulls_is_kept_while_the_command_waits() {
     let repeat = world.submit_within(outside, refund(30, target));
     world.decide(0, usize::MAX, usize::MAX, usize::MAX);
     world.ticket(0);
-    assert!(world.replies.get(&others).is_none(), "it waits for the exchange of the first");
+    assert!(!world.replies.contains_key(&others), "it waits for the exchange of the first");
     world.send(0);
     world.settle();
     let reply = |ticket: u64| &world.replies[&ticket];

@@ -298,6 +298,7 @@ impl Parts {
         Ok(Self { tls, tokens })
     }
 
+    #[cfg_attr(not(feature = "otlp"), allow(clippy::unnecessary_wraps, reason = "traces may not start"))]
     fn app(&self, settings: &Settings, data_dir: &std::path::Path) -> Result<Arc<App>, ServeError> {
         let limits = Limits::new(settings.signature_window_s.get(), 5);
         let total = settings.nonces_max.size();

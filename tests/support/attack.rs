@@ -37,7 +37,7 @@ impl Honest {
                 let key = format!("honest-{paid}");
                 let headers = [("authorization", bearer.as_str()), ("idempotency-key", key.as_str())];
                 let body = r#"{"account":"3","payee":"4","amount":"1","asset":"EUR","scale":2}"#;
-                let answer = if has_kept && paid % 2 == 0 {
+                let answer = if has_kept && paid.is_multiple_of(2) {
                     kept.send("POST", "/v1/transfers", &headers, body);
                     kept.answer()
                 } else {

@@ -325,7 +325,7 @@ impl Connection {
     }
 
     /// Everything up to the end of the connection, which the server has to make.
-    pub(crate) fn to_the_end(&mut self) -> Vec<u8> {
+    pub(crate) fn until_the_end(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         match self.stream.read_to_end(&mut rest) {
             Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
