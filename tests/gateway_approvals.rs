@@ -349,6 +349,18 @@ fn every_command_that_moves_money_waits_in_batches_as_on_its_route() {
         assert_eq!(executed.json()["reply"]["amount"], "1500", "{}", executed.text);
     }
     assert_eq!(world.posted(2), 1900 + 3 * 1500);
+    // What came of them is answered as if they had not waited, in a batch and alone.
+    let again = gateway.call(&world.ada.secret, "POST", "/v1/batches", &[], &batch).json();
+    for reply in again["replies"].as_array().expect("replies") {
+        assert_eq!((reply["status"].as_u64(), reply["outcome"].is_string()), (Some(200), true), "{reply}");
+    }
+    let poor = format!(r#"{{"account":"4","payee":"2","amount":"2000000",{EUR}}}"#);
+    let asked = gateway.command(&world.ada.secret, "/v1/transfers", "poor", &poor);
+    let id = asked.json()["approval"].as_str().expect("an id").to_owned();
+    assert_eq!(world.decide(&world.bob.secret, &id, "approve").json()["outcome"], "insufficient_funds");
+    let told = gateway.command(&world.ada.secret, "/v1/transfers", "poor", &poor);
+    refused(&told, 402, "insufficient_funds");
+    assert_eq!(told.header("content-type"), Some("application/problem+json"));
     let refund = format!(r#"{{"authorization":"{authorization}","amount":"1200",{EUR}}}"#);
     let asked = gateway.command(&world.ada.secret, "/v1/refunds", "r", &refund);
     assert_eq!((asked.status, state_of(&asked).as_str()), (202, "pending"), "{}", asked.text);

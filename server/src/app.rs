@@ -31,7 +31,7 @@ use crate::api::routes::{Access, Operation, ROUTES, Route, is_operators};
 use crate::api::{admin, approvals, batch, commands, openapi, reads};
 use crate::auth::seal::Sealer;
 use crate::control::{Control, NO_KEY, Role};
-use crate::gate::{Again, Connection, Failed, Failures, Gate, Place, Rooms};
+use crate::gate::{Again, Connection, Failed, Failures, Gate, Rooms};
 use crate::observe::{AuthenticationFailure, Metrics, RateLimit, Stage, Stopwatch, TraceContext, log};
 use crate::settings::Settings;
 use crate::tenancy::TenantId;
@@ -169,7 +169,10 @@ impl App {
         let (response, status, outcome) = match answered {
             Ok(answer) => {
                 let status = answer.status;
-                (json_response(status, "application/json", answer.body), status, "")
+                // What came of an approval is answered as it would have been without one.
+                let is_problem = status.is_client_error() || status.is_server_error();
+                let kind = if is_problem { "application/problem+json" } else { "application/json" };
+                (json_response(status, kind, answer.body), status, "")
             }
             Err(problem) => (problem_response(&problem, &seen.trace), problem.status, problem.name),
         };
@@ -209,7 +212,7 @@ impl App {
         let known = self.identify(serving, connection, &parts)?;
         seen.caller = Some(known.caller.clone());
         self.authorize(route, &known.caller)?;
-        let place = self.rooms.enter(known.caller.tenant).map_err(|refusal| {
+        let _place = self.rooms.enter(known.caller.tenant).map_err(|refusal| {
             let limit = if refusal == Refusal::RateLimited { RateLimit::Tenant } else { RateLimit::TenantInFlight };
             self.metrics.rate_limited(limit);
             Problem::new(refusal, "")
@@ -229,14 +232,8 @@ impl App {
         seen.watch.lap(Stage::Gate, Instant::now());
         let query = parts.uri.query().unwrap_or_default().to_owned();
         let request = Request { caller: known.caller, headers: parts.headers, query, path, body };
-        // A command that was handed to the engine goes its way there, whoever waits for it: a task of its own would only cost.
-        let is_engines = matches!(route.operation, Operation::Command(_) | Operation::Batch);
-        let answered = if is_engines || route.method == http::Method::GET {
-            let _until_the_end = place;
-            operate(serving, route, &request).await
-        } else {
-            to_the_end(Arc::clone(serving), route, request, place).await
-        };
+        // A caller may break off here: the engine goes on with what it was handed, and the control state ends the changes it began.
+        let answered = operate(serving, route, &request).await;
         seen.watch.lap(Stage::Engine, Instant::now());
         answered
     }
@@ -347,21 +344,8 @@ pub(crate) fn unrouted(metrics: &Metrics, problem: &Problem) -> Response {
     response
 }
 
-/// An operation that changes who may do what goes to its end, also when its caller breaks off meanwhile: what it has begun would stay half
-/// done otherwise.
-async fn to_the_end(serving: Arc<Serving>, route: &'static Route, request: Request, place: Place) -> Answered {
-    let operation = tokio::spawn(async move {
-        let _until_the_end = place;
-        operate(&serving, route, &request).await
-    });
-    operation.await.unwrap_or_else(|error| {
-        tracing::error!(%error, route = route.path, "a bug: an operation did not end");
-        Err(Problem::of_outcome(Outcome::InProgress))
-    })
-}
-
 /// The operation of a route: one arm each, all of them.
-async fn operate(serving: &Arc<Serving>, route: &Route, request: &Request) -> Answered {
+async fn operate(serving: &Serving, route: &Route, request: &Request) -> Answered {
     match route.operation {
         Operation::Command(verb) => commands::run(serving, route, verb, request).await,
         Operation::Batch => batch::run(serving, request).await,

@@ -50,7 +50,7 @@ pub(crate) async fn stand(
 ) -> Result<Stand, Problem> {
     let (Some(amount), Some(ledger)) = (asked.moved, asked.ledger) else { return Ok(Stand::NotNeeded) };
     let (needs, has_any) = serving.control.read(|state| {
-        let needs = |t: &Tenant| t.needs_second_person(&ledger.to_string(), amount.get());
+        let needs = |t: &Tenant| !t.thresholds.is_empty() && t.needs_second_person(&ledger.to_string(), amount.get());
         (state.tenant(caller.tenant).is_some_and(needs), state.approvals_of(caller.tenant, None).next().is_some())
     });
     if !needs && !has_any {
@@ -215,18 +215,14 @@ pub(crate) fn get(serving: &Serving, request: &Request) -> Answered {
 }
 
 /// `POST /v1/approvals/{approval}/approve`
-pub(crate) async fn approve(serving: &Arc<Serving>, request: &Request) -> Answered {
+///
+/// A caller may break off between the record and the execution: [`finish`] executes what is approved.
+pub(crate) async fn approve(serving: &Serving, request: &Request) -> Answered {
     let approval = named(serving, request)?;
     let (person, key) = (request.caller.person.to_string(), request.caller.key);
     let change = Change::ApprovalGiven { tenant: request.caller.tenant, approval: approval.id(), person, key };
-    let (by, own) = (by(&request.caller), Arc::clone(serving));
-    // On a task of its own: what was approved is executed, whether or not its caller waits for it.
-    let executed = tokio::spawn(async move {
-        own.control.change(&by, change).await.map_err(problem_of)?;
-        execute(&own, &approval).await;
-        Ok(())
-    });
-    executed.await.unwrap_or_else(|_| Err(Problem::new(Refusal::ControlFailed, "a bug: the execution ended early")))?;
+    serving.control.change(&by(&request.caller), change).await.map_err(problem_of)?;
+    execute_now(serving, &approval).await;
     let approval = named(serving, request)?;
     let is_over = matches!(approval.state, ApprovalState::Executed { .. });
     Ok(show(if is_over { StatusCode::OK } else { StatusCode::ACCEPTED }, &approval))
@@ -247,7 +243,7 @@ pub(crate) async fn finish(serving: Arc<Serving>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         for approval in serving.control.read(ControlState::unfinished) {
-            execute(&serving, &approval).await;
+            execute_again(&serving, &approval).await;
         }
     }
 }
@@ -255,11 +251,8 @@ pub(crate) async fn finish(serving: Arc<Serving>) {
 /// Executes a command that was approved, and records what came of it. When it is not known what came of it, nothing is recorded: it is
 /// executed again, as the same command, for as long as the engine is sure to remember its key. After that it is recorded as unknown:
 /// executing it again could pay twice.
-pub(crate) async fn execute(serving: &Serving, approval: &Approval) {
-    let ApprovalState::Approved { at, .. } = approval.state else {
-        // Just approved: the record is newer than this copy of it.
-        return Box::pin(execute_now(serving, approval)).await;
-    };
+async fn execute_again(serving: &Serving, approval: &Approval) {
+    let ApprovalState::Approved { at, .. } = approval.state else { return };
     let remembered_ms = serving.engine.windows().key_opaque_ms.unwrap_or(u64::MAX);
     if now().0.saturating_sub(at.0) > remembered_ms / 2 {
         let detail = "it is not known whether it was executed: compare the account's statement";
@@ -372,7 +365,7 @@ pub(crate) fn by(caller: &Caller) -> String {
 }
 
 /// 128 random bits.
-pub(crate) fn random_bits() -> Result<u128, Problem> {
+fn random_bits() -> Result<u128, Problem> {
     let mut bytes = [0; 16];
     SystemRandom::new()
         .fill(&mut bytes)

@@ -4,9 +4,10 @@
 //! in it and all share the disk's syncs. A batch is no transaction. Refuses to let a command do in a batch what it may not do alone.
 
 use http::StatusCode;
-use serde::ser::{SerializeMap, SerializeSeq, Serializer};
+use serde::ser::{Error as _, SerializeMap, SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use tp_actors::Pending;
 use tp_actors::tp_core::command::{Command, Verb};
 use tp_actors::tp_core::ids::AccountId;
@@ -168,16 +169,22 @@ fn is_answer(verb: Verb, reply: &Reply) -> bool {
     found || reply.outcome.is_approval()
 }
 
-/// An approval within a batch's answer, with its status.
+/// An approval within a batch's answer, with its status; or what came of it.
 struct SecondJson<'a>(&'a Answer);
 
 impl Serialize for SecondJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let status: StatusCode = self.0.status;
+        let status = self.0.status;
+        // Over: what came of it, as any other command is answered.
+        if status != StatusCode::ACCEPTED {
+            let mut members: Map<String, Value> = serde_json::from_slice(&self.0.body).map_err(S::Error::custom)?;
+            members.insert("status".to_owned(), status.as_u16().into());
+            return members.serialize(serializer);
+        }
         let mut map = serializer.serialize_map(Some(2))?;
         map.serialize_entry("status", &status.as_u16())?;
         let text = std::str::from_utf8(&self.0.body).unwrap_or("null");
-        let raw = RawValue::from_string(text.to_owned()).map_err(serde::ser::Error::custom)?;
+        let raw = RawValue::from_string(text.to_owned()).map_err(S::Error::custom)?;
         map.serialize_entry("approval", &raw)?;
         map.end()
     }

@@ -54,7 +54,7 @@ pub(crate) async fn run(serving: &Serving, route: &Route, verb: Verb, request: &
     members.command = Some(Text(verb.name().into()));
     match admit(serving, &request.caller, asked, &members).await? {
         Admitted::Engine(asked) => {
-            let reply = send(serving, &request.caller, asked, request.deadline_ms()?).await;
+            let reply = submit(serving, &request.caller, asked, request.deadline_ms()?).await;
             serving.count(verb, reply.outcome);
             answer(verb, reply)
         }
@@ -109,17 +109,13 @@ pub(crate) fn submit(serving: &Serving, caller: &Caller, asked: Asked, deadline_
     serving.engine.call_with(asked.command, CallOptions { deadline_ms, scope })
 }
 
-async fn send(serving: &Serving, caller: &Caller, asked: Asked, deadline_ms: Option<u64>) -> Reply {
-    submit(serving, caller, asked, deadline_ms).await
-}
-
 /// What became of a command; a second person's matter is looked up too.
 async fn lookup(serving: &Serving, request: &Request, asked: Asked) -> Answered {
     let named = match &asked.command {
         Command::Lookup(lookup) => Some((lookup.account, lookup.key)),
         _ => None,
     };
-    let reply = send(serving, &request.caller, asked, request.deadline_ms()?).await;
+    let reply = submit(serving, &request.caller, asked, request.deadline_ms()?).await;
     serving.count(Verb::Lookup, reply.outcome);
     if reply.outcome == Outcome::OriginalNotFound
         && let Some(answered) = named.and_then(|(account, key)| approvals::found(serving, account, key))
