@@ -39,6 +39,21 @@ pub(crate) enum Stand {
     Answer(Answer),
 }
 
+/// Whether a command is above its tenant's threshold, and whether the tenant has any approvals: an earlier one may be this command's.
+fn say(serving: &Serving, caller: &Caller, asked: &Asked) -> (bool, bool) {
+    let (Some(amount), Some(ledger)) = (asked.moved, asked.ledger) else { return (false, false) };
+    serving.control.read(|state| {
+        let needs = |t: &Tenant| !t.thresholds.is_empty() && t.needs_second_person(&ledger.to_string(), amount.get());
+        (state.tenant(caller.tenant).is_some_and(needs), state.approvals_of(caller.tenant, None).next().is_some())
+    })
+}
+
+/// Whether a second person may have a say in a command; which one is [`stand`]'s to find out.
+pub(crate) fn may_have_a_say(serving: &Serving, caller: &Caller, asked: &Asked) -> bool {
+    let (needs, has_any) = say(serving, caller, asked);
+    needs || has_any
+}
+
 /// Whether a command needs a second person, and if so, how that stands. `members` are the command as a batch has it.
 ///
 /// A command that the engine has decided before is its matter, whatever was set since: it is answered as a repeat.
@@ -48,11 +63,7 @@ pub(crate) async fn stand(
     asked: &Asked,
     members: &Members<'_>,
 ) -> Result<Stand, Problem> {
-    let (Some(amount), Some(ledger)) = (asked.moved, asked.ledger) else { return Ok(Stand::NotNeeded) };
-    let (needs, has_any) = serving.control.read(|state| {
-        let needs = |t: &Tenant| !t.thresholds.is_empty() && t.needs_second_person(&ledger.to_string(), amount.get());
-        (state.tenant(caller.tenant).is_some_and(needs), state.approvals_of(caller.tenant, None).next().is_some())
-    });
+    let (needs, has_any) = say(serving, caller, asked);
     if !needs && !has_any {
         return Ok(Stand::NotNeeded);
     }

@@ -20,7 +20,53 @@ use super::routes::Route;
 use crate::app::Serving;
 
 /// A command on its own route.
+///
+/// Most commands need nobody's leave but the engine's. Their way is kept apart from the others', so that what waits for the engine is
+/// small: it is made and moved once a request.
 pub(crate) async fn run(serving: &Serving, route: &Route, verb: Verb, request: &Request) -> Answered {
+    let Some(pending) = submit_if_free(serving, route, verb, request)? else {
+        return Box::pin(run_admitted(serving, route, verb, request)).await;
+    };
+    let reply = pending.await;
+    serving.count(verb, reply.outcome);
+    answer(verb, reply)
+}
+
+/// Hands a command to the engine if nobody else is to be asked; `None`: somebody is, or it is a look-up.
+fn submit_if_free(serving: &Serving, route: &Route, verb: Verb, request: &Request) -> Result<Option<Pending>, Problem> {
+    if verb == Verb::Lookup {
+        return Ok(None);
+    }
+    let (_, asked) = read(route, verb, request)?;
+    if !is_free(serving, &request.caller, &asked) {
+        return Ok(None);
+    }
+    Ok(Some(submit(serving, &request.caller, asked, request.deadline_ms()?)))
+}
+
+/// The whole way of a command.
+async fn run_admitted(serving: &Serving, route: &Route, verb: Verb, request: &Request) -> Answered {
+    let (mut members, asked) = read(route, verb, request)?;
+    if verb == Verb::Lookup {
+        return lookup(serving, request, asked).await;
+    }
+    let (key_text, kind_text) =
+        (header(&request.headers, "idempotency-key")?, header(&request.headers, "idempotency-key-kind")?);
+    members.key = key_text.map(|text| Text(text.into()));
+    members.key_kind = kind_text.map(|text| Text(text.into()));
+    members.command = Some(Text(verb.name().into()));
+    match admit(serving, &request.caller, asked, &members).await? {
+        Admitted::Engine(asked) => {
+            let reply = submit(serving, &request.caller, asked, request.deadline_ms()?).await;
+            serving.count(verb, reply.outcome);
+            answer(verb, reply)
+        }
+        Admitted::Second(answer) => Ok(answer),
+    }
+}
+
+/// What a request says, and what it asks for.
+fn read<'a>(route: &Route, verb: Verb, request: &'a Request) -> Result<(Members<'a>, Asked), Problem> {
     let mut members: Members<'_> = request.json()?;
     let key = if verb == Verb::Lookup {
         let kind = parse_kind(header(&request.headers, "idempotency-key-kind")?)?;
@@ -44,22 +90,12 @@ pub(crate) async fn run(serving: &Serving, route: &Route, verb: Verb, request: &
         members.fence = Some(route.path.ends_with("/fence"));
     }
     let asked = command(verb, &members, key, request.caller.tenant)?;
-    if verb == Verb::Lookup {
-        return lookup(serving, request, asked).await;
-    }
-    let (key_text, kind_text) =
-        (header(&request.headers, "idempotency-key")?, header(&request.headers, "idempotency-key-kind")?);
-    members.key = key_text.map(|text| Text(text.into()));
-    members.key_kind = kind_text.map(|text| Text(text.into()));
-    members.command = Some(Text(verb.name().into()));
-    match admit(serving, &request.caller, asked, &members).await? {
-        Admitted::Engine(asked) => {
-            let reply = submit(serving, &request.caller, asked, request.deadline_ms()?).await;
-            serving.count(verb, reply.outcome);
-            answer(verb, reply)
-        }
-        Admitted::Second(answer) => Ok(answer),
-    }
+    Ok((members, asked))
+}
+
+/// Whether a command needs nobody's leave but the engine's: it pays no other tenant, and no second person may have a say.
+pub(crate) fn is_free(serving: &Serving, caller: &Caller, asked: &Asked) -> bool {
+    asked.payee_tenant.is_none() && !approvals::may_have_a_say(serving, caller, asked)
 }
 
 /// What becomes of a command before the engine sees it.

@@ -4,9 +4,12 @@
 //! valid is as if it were not there (section 3.2.2.5): a new trace begins. An id is data of a caller: it is shown in logs and problem
 //! details only in its checked form of 32 hexadecimal digits.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use aws_lc_rs::rand;
+use rand_pcg::Pcg64Mcg;
+use rand_pcg::rand_core::{Rng as _, SeedableRng as _};
 
 /// A trace, all of whose spans have it: 16 bytes, not all zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,13 +82,25 @@ fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-/// Three words from the operating system's generator. Ids need not be secret, only different: without randomness they are all ones.
-fn random_words() -> [[u8; 8]; 3] {
-    let mut bytes = [0xff; 24];
-    if rand::fill(&mut bytes).is_err() {
-        bytes = [0xff; 24];
+thread_local! {
+    /// The ids' generator: seeded by the operating system, once a thread, since asking for each request takes longer than all else that is
+    /// done for its trace. Ids need not be secret, only different.
+    static IDS: RefCell<Pcg64Mcg> = RefCell::new(seeded());
+}
+
+fn seeded() -> Pcg64Mcg {
+    let mut seed = [0; 16];
+    if rand::fill(&mut seed).is_err() {
+        // Without randomness at least the threads differ, and two starts.
+        let start = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let thread = std::ptr::from_ref(&seed).addr() as u128;
+        seed = (start ^ thread << 64).to_le_bytes();
     }
-    std::array::from_fn(|word| std::array::from_fn(|byte| bytes[word * 8 + byte]))
+    Pcg64Mcg::from_seed(seed)
+}
+
+fn random_words() -> [[u8; 8]; 3] {
+    IDS.with_borrow_mut(|ids| std::array::from_fn(|_| ids.next_u64().to_le_bytes()))
 }
 
 fn nonzero(word: [u8; 8]) -> [u8; 8] {
@@ -179,5 +194,14 @@ mod tests {
         assert!(one.trace != other.trace && one.span != other.span);
         assert!(one.trace.0 != [0; 16] && one.span.0 != [0; 8]);
         assert_eq!(nonzero([0; 8]), [1; 8]);
+    }
+
+    #[test]
+    fn threads_do_not_give_the_same_ids() {
+        let ids = || (0..100).map(|_| TraceContext::of(None).trace).collect::<Vec<_>>();
+        let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(ids)).collect();
+        let all: std::collections::HashSet<_> =
+            threads.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect();
+        assert_eq!(all.len(), 800);
     }
 }
