@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tp_core::command::Command;
 use tp_core::outcome::Outcome;
 use tp_core::reply::Reply;
-use tp_core::scope::Scope;
+use tp_core::scope::Carried;
 
 use crate::call::CallOptions;
 use crate::client::Completions;
@@ -22,7 +22,7 @@ pub(crate) struct Inbound {
     pub(crate) since_ms: u64,
     /// Likewise.
     pub(crate) deadline_ms: u64,
-    pub(crate) scope: Scope,
+    pub(crate) scope: Carried,
     pub(crate) reply_to: ReplyTo,
 }
 
@@ -32,7 +32,7 @@ impl Inbound {
         let CallOptions { deadline_ms, scope } = options;
         let since_ms = shared.clock.monotonic_ms();
         let deadline_ms = since_ms.saturating_add(deadline_ms.unwrap_or(shared.deadline_ms_default));
-        Self { command, since_ms, deadline_ms, scope, reply_to }
+        Self { command, since_ms, deadline_ms, scope: scope.carried(), reply_to }
     }
 }
 

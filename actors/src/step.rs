@@ -425,7 +425,7 @@ mod tests {
     use tp_core::key::Key;
     use tp_core::metadata::{METADATA_BYTES_MAX, Metadata};
     use tp_core::rules::{Rules, Windows};
-    use tp_core::scope::Scope;
+    use tp_core::scope::Carried;
     use tp_core::slot::Slot;
     use tp_storage::PAYLOAD_BYTES_MAX;
 
@@ -460,7 +460,7 @@ mod tests {
     fn offer(shared: &Shared, command: impl Into<Command>) {
         let (sender, _) = tokio::sync::oneshot::channel(); // nobody waits
         let (command, reply_to) = (command.into(), ReplyTo::Call(sender));
-        let inbound = Inbound { command, since_ms: 0, deadline_ms: u64::MAX, scope: Scope::default(), reply_to };
+        let inbound = Inbound { command, since_ms: 0, deadline_ms: u64::MAX, scope: Carried::default(), reply_to };
         assert!(shared.submit(inbound).is_ok(), "the inbox takes {INBOX}");
     }
 

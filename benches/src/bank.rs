@@ -15,7 +15,7 @@ use tp_core::key::Key;
 use tp_core::partition::Partition;
 use tp_core::reply::Reply;
 use tp_core::rules::Rules;
-use tp_core::scope::Scope;
+use tp_core::scope::Carried;
 use tp_core::slot::Slot;
 use tp_core::time::Time;
 use tp_core::turn::{Admission, Message, Output, Submission, Turn};
@@ -125,7 +125,7 @@ impl Bank {
 
     /// A command as a partition takes it.
     pub fn submission(ticket: u64, command: Command) -> Submission {
-        Submission { ticket, deadline_ms: NEVER_MS, scope: Scope::default(), command }
+        Submission { ticket, deadline_ms: NEVER_MS, scope: Carried::default(), command }
     }
 
     /// One turn of a partition over messages and the front of `commands`, and its numbers: what [`Bank::out`] holds before

@@ -344,11 +344,11 @@ pub struct Record {
 pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 
 macro_rules! commands {
-    ($($name:ident = $number:literal, $text:literal;)*) => {
-        /// One command.
+    ($($name:ident $place:ident = $number:literal, $text:literal;)*) => {
+        /// One command. What sets an account up is large and seldom, and kept out of line: commands are moved from queue to queue.
         #[derive(Clone, PartialEq, Eq, Debug)]
         #[allow(missing_docs)]
-        pub enum Command { $($name($name),)* }
+        pub enum Command { $($name(commands!(@type $place $name)),)* }
 
         /// The kind of a command. The discriminant is its number in journals and never changes.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Archive, Serialize, Deserialize)]
@@ -366,25 +366,31 @@ macro_rules! commands {
             /// Its kind.
             pub const fn verb(&self) -> Verb { match self { $(Self::$name(_) => Verb::$name),* } }
         }
-        $(impl From<$name> for Command { fn from(command: $name) -> Self { Self::$name(command) } })*
+        $(impl From<$name> for Command {
+            fn from(command: $name) -> Self { Self::$name(commands!(@made $place command)) }
+        })*
     };
+    (@type inline $name:ident) => { $name };
+    (@type boxed $name:ident) => { Box<$name> };
+    (@made inline $command:ident) => { $command };
+    (@made boxed $command:ident) => { Box::new($command) };
 }
 
 commands! {
-    OpenAccount = 1, "open_account";
-    UpdateAccount = 2, "update_account";
-    CloseAccount = 3, "close_account";
-    Authorize = 4, "authorize";
-    Increment = 5, "increment";
-    Capture = 6, "capture";
-    Void = 7, "void";
-    Refund = 8, "refund";
-    Reverse = 9, "reverse";
-    Advise = 10, "advise";
-    Transfer = 11, "transfer";
-    Lookup = 12, "lookup";
-    Read = 13, "read";
-    Record = 14, "record";
+    OpenAccount boxed = 1, "open_account";
+    UpdateAccount boxed = 2, "update_account";
+    CloseAccount inline = 3, "close_account";
+    Authorize inline = 4, "authorize";
+    Increment inline = 5, "increment";
+    Capture inline = 6, "capture";
+    Void inline = 7, "void";
+    Refund inline = 8, "refund";
+    Reverse inline = 9, "reverse";
+    Advise inline = 10, "advise";
+    Transfer inline = 11, "transfer";
+    Lookup inline = 12, "lookup";
+    Read inline = 13, "read";
+    Record inline = 14, "record";
 }
 
 impl Command {

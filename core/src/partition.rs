@@ -30,7 +30,7 @@ use crate::key::Key;
 use crate::outcome::Outcome;
 use crate::reply::Reply;
 use crate::rules::Rules;
-use crate::scope::Scope;
+use crate::scope::{Carried, Scope};
 use crate::slot::Slot;
 pub use crate::stats::PartitionStats;
 use crate::time::Time;
@@ -59,7 +59,7 @@ struct EndedExchange {
 struct Owed {
     ticket: u64,
     deadline_ms: u64,
-    scope: Scope,
+    scope: Carried,
 }
 
 /// The slots that one actor owns, and what is under way in them.
@@ -236,7 +236,7 @@ impl Partition {
         }
         let record = slot.keys.position(ended.account, ended.key).and_then(|p| slot.keys.get(p));
         if let (Some(Owed { ticket, deadline_ms, scope }), Some(record)) = (owed, record) {
-            let reply = decide::owed_reply(slot, record, scope);
+            let reply = decide::owed_reply(slot, record, scope.scope());
             out.answers.push(Answer { ticket, deadline_ms, after: last_provisional(out, self.last_seq), reply });
         }
     }
@@ -318,7 +318,7 @@ impl Partition {
     }
 
     fn command(&mut self, turn: Turn, submission: Submission, out: &mut Output) -> Result<(), EvolveError> {
-        let Submission { ticket, deadline_ms, scope, ref command } = submission;
+        let Submission { ticket, deadline_ms, ref scope, ref command } = submission;
         if turn.monotonic_ms >= deadline_ms {
             self.leave(ticket, deadline_ms, Reply::bare(Outcome::DeadlineExceeded), out);
             return Ok(());
@@ -327,7 +327,7 @@ impl Partition {
             self.leave(ticket, deadline_ms, Reply::bare(Outcome::Stopping), out);
             return Ok(());
         }
-        match self.decide(turn, command, scope, out) {
+        match self.decide(turn, command, scope.scope(), out) {
             Decision::Reply(reply) => self.leave(ticket, deadline_ms, reply, out),
             Decision::Wait(slot, number) => {
                 let waiting = self.waiting.entry((slot, number)).or_default();
@@ -345,7 +345,10 @@ impl Partition {
                 };
                 let reply = self.apply(turn, body, out)?;
                 match (opened, reply) {
-                    (Some(id), _) => _ = self.owed.insert(id, Owed { ticket, deadline_ms, scope }),
+                    (Some(id), _) => {
+                        let scope = submission.scope;
+                        self.owed.insert(id, Owed { ticket, deadline_ms, scope });
+                    }
                     (None, Some(reply)) => self.leave(ticket, deadline_ms, reply, out),
                     (None, None) => self.leave(ticket, deadline_ms, Reply::bare(Outcome::SystemError), out),
                 }

@@ -63,10 +63,25 @@ pub struct Scope {
     pub counter: Option<AccountRange>,
 }
 
+/// A scope that goes along with a submission from queue to queue: out of line, since most have none.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Carried(Option<Box<Scope>>);
+
+impl Carried {
+    /// The scope.
+    pub fn scope(&self) -> Scope {
+        self.0.as_deref().copied().unwrap_or_default()
+    }
+}
+
 impl Scope {
     /// Whether it restricts nothing.
     pub const fn is_open(self) -> bool {
         self.tenant.is_none() && self.ledger.is_none() && self.counter.is_none()
+    }
+    /// As it goes along with a submission.
+    pub fn carried(self) -> Carried {
+        Carried((!self.is_open()).then(|| Box::new(self)))
     }
     /// Whether the account is another tenant's, or none's.
     pub(crate) fn hides(self, account: &Account) -> bool {

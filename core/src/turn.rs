@@ -6,7 +6,7 @@ use crate::event::{Event, Purpose};
 use crate::ids::{AccountId, Seq, SlotIndex, TransferId};
 use crate::outcome::Outcome;
 use crate::reply::{Flags, Reply};
-use crate::scope::Scope;
+use crate::scope::Carried;
 use crate::time::Time;
 
 /// A command handed in, and how its submitter is found again.
@@ -17,7 +17,7 @@ pub struct Submission {
     /// Until when it must be decided, on the caller's monotonic clock, ms.
     pub deadline_ms: u64,
     /// What it may be decided on. Kept while it waits.
-    pub scope: Scope,
+    pub scope: Carried,
     /// What is asked.
     pub command: Command,
 }

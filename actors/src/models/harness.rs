@@ -16,7 +16,7 @@ use tp_core::ids::{AccountId, Seq, SlotIndex, SlotSeed};
 use tp_core::key::Key;
 use tp_core::partition::Partition;
 use tp_core::rules::{Rules, Windows};
-use tp_core::scope::Scope;
+use tp_core::scope::Carried;
 use tp_core::slot::Slot;
 use tp_core::time::Time;
 use tp_core::turn::{Admission, Output, Submission, Turn};
@@ -244,7 +244,7 @@ fn partition(shared: &Shared, index: usize, accounts: &[AccountId]) -> Partition
         let settings = Settings { credit_limit: CreditLimit::Unlimited, ..Settings::new(ledger()) };
         let key = Key::opaque(1 + place as u128);
         let command = Command::from(OpenAccount { key, account: *account, settings, note: Note::default() });
-        let submission = Submission { ticket: 0, deadline_ms: u64::MAX, scope: Scope::default(), command };
+        let submission = Submission { ticket: 0, deadline_ms: u64::MAX, scope: Carried::default(), command };
         let turn = Turn { now: NOW, monotonic_ms: 0, expiries_max: 1, admission: Admission::Open };
         let mut out = Output::default();
         let turned = partition.turn(turn, &mut std::iter::empty(), &mut std::iter::once(submission), &mut out);
