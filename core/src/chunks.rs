@@ -10,11 +10,13 @@ use std::collections::VecDeque;
 #[derive(Clone, Debug)]
 pub(crate) struct Chunks<T, const N: usize> {
     chunks: Vec<Vec<T>>,
+    /// Empty chunks that were set aside.
+    spare: Vec<Vec<T>>,
 }
 
 impl<T, const N: usize> Default for Chunks<T, N> {
     fn default() -> Self {
-        Self { chunks: Vec::new() }
+        Self { chunks: Vec::new(), spare: Vec::new() }
     }
 }
 
@@ -35,7 +37,8 @@ impl<T, const N: usize> Chunks<T, N> {
     /// Adds a value; its position never changes.
     pub(crate) fn push(&mut self, value: T) -> u32 {
         if self.chunks.last().is_none_or(|chunk| chunk.len() == N) {
-            self.chunks.push(Vec::with_capacity(N));
+            let chunk = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(N));
+            self.chunks.push(chunk);
         }
         let chunk = self.chunks.len() - 1;
         self.chunks[chunk].push(value);
@@ -46,6 +49,24 @@ impl<T, const N: usize> Chunks<T, N> {
     }
 }
 
+impl<T: Clone, const N: usize> Chunks<T, N> {
+    /// Takes memory for so many more values and touches it, so that adding them waits for no page. `filler` is any value.
+    pub(crate) fn set_aside(&mut self, values: usize, filler: &T) {
+        set_aside::<T, N>(&mut self.spare, values, filler);
+        self.chunks.reserve(values.div_ceil(N));
+    }
+}
+
+fn set_aside<T: Clone, const N: usize>(spare: &mut Vec<Vec<T>>, values: usize, filler: &T) {
+    let touched = || {
+        let mut chunk = vec![filler.clone(); N];
+        chunk.clear();
+        chunk
+    };
+    let chunks = values.div_ceil(N);
+    spare.extend(std::iter::repeat_with(touched).take(chunks.saturating_sub(spare.len())));
+}
+
 /// A queue: first in, first out.
 #[derive(Clone, Debug)]
 pub(crate) struct Fifo<T, const N: usize> {
@@ -54,18 +75,26 @@ pub(crate) struct Fifo<T, const N: usize> {
     left: usize,
     /// Empty chunks: a queue of a steady length allocates nothing.
     spare: Vec<Vec<T>>,
+    /// So many are kept.
+    spare_max: usize,
 }
 
-/// Empty chunks kept: the length of a queue in a steady state wavers by no more.
+/// Empty chunks kept, if no more were set aside: the length of a queue in a steady state wavers by no more.
 const SPARE_MAX: usize = 2;
 
 impl<T, const N: usize> Default for Fifo<T, N> {
     fn default() -> Self {
-        Self { chunks: VecDeque::new(), left: 0, spare: Vec::new() }
+        Self { chunks: VecDeque::new(), left: 0, spare: Vec::new(), spare_max: SPARE_MAX }
     }
 }
 
 impl<T: Copy, const N: usize> Fifo<T, N> {
+    /// Takes memory for so many more values and touches it, so that adding them waits for no page. `filler` is any value.
+    pub(crate) fn set_aside(&mut self, values: usize, filler: T) {
+        set_aside::<T, N>(&mut self.spare, values, &filler);
+        self.spare_max = self.spare_max.max(self.spare.len());
+        self.chunks.reserve(values.div_ceil(N));
+    }
     pub(crate) fn push_back(&mut self, value: T) {
         if self.chunks.back().is_none_or(|chunk| chunk.len() == N) {
             let chunk = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(N));
@@ -88,7 +117,7 @@ impl<T: Copy, const N: usize> Fifo<T, N> {
         self.left += 1;
         if self.left == N {
             self.left = 0;
-            if let Some(mut chunk) = self.chunks.pop_front().filter(|_| self.spare.len() < SPARE_MAX) {
+            if let Some(mut chunk) = self.chunks.pop_front().filter(|_| self.spare.len() < self.spare_max) {
                 chunk.clear();
                 self.spare.push(chunk);
             }
@@ -123,6 +152,22 @@ mod tests {
             (Some(&6), Some(&700), Some(&99), None)
         );
         assert_eq!(chunks.iter().count(), 100);
+    }
+
+    #[test]
+    fn what_was_set_aside_is_used_before_anything_is_allocated() {
+        let (mut chunks, mut fifo) = (Chunks::<u32, 4>::default(), Fifo::<u32, 4>::default());
+        chunks.set_aside(9, &0);
+        fifo.set_aside(9, 0);
+        assert!(chunks.len() == 0 && fifo.front().is_none(), "nothing is in it");
+        assert!(chunks.spare.iter().chain(&fifo.spare).all(|chunk| chunk.capacity() == 4 && chunk.is_empty()));
+        for n in 0..12 {
+            assert_eq!((chunks.push(n), chunks.spare.len()), (n, 2 - n as usize / 4));
+            fifo.push_back(n);
+        }
+        assert!(fifo.spare.is_empty());
+        assert!((0..12).all(|n| fifo.pop_front() == Some(n)));
+        assert_eq!(fifo.spare.len(), 3, "they come back");
     }
 
     proptest! {

@@ -28,6 +28,8 @@ pub(crate) struct Index {
     directory: Vec<u32>,
     depth: u32,
     tables: Vec<Table>,
+    /// Empty tables of full size that were set aside.
+    spare: Vec<HashTable<Entry>>,
     state: FixedState,
 }
 
@@ -57,7 +59,13 @@ const fn first_bits(tag: u32, depth: u32) -> usize {
 impl Index {
     /// `seed` keeps clients who choose their ids from choosing collisions. Allocates nothing.
     pub(crate) const fn new(seed: u64) -> Self {
-        Self { directory: Vec::new(), depth: 0, tables: Vec::new(), state: FixedState::with_seed(seed) }
+        Self {
+            directory: Vec::new(),
+            depth: 0,
+            tables: Vec::new(),
+            spare: Vec::new(),
+            state: FixedState::with_seed(seed),
+        }
     }
     fn tag(&self, id: u128, salt: u128) -> u32 {
         let mut hasher = self.state.build_hasher();
@@ -91,23 +99,45 @@ impl Index {
         }
         self.tables[place].entries.insert_unique(spread(tag), Entry { tag, position }, |entry| spread(entry.tag));
     }
+    fn empty_table(&mut self) -> HashTable<Entry> {
+        self.spare.pop().unwrap_or_else(|| HashTable::with_capacity(TABLE_MAX))
+    }
+    /// Takes memory for so many more entries and touches it, so that adding them waits for no page.
+    pub(crate) fn set_aside(&mut self, entries: usize) {
+        // Tables that were just divided are half full, and all of them divide at about the same time.
+        let tables = (2 * entries).div_ceil(TABLE_MAX);
+        while self.spare.len() < tables {
+            let mut table = HashTable::with_capacity(TABLE_MAX);
+            for tag in 0..TABLE_MAX as u32 {
+                table.insert_unique(spread(tag), Entry { tag, position: 0 }, |entry| spread(entry.tag));
+            }
+            table.clear();
+            self.spare.push(table);
+        }
+    }
     fn make_first(&mut self) {
         if self.tables.is_empty() {
-            self.tables.push(Table { entries: HashTable::new(), depth: 0 });
+            // What was set aside is set aside for this too.
+            let entries = self.spare.pop().unwrap_or_default();
+            self.tables.push(Table { entries, depth: 0 });
         }
     }
     /// Divides the table of a tag by one more bit.
     fn divide(&mut self, place: usize, tag: u32) {
+        // Both halves are new ones: places that entries were taken from are not free before a hash table is rehashed.
+        let (mut lower, mut upper) = (self.empty_table(), self.empty_table());
         let table = &mut self.tables[place];
         let depth = table.depth + 1;
         table.depth = depth;
-        // Both halves are made anew: places that entries were taken from are not free before a hash table is rehashed.
-        let (mut lower, mut upper) = (HashTable::with_capacity(TABLE_MAX), HashTable::with_capacity(TABLE_MAX));
         for entry in table.entries.drain() {
             let half = if first_bits(entry.tag, depth) & 1 == 1 { &mut upper } else { &mut lower };
             half.insert_unique(spread(entry.tag), entry, |entry| spread(entry.tag));
         }
-        table.entries = lower;
+        let emptied = std::mem::replace(&mut table.entries, lower);
+        // It is as good as one that was set aside. Where none was, it goes back to whoever needs memory.
+        if !self.spare.is_empty() && emptied.capacity() == TABLE_MAX {
+            self.spare.push(emptied);
+        }
         let new = u32::try_from(self.tables.len()).expect("fewer tables than 2^DEPTH_MAX");
         self.tables.push(Table { entries: upper, depth });
         if depth > self.depth {

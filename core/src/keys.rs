@@ -129,6 +129,14 @@ impl KeyMemory {
     pub(crate) fn reserve(&mut self, more: usize) {
         self.index.reserve(more);
     }
+    /// Takes memory for so many more, and touches it.
+    pub(crate) fn set_aside(&mut self, more: usize) {
+        self.records.set_aside(more);
+        self.index.set_aside(more);
+        for queue in &mut self.queues {
+            queue.set_aside(more, Queued { position: 0, rounds: 0, received: Time(0) });
+        }
+    }
     pub(crate) const fn len(&self) -> usize {
         self.records.len()
     }

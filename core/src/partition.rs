@@ -130,6 +130,18 @@ impl Partition {
         self.last_seq = seq;
     }
 
+    /// Takes memory for so many more authorizations and keys, evenly over its slots, and touches it: a page that is touched for the
+    /// first time makes a turn wait.
+    pub fn set_aside(&mut self, records: u64) {
+        let slots = self.slots().count().max(1) as u64;
+        let share = records.div_ceil(slots);
+        // Slots never get quite the same.
+        let share = usize::try_from(share + share / 32).unwrap_or(usize::MAX);
+        for slot in self.slots.iter_mut().flatten() {
+            slot.set_aside(share);
+        }
+    }
+
     /// Takes one turn. Events, answers and messages are added to `out`, which the caller emptied.
     ///
     /// # Errors

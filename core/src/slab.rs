@@ -45,6 +45,13 @@ impl<T> Slab<T> {
         self.len -= 1;
         Some(value)
     }
+    /// Takes memory for so many more values, and touches it.
+    pub(crate) fn set_aside(&mut self, values: usize)
+    where
+        T: Clone,
+    {
+        self.values.set_aside(values, &None);
+    }
     /// How many positions there are, with and without values.
     pub(crate) fn positions(&self) -> u32 {
         self.values.len()

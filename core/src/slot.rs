@@ -118,6 +118,14 @@ impl Slot {
         self.keys.reserve(keys);
     }
 
+    /// Takes memory for so many more authorizations and keys now, and touches it: a page that is touched for the first time makes a
+    /// turn wait.
+    pub(crate) fn set_aside(&mut self, records: usize) {
+        self.authorizations.set_aside(records);
+        self.authorization_index.set_aside(records);
+        self.keys.set_aside(records);
+    }
+
     // --- accounts ---
 
     pub(crate) fn account_position(&self, id: AccountId) -> Option<u32> {

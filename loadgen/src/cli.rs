@@ -152,6 +152,10 @@ struct RunArgs {
     /// One file of the journal. A small one bounds what can be in flight, and fits on a small disk.
     #[arg(long, value_name = "SIZE", value_parser = units::bytes, default_value = "256MiB", help_heading = "Target")]
     segment: u64,
+    /// Take the memory for all keys and authorizations of the run when the engine opens, so that the run measures none of its
+    /// first touches. As if the engine had run for longer than the key window before.
+    #[arg(long, help_heading = "Target")]
+    prefault: bool,
     #[command(flatten)]
     accept: Accept,
 
@@ -309,6 +313,7 @@ impl RunArgs {
                 key_window_ms: ms(self.key_window).min(WINDOW_MS_MAX),
                 key_bytes: 0,
                 authorization_bytes: 0,
+                prefault_records: 0,
                 segment_bytes: self.segment,
                 accept: self.accept,
             },
@@ -325,6 +330,9 @@ impl RunArgs {
         let bound_ns = plan.objectives.iter().map(Objective::bound_ns).max().unwrap_or(0);
         plan.embedded.queue_wait_ms_max = ms(Duration::from_nanos(bound_ns)).max(QUEUE_WAIT_MS_MIN);
         plan.set_budgets();
+        if self.prefault {
+            plan.embedded.prefault_records = plan.commands().min(PREFAULT_RECORDS_MAX);
+        }
         Ok(plan)
     }
 }
@@ -335,6 +343,8 @@ fn ms(time: Duration) -> u64 {
 
 /// What the engine lets commands wait when nobody configures it, ms.
 const QUEUE_WAIT_MS_MIN: u64 = 100;
+/// The most that an engine takes memory for ahead.
+const PREFAULT_RECORDS_MAX: u64 = 1 << 32;
 /// The longest window of keys: a year.
 const WINDOW_MS_MAX: u64 = 365 * 86_400_000;
 

@@ -60,6 +60,7 @@ impl Embedded {
             key_opaque_ms: Some(plan.key_window_ms),
         });
         // A stall of 100 ms at high rates has many thousand exchanges open; the spare segment must hold what they may still need.
+        config.prefault_records = plan.prefault_records;
         config.segment_bytes = plan.segment_bytes;
         config.accept_tail = plan.accept.accept_tail;
         config.accept_clock = plan.accept.accept_clock;

@@ -92,6 +92,8 @@ pub struct EmbeddedPlan {
     pub key_bytes: u64,
     /// Memory for authorizations, bytes.
     pub authorization_bytes: u64,
+    /// Keys and authorizations whose memory is taken when the engine opens.
+    pub prefault_records: u64,
     /// One file of the journal, bytes.
     pub segment_bytes: u64,
     /// What a used directory is opened in spite of.

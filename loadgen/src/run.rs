@@ -412,6 +412,7 @@ fn embedded_entries(plan: &Plan) -> Vec<(&'static str, String)> {
         ("journal", format!("{:?}", embedded.journal).to_lowercase()),
         ("checkpoint interval", interval.map_or_else(|| "off".to_owned(), show_duration)),
         ("segment", format!("{} MiB", embedded.segment_bytes >> 20)),
+        ("records prefaulted", count(embedded.prefault_records)),
         ("exchanges at a time", count(EXCHANGES.into())),
         ("inbox of a partition", count(embedded.inbox_commands as u64)),
         ("deadline", show_duration(Duration::from_millis(embedded.deadline_ms))),

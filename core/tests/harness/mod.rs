@@ -158,12 +158,7 @@ impl World {
         self.next_ticket += 1;
         let home = command.slot(&SEED).map_or(0, |slot| self.home(slot));
         self.owed.insert(ticket);
-        self.seats[home].submissions.push_back(Submission {
-            ticket,
-            deadline_ms,
-            scope: scope.carried(),
-            command,
-        });
+        self.seats[home].submissions.push_back(Submission { ticket, deadline_ms, scope: scope.carried(), command });
         ticket
     }
 
