@@ -80,9 +80,9 @@ impl Copying {
     pub(crate) fn skip_key(&mut self, position: u32) {
         self.keys.claim(position);
     }
-    pub(crate) fn save_key(&mut self, position: u32, record: Option<&KeyRecord>) {
+    pub(crate) fn save_key(&mut self, position: u32, record: impl FnOnce() -> Option<KeyRecord>) {
         if self.keys.claim(position) {
-            self.saved.keys.extend(record.cloned());
+            self.saved.keys.extend(record());
         }
     }
 }
@@ -142,7 +142,7 @@ impl Slot {
             part.image.authorizations.extend(image);
         }
         while let Some(position) = take(&mut left, keys) {
-            part.image.keys.extend(self.keys.get(position).cloned());
+            part.image.keys.extend(self.keys.get(position));
         }
         if has(Bug::KeyLostAtCheckpoint) {
             part.image.keys.pop();
@@ -167,7 +167,7 @@ fn take(left: &mut usize, reach: &mut Reach) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authorization::{Capture, NOWHERE};
+    use crate::authorization::{Capture, Made, NOWHERE};
     use crate::ids::{AccountId, AuthorizationId, SlotIndex, SlotSeed, TransferId};
     use crate::reply::AuthorizationState;
     use crate::restore::SlotBuilder;
@@ -179,25 +179,20 @@ mod tests {
     const SEED: SlotSeed = SlotSeed([3; 16]);
 
     fn closed(n: u64) -> Authorization {
-        Authorization {
+        let mut authorization = Authorization::new(Made {
             id: AuthorizationId::new(Time(n), INDEX, n),
             payer: AccountId(1),
             account: AccountId(1),
             payee: 0,
-            authorized: 10,
-            released: 0,
-            hold: 0,
-            captured: 10,
+            amount: 10,
             expires: Time(n + 1),
             named_at: Time(n),
-            exchange: 0,
             bucket: Bucket::default(),
-            capture_first: NOWHERE,
-            capture_last: NOWHERE,
-            captures: 0,
             tolerance_bp: 0,
-            state: AuthorizationState::Captured,
-        }
+        });
+        (authorization.hold, authorization.state) = (0, AuthorizationState::Captured);
+        (authorization.course_mut().captured, authorization.course_mut().from_hold) = (10, 10);
+        authorization
     }
 
     fn with_closed(slot: &mut Slot, n: u64) {

@@ -138,12 +138,13 @@ impl Slot {
         // References are sorted, not the records: those are 200 bytes each.
         let mut authorizations: Vec<_> = visible.collect();
         authorizations.sort_unstable_by_key(|a| a.id);
-        let mut keys: Vec<_> = self.keys.iter().filter(|r| self.is_key_visible(r, at)).collect();
-        keys.sort_unstable_by_key(|r| (r.account, r.key));
+        let visible = self.keys.entries().filter(|(_, r)| self.is_key_visible(r, at));
+        let mut keys: Vec<_> = visible.map(|(position, r)| (r.account, r.key, position)).collect();
+        keys.sort_unstable();
         SlotImage {
             accounts,
             authorizations: authorizations.into_iter().map(|a| self.authorization_image(a)).collect(),
-            keys: keys.into_iter().cloned().collect(),
+            keys: keys.into_iter().filter_map(|(_, _, position)| self.keys.get(position)).collect(),
             ..self.image_without_records()
         }
     }
@@ -176,15 +177,15 @@ impl Slot {
         AuthorizationImage {
             id: a.id,
             payer: a.payer,
-            account: a.account,
+            account: a.account(),
             payee: a.payee,
             authorized: a.authorized,
-            released: a.released,
+            released: a.released(),
             hold: a.hold,
-            captured: a.captured,
+            captured: a.course().captured,
             expires: a.expires,
             named_at: a.named_at,
-            exchange: a.exchange,
+            exchange: a.exchange(),
             bucket: a.bucket,
             tolerance_bp: a.tolerance_bp,
             state: a.state,

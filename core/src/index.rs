@@ -104,8 +104,8 @@ impl Index {
     }
     /// Takes memory for so many more entries and touches it, so that adding them waits for no page.
     pub(crate) fn set_aside(&mut self, entries: usize) {
-        // Tables that were just divided are half full, and all of them divide at about the same time.
-        let tables = (2 * entries).div_ceil(TABLE_MAX);
+        // Hashes are spread evenly, so all tables of a generation divide at about the same time.
+        let tables = entries.div_ceil(TABLE_MAX).next_power_of_two();
         while self.spare.len() < tables {
             let mut table = HashTable::with_capacity(TABLE_MAX);
             for tag in 0..TABLE_MAX as u32 {

@@ -81,29 +81,32 @@ impl Slot {
             let from_hold: u128 = self.captures_of(a).map(|c| c.from_hold).sum();
             let captured: u128 = self.captures_of(a).map(|c| c.amount).sum();
             let open = a.is_open();
-            self.require("HLD-1", a.hold + a.released + from_hold == a.authorized, || {
+            self.require("HLD-1", a.hold + a.released() + from_hold == a.authorized, || {
                 format!(
                     "{}: hold {} + released {} + captured from it {from_hold} is not {}",
-                    a.id, a.hold, a.released, a.authorized
+                    a.id,
+                    a.hold,
+                    a.released(),
+                    a.authorized
                 )
             })?;
             self.require("HLD-1", open || a.hold == 0, || format!("{}: closed with {} held", a.id, a.hold))?;
-            self.require("CAP-1", captured == a.captured, || {
-                format!("{}: captures sum to {captured}, not {}", a.id, a.captured)
+            self.require("CAP-1", captured == a.course().captured, || {
+                format!("{}: captures sum to {captured}, not {}", a.id, a.course().captured)
             })?;
             for c in self.captures_of(a) {
                 self.require("CAP-1", c.refunded <= c.amount && c.from_hold <= c.amount, || {
                     format!("{}: refunded {}, from the hold {} of {}", c.id, c.refunded, c.from_hold, c.amount)
                 })?;
             }
-            if a.exchange != 0 {
-                let works_on = self.exchanges.get(a.exchange).map(|e| e.movement.authorization);
+            if a.exchange() != 0 {
+                let works_on = self.exchanges.get(a.exchange()).map(|e| e.movement.authorization);
                 self.require("EXC-1", works_on == Some(a.id.0), || {
-                    format!("{}: exchange {} is not its own", a.id, a.exchange)
+                    format!("{}: exchange {} is not its own", a.id, a.exchange())
                 })?;
             }
             if open {
-                let sum = holds.entry(a.account).or_default();
+                let sum = holds.entry(a.account()).or_default();
                 *sum = (sum.0 + a.hold, sum.1 + 1);
             }
         }

@@ -3,6 +3,8 @@
 //! IDM-1: one outcome per (account, key). A record past its window is invisible to decide whether it is still in memory or
 //! not, so that eviction changes nothing; it stays visible while its hold or exchange is open.
 
+mod packed;
+
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::amount::{Amount, Ledger};
@@ -15,6 +17,7 @@ use crate::outcome::Outcome;
 use crate::reply::Flags;
 use crate::slab::Slab;
 use crate::time::{Bucket, Time};
+use packed::Packed;
 
 /// What a record stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
@@ -28,6 +31,7 @@ pub(crate) enum Standing {
     Tombstone = 2,
 }
 
+/// What is remembered of a key: as it is worked with, and as images have it. At rest it is packed.
 #[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
 pub(crate) struct KeyRecord {
     pub(crate) account: AccountId,
@@ -89,9 +93,6 @@ impl KeyRecord {
             is_orphan: false,
         }
     }
-    fn hash_parts(&self) -> (u128, u128) {
-        hash_parts(self.account, self.key)
-    }
 }
 
 const fn hash_parts(account: AccountId, key: Key) -> (u128, u128) {
@@ -100,7 +101,7 @@ const fn hash_parts(account: AccountId, key: Key) -> (u128, u128) {
 }
 
 /// Approximate memory of one record: itself, its place in the index and in the queue.
-pub(crate) const KEY_BYTES: u64 = core::mem::size_of::<Option<KeyRecord>>() as u64 + 16;
+pub(crate) const KEY_BYTES: u64 = core::mem::size_of::<Option<Packed>>() as u64 + 16;
 
 /// A record's place in the order of the forgetting. One whose time is not its record's is left over from a record overwritten or
 /// renewed since.
@@ -115,7 +116,7 @@ struct Queued {
 /// All records of a slot.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyMemory {
-    records: Slab<KeyRecord>,
+    records: Slab<Packed>,
     index: Index,
     /// One for each kind of key, since their windows differ, in the order of receipt; those kept alive by a hold go round again.
     queues: [Fifo<Queued, 64>; 2],
@@ -143,24 +144,39 @@ impl KeyMemory {
     pub(crate) fn position(&self, account: AccountId, key: Key) -> Option<u32> {
         let (id, salt) = hash_parts(account, key);
         self.index
-            .find(id, salt, |p| self.records.get(p).is_some_and(|r| r.account == account && r.key.bits == key.bits))
+            .find(id, salt, |p| self.records.get(p).is_some_and(|r| r.account() == account && r.key().bits == key.bits))
     }
     /// Where the key probably is, without a look at its record.
     pub(crate) fn guess(&self, account: AccountId, key: Key) -> Option<u32> {
         let (id, salt) = hash_parts(account, key);
         self.index.guess(id, salt)
     }
-    pub(crate) fn get(&self, position: u32) -> Option<&KeyRecord> {
-        self.records.get(position)
+    pub(crate) fn get(&self, position: u32) -> Option<KeyRecord> {
+        self.records.get(position).map(Packed::record)
     }
-    pub(crate) fn get_mut(&mut self, position: u32) -> Option<&mut KeyRecord> {
-        self.records.get_mut(position)
+    /// Changes a record; its account, key and time of receipt stay.
+    pub(crate) fn change(&mut self, position: u32, change: impl FnOnce(&mut KeyRecord)) {
+        if let Some(packed) = self.records.get_mut(position) {
+            let mut record = packed.record();
+            change(&mut record);
+            *packed = Packed::new(&record);
+        }
+    }
+    /// Turns a provisional number into a real one.
+    pub(crate) fn stamp(&mut self, position: u32, first: Seq) {
+        if let Some(packed) = self.records.get_mut(position) {
+            packed.stamp(first);
+        }
+    }
+    /// Whether the record is of an account that did not exist.
+    pub(crate) fn is_orphan(&self, position: u32) -> bool {
+        self.records.get(position).is_some_and(Packed::is_orphan)
     }
     /// Adds a record whose key is not there.
-    pub(crate) fn insert(&mut self, record: KeyRecord) -> u32 {
-        let (id, salt) = record.hash_parts();
+    pub(crate) fn insert(&mut self, record: &KeyRecord) -> u32 {
+        let (id, salt) = hash_parts(record.account, record.key);
         let (kind, received) = (record.key.kind, record.received);
-        let position = self.records.insert(record);
+        let position = self.records.insert(Packed::new(record));
         self.index.insert(id, salt, position);
         self.queues[kind as usize].push_back(Queued { position, rounds: 0, received });
         position
@@ -171,29 +187,30 @@ impl KeyMemory {
     /// Puts the order of the forgetting right after records came in any order.
     pub(crate) fn order_by_age(&mut self) {
         self.queues = [Fifo::default(), Fifo::default()];
-        let queued = |(position, r): (u32, &KeyRecord)| (r.received, position, r.key.kind);
+        let queued = |(position, r): (u32, &Packed)| (r.received(), position, r.key().kind);
         let mut all_queued: Vec<_> = self.records.entries().map(queued).collect();
         all_queued.sort_unstable_by_key(|&(received, position, _)| (received, position));
         for (received, position, kind) in all_queued {
             self.queues[kind as usize].push_back(Queued { position, rounds: 0, received });
         }
     }
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &KeyRecord> {
-        self.records.iter()
+    /// The records, with their positions.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (u32, KeyRecord)> {
+        self.records.entries().map(|(position, r)| (position, r.record()))
     }
     /// Overwrites the record of the same key: a fence or tombstone met by its command, or a record past its window.
-    pub(crate) fn replace(&mut self, position: u32, record: KeyRecord) {
+    pub(crate) fn replace(&mut self, position: u32, record: &KeyRecord) {
         let received = record.received;
         self.queues[record.key.kind as usize].push_back(Queued { position, rounds: 0, received });
         if let Some(old) = self.records.get_mut(position) {
-            *old = record;
+            *old = Packed::new(record);
         }
     }
     /// Its window runs on from now.
     pub(crate) fn renew(&mut self, position: u32, received: Time) {
         if let Some(record) = self.records.get_mut(position) {
-            record.received = received;
-            self.queues[record.key.kind as usize].push_back(Queued { position, rounds: 0, received });
+            record.receive(received);
+            self.queues[record.key().kind as usize].push_back(Queued { position, rounds: 0, received });
         }
     }
     /// Whether a head is to be looked at, by its time of receipt and the windows it was kept beyond. Looks at no record: most calls
@@ -204,8 +221,9 @@ impl KeyMemory {
             .into_iter()
             .any(|kind| self.queues[kind as usize].front().is_some_and(|head| is_due(kind, head.received, head.rounds)))
     }
-    fn record_of(&self, kind: usize, queued: Queued) -> Option<&KeyRecord> {
-        self.records.get(queued.position).filter(|r| r.received == queued.received && r.key.kind as usize == kind)
+    fn record_of(&self, kind: usize, queued: Queued) -> Option<KeyRecord> {
+        let is_its = |r: &&Packed| r.received() == queued.received && r.key().kind as usize == kind;
+        self.records.get(queued.position).filter(is_its).map(Packed::record)
     }
     /// How many records at the heads of the queues are past their window, up to `most` of each kind; heads that are only left
     /// over go, and those that a hold keeps go to the back.
@@ -215,7 +233,7 @@ impl KeyMemory {
             let mut at = 0;
             for _ in 0..most {
                 let Some(queued) = self.queues[kind].get(at).copied() else { break };
-                match self.record_of(kind, queued).map(&verdict) {
+                match self.record_of(kind, queued).as_ref().map(&verdict) {
                     Some(Age::Past) => at += 1,
                     Some(Age::Kept { rounds }) if at == 0 => self.keep_head(kind, rounds),
                     Some(Age::Young | Age::Kept { .. }) => break,
@@ -256,13 +274,14 @@ impl KeyMemory {
         mut gone: impl FnMut(u32, &KeyRecord),
     ) -> bool {
         let Some(queued) = self.queues[kind].front().copied() else { return false };
-        match self.record_of(kind, queued).map(verdict) {
+        match self.record_of(kind, queued).as_ref().map(verdict) {
             Some(Age::Young) => return false,
             Some(Age::Kept { rounds }) => self.keep_head(kind, rounds),
             Some(Age::Past) => {
                 self.queues[kind].pop_front();
                 if let Some(record) = self.records.remove(queued.position) {
-                    let (id, salt) = record.hash_parts();
+                    let record = record.record();
+                    let (id, salt) = hash_parts(record.account, record.key);
                     gone(queued.position, &record);
                     self.index.remove(id, salt, queued.position);
                 }
@@ -300,7 +319,7 @@ mod tests {
         let windows = Windows { key_uuid_v7_ms: Some(100), ..Windows::default() };
         let key = Key { bits: 7, kind: KeyKind::UuidV7 };
         let mut keys = KeyMemory::new(0);
-        keys.insert(KeyRecord::bare(AccountId(1), key, Standing::Fence, Seq(1), Time(1_000)));
+        keys.insert(&KeyRecord::bare(AccountId(1), key, Standing::Fence, Seq(1), Time(1_000)));
         let (looks, is_open) = (Cell::new(0), Cell::new(true));
         let mut forget_at = |at: Time| {
             let is_due = |kind, received, rounds| at >= windows.key_round_end(kind, received, rounds);

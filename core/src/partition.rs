@@ -248,7 +248,7 @@ impl Partition {
         }
         let record = slot.keys.position(ended.account, ended.key).and_then(|p| slot.keys.get(p));
         if let (Some(Owed { ticket, deadline_ms, scope }), Some(record)) = (owed, record) {
-            let reply = decide::owed_reply(slot, record, scope.scope());
+            let reply = decide::owed_reply(slot, &record, scope.scope());
             out.answers.push(Answer { ticket, deadline_ms, after: last_provisional(out, self.last_seq), reply });
         }
     }
@@ -287,7 +287,7 @@ impl Partition {
             if a.expires > turn.now.plus_ms(early_ms) {
                 let (at, id) = (a.expires, a.id);
                 self.wheel.insert(at, id);
-            } else if a.exchange == 0 {
+            } else if a.exchange() == 0 {
                 let body = decide::expiry(a, slot);
                 self.apply(turn, body, out)?;
             }
@@ -444,7 +444,7 @@ impl Partition {
         let head = body.head()?;
         let slot = self.slot(head.slot)?;
         let record = slot.keys.get(slot.keys.position(head.account, head.full_key())?)?;
-        Some(decide::reply_of(slot, record))
+        Some(decide::reply_of(slot, &record))
     }
 
     fn record(&mut self, turn: Turn, body: Body, out: &mut Output) {

@@ -9,7 +9,7 @@ use tp_planted::{Bug, has};
 
 use crate::account::Account;
 use crate::amount::{Amount, Ledger};
-use crate::authorization::{Authorization, Capture, NOWHERE};
+use crate::authorization::{Authorization, Capture, Made, NOWHERE};
 use crate::exchange::{Exchange, GivenAnswer, OpenExchanges};
 use crate::ids::{SlotIndex, SlotSeed};
 use crate::image::{
@@ -208,25 +208,26 @@ fn restore_authorization(slot: &mut Slot, a: AuthorizationImage) -> Result<(), I
     if slot.authorization_position(a.id.0).is_some() {
         return Err(ImageError::Invalid("an authorization twice"));
     }
-    let position = slot.insert_authorization(Authorization {
+    let mut authorization = Authorization::new(Made {
         id: a.id,
         payer: a.payer,
         account: a.account,
         payee: a.payee,
-        authorized: a.authorized,
-        released: a.released,
-        hold: a.hold,
-        captured: a.captured,
+        amount: a.authorized,
         expires: a.expires,
         named_at: a.named_at,
-        exchange: a.exchange,
         bucket: a.bucket,
-        capture_first: NOWHERE,
-        capture_last: NOWHERE,
-        captures: 0,
         tolerance_bp: a.tolerance_bp,
-        state: a.state,
     });
+    (authorization.hold, authorization.state) = (a.hold, a.state);
+    let from_hold = a.authorized.checked_sub(a.hold).and_then(|rest| rest.checked_sub(a.released));
+    let from_hold =
+        from_hold.ok_or(ImageError::Invalid("an authorization of which more is held or released than was made"))?;
+    if (a.captured, from_hold, a.exchange) != (0, 0, 0) {
+        let course = authorization.course_mut();
+        (course.captured, course.from_hold, course.exchange) = (a.captured, from_hold, a.exchange);
+    }
+    let position = slot.insert_authorization(authorization);
     for c in a.captures {
         if slot.capture_position(c.id.0).is_some() {
             return Err(ImageError::Invalid("a capture twice"));

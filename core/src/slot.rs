@@ -143,7 +143,7 @@ impl Slot {
     }
     /// Looks at every cache line of the authorization.
     pub(crate) fn touch_authorization(&self, position: u32) -> u128 {
-        self.authorizations.get(position).map_or(0, |a| a.id.0 ^ a.payee ^ a.captured ^ u128::from(a.tolerance_bp))
+        self.authorizations.get(position).map_or(0, |a| a.id.0 ^ a.hold ^ u128::from(a.tolerance_bp))
     }
     /// Where the authorization probably is, without a look at it.
     pub(crate) fn guess_authorization(&self, id: u128) -> Option<u32> {
@@ -244,19 +244,19 @@ impl Slot {
         let position = self.captures.insert(capture);
         self.capture_index.insert(id, 0, position);
         let Some(authorization) = self.authorizations.get_mut(owner) else { return };
-        let last = core::mem::replace(&mut authorization.capture_last, position);
-        authorization.captures += 1;
+        let course = authorization.course_mut();
+        let last = core::mem::replace(&mut course.capture_last, position);
+        course.captures += 1;
         if last == NOWHERE {
-            authorization.capture_first = position;
+            course.capture_first = position;
         } else if let Some(last) = self.captures.get_mut(last) {
             last.next = position;
         }
     }
     /// Takes back the last capture of an authorization, whose exchange was refused.
     pub(crate) fn remove_last_capture(&mut self, owner: u32) {
-        let Some((last, first)) = self.authorizations.get(owner).map(|a| (a.capture_last, a.capture_first)) else {
-            return;
-        };
+        let Some(course) = self.authorizations.get(owner).map(Authorization::course) else { return };
+        let (last, first) = (course.capture_last, course.capture_first);
         self.save_authorization(owner);
         let (mut before, mut at) = (NOWHERE, first);
         while at != last {
@@ -268,10 +268,11 @@ impl Slot {
             capture.next = NOWHERE;
         }
         if let Some(authorization) = self.authorizations.get_mut(owner) {
-            authorization.captures -= 1;
-            authorization.capture_last = before;
+            let course = authorization.course_mut();
+            course.captures -= 1;
+            course.capture_last = before;
             if before == NOWHERE {
-                authorization.capture_first = NOWHERE;
+                course.capture_first = NOWHERE;
             }
         }
     }
@@ -282,7 +283,7 @@ impl Slot {
     }
     /// The captures of an authorization, in order.
     pub(crate) fn captures_of(&self, authorization: &Authorization) -> impl Iterator<Item = &Capture> {
-        let mut at = authorization.capture_first;
+        let mut at = authorization.course().capture_first;
         core::iter::from_fn(move || {
             let capture = self.captures.get(at)?;
             at = capture.next;
@@ -293,7 +294,7 @@ impl Slot {
     // --- windows ---
 
     pub(crate) fn is_authorization_visible(&self, a: &Authorization, at: Time) -> bool {
-        a.is_open() || a.exchange != 0 || at <= self.windows.authorization_end(a.named_at)
+        a.is_open() || a.exchange() != 0 || at <= self.windows.authorization_end(a.named_at)
     }
     fn key_age(&self, r: &KeyRecord, at: Time) -> Age {
         if at < self.windows.key_end(r.key.kind, r.received, r.key.own_time()) {
@@ -312,9 +313,9 @@ impl Slot {
         self.key_age(r, at) != Age::Past
     }
     /// The record of a key, unless it is past its window.
-    pub(crate) fn visible_key(&self, account: AccountId, key: Key, at: Time) -> Option<&KeyRecord> {
+    pub(crate) fn visible_key(&self, account: AccountId, key: Key, at: Time) -> Option<KeyRecord> {
         let record = self.keys.get(self.keys.position(account, key)?)?;
-        self.is_key_visible(record, at).then_some(record)
+        self.is_key_visible(&record, at).then_some(record)
     }
     /// Whether a key that is not remembered can only be one that never came: its window cannot have passed.
     pub(crate) fn is_surely_unknown(&self, key: Key, at: Time) -> bool {
@@ -336,27 +337,28 @@ impl Slot {
         record.is_orphan = self.account_position(record.account).is_none();
         self.orphan_keys += usize::from(record.is_orphan);
         let Some(position) = position else {
-            let position = self.keys.insert(record);
+            let position = self.keys.insert(&record);
             if let Some(copying) = &mut self.copying {
                 copying.skip_key(position);
             }
             return position;
         };
         self.save_key(position);
-        let was_orphan = self.keys.get(position).is_some_and(|old| old.is_orphan);
+        let was_orphan = self.keys.is_orphan(position);
         self.orphan_keys -= usize::from(was_orphan);
-        self.keys.replace(position, record);
+        self.keys.replace(position, &record);
         position
     }
     fn save_key(&mut self, position: u32) {
         if let Some(copying) = &mut self.copying {
-            copying.save_key(position, self.keys.get(position));
+            let keys = &self.keys;
+            copying.save_key(position, || keys.get(position));
         }
     }
-    /// A remembered key's record, to be changed.
-    pub(crate) fn key_at(&mut self, position: u32) -> Option<&mut KeyRecord> {
+    /// Changes a remembered key's record.
+    pub(crate) fn change_key(&mut self, position: u32, change: impl FnOnce(&mut KeyRecord)) {
         self.save_key(position);
-        self.keys.get_mut(position)
+        self.keys.change(position, change);
     }
     /// The key's window runs on from `received`.
     pub(crate) fn renew_key(&mut self, position: u32, received: Time) {
@@ -381,7 +383,7 @@ impl Slot {
     /// Puts a record of an image back.
     pub(crate) fn restore_key(&mut self, record: KeyRecord) {
         self.orphan_keys += usize::from(record.is_orphan);
-        self.keys.insert(record);
+        self.keys.insert(&record);
     }
     /// Forgets a few of the oldest keys and authorizations that are past their windows at `at`, the time of the partition's
     /// last event or before: `most` of each kind are looked at. What is past its window is invisible either way. A key that its
@@ -403,7 +405,7 @@ impl Slot {
                 self.closed.push_back((a.named_at, position));
                 continue;
             }
-            let mut at = a.capture_first;
+            let mut at = a.course().capture_first;
             self.save_authorization(position);
             while let Some(next) = self.captures.get(at).map(|c| c.next) {
                 self.drop_capture(at);
@@ -425,7 +427,7 @@ impl Slot {
             |position, record| {
                 orphans_gone += usize::from(record.is_orphan);
                 if let Some(copying) = &mut copying {
-                    copying.save_key(position, Some(record));
+                    copying.save_key(position, || Some(record.clone()));
                 }
             },
         );
@@ -456,9 +458,7 @@ impl Slot {
             }
         }
         for position in self.unstamped_keys.drain(..) {
-            if let Some(record) = self.keys.get_mut(position) {
-                record.seq = record.seq.stamped(first);
-            }
+            self.keys.stamp(position, first);
         }
     }
     /// The next id's counter.
@@ -506,10 +506,10 @@ impl Slot {
             state: a.state,
             authorized: a.authorized,
             held: a.hold,
-            captured: a.captured,
+            captured: a.course().captured,
             refunded: captures.iter().map(|c| c.refunded).sum(),
             expires: a.expires,
-            exchange_open: a.exchange != 0,
+            exchange_open: a.exchange() != 0,
             captures,
         })
     }

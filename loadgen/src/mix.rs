@@ -126,6 +126,12 @@ impl fmt::Display for Mix {
 }
 
 impl Mix {
+    /// Whether it makes and shows holds, and does nothing with them.
+    pub fn only_holds(&self) -> bool {
+        let quiet = [Kind::Authorize, Kind::Lookup, Kind::Read].map(|kind| self.weights[kind as usize]);
+        quiet.iter().sum::<u32>() == self.sum
+    }
+
     /// How often one kind is drawn, among the sum of all.
     pub const fn weight(&self, kind: Kind) -> u32 {
         self.weights[kind as usize]

@@ -177,9 +177,12 @@ pub const fn place(account: AccountId) -> Option<(bool, u128)> {
 }
 
 /// Bytes of memory that one remembered key takes, with its place in index and queue; rounded up.
-const KEY_BYTES: u64 = 256;
-/// Likewise an authorization with one capture.
-const AUTHORIZATION_BYTES: u64 = 416;
+const KEY_BYTES: u64 = 192;
+/// Likewise an authorization.
+const AUTHORIZATION_BYTES: u64 = 160;
+/// What a key has beside that where money moves, and an authorization that is worked on, with one capture.
+const MOVED_KEY_BYTES: u64 = 64;
+const MOVED_AUTHORIZATION_BYTES: u64 = 256;
 /// Bytes of the journal that a command comes to, rounded up: two or three events of an exchange, and their frames.
 const JOURNAL_BYTES: u64 = 640;
 /// Bytes of a checkpoint that a key and an authorization come to.
@@ -217,8 +220,12 @@ impl Plan {
         let commands = self.commands();
         let window_s = self.embedded.key_window_ms / 1000 + 2;
         let keys = commands.min(self.rate_max().saturating_mul(window_s) + self.workload.accounts * 2);
-        self.embedded.key_bytes = keys.saturating_mul(KEY_BYTES * UNEVEN).max(256 << 20);
-        self.embedded.authorization_bytes = commands.saturating_mul(AUTHORIZATION_BYTES * UNEVEN).max(256 << 20);
+        let (mut key, mut authorization) = (KEY_BYTES, AUTHORIZATION_BYTES);
+        if !self.workload.mix.only_holds() || self.workload.late_reversals_per_mille > 0 {
+            (key, authorization) = (key + MOVED_KEY_BYTES, authorization + MOVED_AUTHORIZATION_BYTES);
+        }
+        self.embedded.key_bytes = keys.saturating_mul(key * UNEVEN).max(256 << 20);
+        self.embedded.authorization_bytes = commands.saturating_mul(authorization * UNEVEN).max(256 << 20);
     }
 
     /// About how much memory the run takes at most, bytes.

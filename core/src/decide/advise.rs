@@ -49,7 +49,7 @@ impl<'a> Case<'a> {
         };
         self.require_authorization_room()?;
         let hold = if a.is_open() { a.taken_from_hold(c.amount) } else { Amount::ZERO };
-        let owner = self.forced_owner(a.account, c.ledger);
+        let owner = self.forced_owner(a.account(), c.ledger);
         // The rest of the hold is released with it; a closed one holds nothing.
         let available = self.slot.find_account(owner).and_then(|account| account.balances().available);
         let is_overdrawn =
@@ -63,11 +63,11 @@ impl<'a> Case<'a> {
     fn matched(&self, c: &Advise, named: Option<AuthorizationId>) -> Result<Option<&'a Authorization>, Decision> {
         let found = named.and_then(|id| self.slot.visible_authorization(id.0, self.scene.now));
         let Some(a) = found.filter(|a| a.payer == self.account) else { return Ok(None) };
-        let ledger = self.slot.find_account(a.account).map(|account| account.ledger);
+        let ledger = self.slot.find_account(a.account()).map(|account| account.ledger);
         if ledger != Some(c.ledger) {
             return Ok(None);
         }
-        self.wait_unless_free(a.exchange)?;
+        self.wait_unless_free(a.exchange())?;
         Ok(Some(a))
     }
 }

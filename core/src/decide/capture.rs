@@ -21,13 +21,13 @@ impl Case<'_> {
         }
         self.require_open(a, c.amount)?;
         self.require(a.payee == 0 || a.payee == c.payee.0, Outcome::PayeeNotFound, c.amount, a.id.0)?;
-        self.require(a.captures < CAPTURES_MAX, Outcome::CountLimit, c.amount, a.id.0)?;
+        self.require(a.course().captures < CAPTURES_MAX, Outcome::CountLimit, c.amount, a.id.0)?;
         self.require(c.amount.get() <= a.capturable(), Outcome::AboveHold, c.amount, a.id.0)?;
         self.require_authorization_room()?;
         let account = self.account_of(a)?;
         let hold = a.taken_from_hold(c.amount);
         let excess = c.amount.get() - hold.get();
-        let is_overdrawn = excess > 0 && self.overdraws(a.account, excess);
+        let is_overdrawn = excess > 0 && self.overdraws(a.account(), excess);
         let movement = Movement {
             authorization: a.id.0,
             hold,
@@ -36,7 +36,7 @@ impl Case<'_> {
         };
         let outcome = if is_overdrawn { Outcome::ApprovedOverdrawn } else { Outcome::Approved };
         let flags = Flags::OVER_HOLD.when(excess > 0).with(Flags::OVERDRAWN.when(is_overdrawn));
-        self.movement(movement, OwnerSide { account: a.account, outcome, flags })
+        self.movement(movement, OwnerSide { account: a.account(), outcome, flags })
     }
 
     fn refund(&self, c: &Refund, a: &Authorization, capture: &Captured) -> Verdict {
@@ -58,7 +58,7 @@ impl Case<'_> {
             capture: capture.id.0,
             ..self.scene.plain_movement(self, Purpose::Refund, payee, account.ledger, c.amount)
         };
-        let owner = self.forced_owner(a.account, account.ledger);
+        let owner = self.forced_owner(a.account(), account.ledger);
         self.movement(movement, OwnerSide { account: owner, outcome: Outcome::Approved, flags: Flags::NONE })
     }
 }
@@ -71,7 +71,7 @@ pub(super) fn refund(scene: Scene<'_>, slot: &Slot, command: &Command, c: &Refun
     };
     let Some(a) = authorization else { return Err(leave(Reply::bare(unknown(scene, slot, c.target)))) };
     let case = Case::of_authorization(scene, slot, command, a.id, c.key)?;
-    case.wait_unless_free(a.exchange)?;
+    case.wait_unless_free(a.exchange())?;
     match named_capture(slot, a, c.target) {
         Some(capture) => case.refund(c, a, capture),
         None => Ok(case.note(Outcome::OriginalNotFound, c.amount, a.id.0)),
@@ -97,7 +97,7 @@ pub(super) fn unknown(scene: Scene<'_>, slot: &Slot, target: RefundTarget) -> Ou
 fn named_capture<'a>(slot: &'a Slot, a: &Authorization, target: RefundTarget) -> Option<&'a Captured> {
     match target {
         RefundTarget::Capture(TransferId(id)) => slot.find_capture(id),
-        RefundTarget::Authorization(_) if a.captures == 1 => slot.captures_of(a).next(),
+        RefundTarget::Authorization(_) if a.course().captures == 1 => slot.captures_of(a).next(),
         RefundTarget::Authorization(_) => None,
     }
 }

@@ -58,7 +58,7 @@ impl<'a> Case<'a> {
             .slot
             .visible_authorization(id.0, self.scene.now)
             .ok_or(leave(Reply::bare(Outcome::OriginalNotFound)))?;
-        self.wait_unless_free(authorization.exchange)?;
+        self.wait_unless_free(authorization.exchange())?;
         Ok(authorization)
     }
 
@@ -146,9 +146,9 @@ impl Undo {
 
 /// The event of a hold's expiry.
 pub(crate) fn expiry(a: &Authorization, slot: &crate::slot::Slot) -> Body {
-    let (version, previous): (_, Seq) = super::next_leg(slot, a.account);
+    let (version, previous): (_, Seq) = super::next_leg(slot, a.account());
     Body::Expired(crate::event::Expired {
-        account: a.account,
+        account: a.account(),
         authorization: a.id,
         amount: amount_of(a.hold),
         version,

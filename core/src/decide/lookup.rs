@@ -17,7 +17,7 @@ pub(super) fn lookup(scene: Scene<'_>, slot: &Slot, c: &Lookup) -> Verdict {
         return match record.standing {
             _ if record.key.kind != c.key.kind => answer(Outcome::IdempotencyConflict),
             Standing::Decided if record.exchange != 0 => Err(Decision::Wait(slot.index(), record.exchange)),
-            Standing::Decided | Standing::Fence | Standing::Tombstone => Err(leave(repeat(slot, record))),
+            Standing::Decided | Standing::Fence | Standing::Tombstone => Err(leave(repeat(slot, &record))),
         };
     }
     match unfenced(scene, slot, c, if account.is_some() { Adds::Key } else { Adds::OrphanKey }) {

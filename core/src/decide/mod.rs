@@ -172,7 +172,7 @@ impl<'a> Case<'a> {
     ) -> Result<Self, Decision> {
         let case = Self { scene, slot, command, account, key, fingerprint: command.fingerprint() };
         let forbidden = match slot.visible_key(account, key, scene.now) {
-            Some(record) => case.known_key(record)?,
+            Some(record) => case.known_key(&record)?,
             None if is_key_outside_window(slot, key, scene.now) => return Err(leave(Reply::bare(Outcome::KeyExpired))),
             None => None,
         };
@@ -225,15 +225,15 @@ impl<'a> Case<'a> {
 
     /// The account that an authorization's hold stands on.
     pub(crate) fn account_of(&self, a: &Authorization) -> Result<&'a Account, Decision> {
-        self.slot.find_account(a.account).ok_or(leave(Reply::bare(Outcome::AccountNotFound)))
+        self.slot.find_account(a.account()).ok_or(leave(Reply::bare(Outcome::AccountNotFound)))
     }
 
     /// The owner's leg where an authorization's hold stands.
     pub(crate) fn head_of(&self, a: &Authorization, outcome: Outcome) -> Head {
-        let ledger = a.account.suspense().map_or(0, |(_, ledger)| ledger.bits());
-        let is_suspense = a.account != a.payer;
+        let ledger = a.account().suspense().map_or(0, |(_, ledger)| ledger.bits());
+        let is_suspense = a.account() != a.payer;
         let rare = Rare { ledger: if is_suspense { ledger } else { 0 }, ..Rare::default() };
-        self.head_on(a.account, outcome, Flags::SUSPENSE.when(is_suspense), rare)
+        self.head_on(a.account(), outcome, Flags::SUSPENSE.when(is_suspense), rare)
     }
 
     /// A guard: refuses with an event.

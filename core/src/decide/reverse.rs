@@ -34,13 +34,13 @@ impl<'a> Case<'a> {
             return Ok(self.without_effect(c));
         }
         match original.verb {
-            Verb::Authorize => self.undo_hold(c, original),
-            Verb::Increment => self.undo_increment(c, original),
-            Verb::Capture => self.undo_capture(c, original),
-            Verb::Refund => self.undo_refund(c, original),
-            Verb::Advise if original.transfer == 0 => self.undo_hold(c, original),
-            Verb::Advise if original.authorization != 0 => self.undo_capture(c, original),
-            Verb::Transfer | Verb::Advise => self.undo_transfer(c, original),
+            Verb::Authorize => self.undo_hold(c, &original),
+            Verb::Increment => self.undo_increment(c, &original),
+            Verb::Capture => self.undo_capture(c, &original),
+            Verb::Refund => self.undo_refund(c, &original),
+            Verb::Advise if original.transfer == 0 => self.undo_hold(c, &original),
+            Verb::Advise if original.authorization != 0 => self.undo_capture(c, &original),
+            Verb::Transfer | Verb::Advise => self.undo_transfer(c, &original),
             _ => Ok(self.note(Outcome::NotReversible, Amount::ZERO, c.original.bits)),
         }
     }
@@ -68,7 +68,7 @@ impl<'a> Case<'a> {
     /// The authorization that the original made or worked on, once it is free.
     fn authorization_of(&self, original: &KeyRecord) -> Result<Option<&'a Authorization>, Decision> {
         let Some(a) = self.slot.visible_authorization(original.authorization, self.scene.now) else { return Ok(None) };
-        self.wait_unless_free(a.exchange)?;
+        self.wait_unless_free(a.exchange())?;
         Ok(Some(a))
     }
 
@@ -82,15 +82,15 @@ impl<'a> Case<'a> {
 
     fn undo_hold(&self, c: &Reverse, original: &KeyRecord) -> Verdict {
         let Some(a) = self.authorization_of(original)? else { return Ok(self.without_effect(c)) };
-        let total = self.require_reachable(c, a.captured)?;
-        let stands = a.authorized - a.released;
+        let total = self.require_reachable(c, a.course().captured)?;
+        let stands = a.stands();
         if !a.is_open() || total >= stands {
             return Ok(self.without_effect(c));
         }
         let is_whole = total == 0;
         let amount = amount_of(if is_whole { a.hold } else { a.hold.min(stands - total) });
         let state = if is_whole { AuthorizationState::Reversed } else { AuthorizationState::Open };
-        let uncounted = u8::from(is_whole && a.captured == 0);
+        let uncounted = u8::from(is_whole && a.course().captured == 0);
         Ok(self.released(a, amount, state, undo(c, original, uncounted), Outcome::ReversalAccepted))
     }
 
@@ -130,7 +130,7 @@ impl<'a> Case<'a> {
                 undone,
             )
         };
-        self.movement(movement, self.credited_owner(a.account, original.ledger))
+        self.movement(movement, self.credited_owner(a.account(), original.ledger))
     }
 
     fn undo_transfer(&self, c: &Reverse, original: &KeyRecord) -> Verdict {

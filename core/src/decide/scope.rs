@@ -82,7 +82,7 @@ fn target<'a>(scene: Scene<'_>, slot: &'a Slot, command: &Command) -> Target<'a>
     };
     hold.map_or(Target::Nothing, |a| Target::Hold {
         payer: slot.find_account(a.payer),
-        stands_on: slot.find_account(a.account),
+        stands_on: slot.find_account(a.account()),
     })
 }
 

@@ -10,7 +10,7 @@ use tp_planted::{Bug, has};
 
 use crate::account::Account;
 use crate::amount::{Amount, Ledger};
-use crate::authorization::{Authorization, NOWHERE};
+use crate::authorization::{Authorization, Made};
 use crate::command::Verb;
 use crate::event::{Authorized, Body, End, Event, Expired, Head, Incremented, Noted, Released, Role, Settled};
 use crate::ids::{AccountId, Seq, Version};
@@ -187,7 +187,7 @@ impl Slot {
         let position = self.keys.position(record.account, record.key);
         if let Some(old) = position.and_then(|position| self.keys.get(position))
             && old.standing == Standing::Decided
-            && self.is_key_visible(old, record.received)
+            && self.is_key_visible(&old, record.received)
         {
             return Err("IDM-1: the key is decided already");
         }
@@ -259,25 +259,17 @@ impl Slot {
             return Err("an authorization made twice");
         }
         self.count_id(e.authorization.counter())?;
-        self.insert_authorization(Authorization {
+        self.insert_authorization(Authorization::new(Made {
             id: e.authorization,
             payer: e.head.account,
             account: owner,
             payee: e.head.rare.as_ref().map_or(0, |rare| rare.payee),
-            authorized: e.amount.get(),
-            released: 0,
-            hold: e.amount.get(),
-            captured: 0,
+            amount: e.amount.get(),
             expires: e.expires,
             named_at: named_at(e.head.full_key(), at),
-            exchange: 0,
             bucket: e.bucket,
-            capture_first: NOWHERE,
-            capture_last: NOWHERE,
-            captures: 0,
             tolerance_bp: e.tolerance_bp,
-            state: AuthorizationState::Open,
-        });
+        }));
         self.remember_named(KeyRecord {
             amount: e.amount,
             authorization: e.authorization.0,
@@ -303,7 +295,7 @@ impl Slot {
         }
         add(&mut authorization.hold, e.amount.get())?;
         authorization.expires = e.expires;
-        let owner = authorization.account;
+        let owner = authorization.account();
         let position = self.touch(Mark { account: owner, version: e.head.version, previous: e.head.previous }, at)?;
         let account = self.account_mut(position)?;
         add(&mut account.held, e.amount.get())?;
@@ -329,7 +321,7 @@ impl Slot {
         let authorization = self.authorization_at(position).ok_or("an authorization that is not there")?;
         authorization.state = state;
         authorization.named_at = authorization.named_at.max(time);
-        let owner = authorization.account;
+        let owner = authorization.account();
         self.note_closed(time, position);
         let account = self.account_position(owner).ok_or("a hold on no account")?;
         let account = self.account_mut(account)?;
@@ -339,14 +331,13 @@ impl Slot {
 
     fn release(&mut self, id: u128, amount: u128, account: u32) -> Fold {
         let authorization = self.open_authorization(id)?;
-        take(&mut authorization.hold, amount)?;
-        add(&mut authorization.released, amount)?;
+        take(&mut authorization.hold, amount)?; // what no longer stands is released
         take(&mut self.account_mut(account)?.held, amount)
     }
 
     fn released(&mut self, e: &Released, at: Moment) -> Fold {
         let authorization = self.open_authorization(e.authorization.0)?;
-        let (owner, expires) = (authorization.account, authorization.expires);
+        let (owner, expires) = (authorization.account(), authorization.expires);
         let position = self.touch(Mark { account: owner, version: e.head.version, previous: e.head.previous }, at)?;
         self.release(e.authorization.0, e.amount.get(), position)?;
         if e.state != AuthorizationState::Open {
@@ -377,12 +368,11 @@ impl Slot {
     /// A reversal marks its original, so that a second one has no effect.
     fn mark_reversed(&mut self, account: AccountId, original: Key) -> Fold {
         let position = self.keys.position(account, original).ok_or("the original's key is not in memory")?;
-        let record = self.key_at(position).ok_or("the original's key is not there")?;
-        if record.is_reversed {
-            return Err("the original is reversed already");
-        }
-        record.is_reversed = !has(Bug::ReversedTwice);
-        Ok(())
+        let mut was_reversed = false;
+        self.change_key(position, |record| {
+            was_reversed = core::mem::replace(&mut record.is_reversed, !has(Bug::ReversedTwice));
+        });
+        if was_reversed { Err("the original is reversed already") } else { Ok(()) }
     }
 }
 

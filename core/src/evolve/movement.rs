@@ -82,14 +82,17 @@ impl Slot {
         }
         let position = self.authorization_position(m.authorization).ok_or("an authorization that is not in memory")?;
         let authorization = self.authorization_at(position).ok_or("an authorization that is not there")?;
-        if authorization.exchange != 0 {
+        if authorization.exchange() != 0 {
             return Err("EXC-1: an exchange of this authorization is open");
         }
-        authorization.exchange = number;
+        if number != 0 {
+            authorization.course_mut().exchange = number;
+        }
         match m.purpose {
             Purpose::Capture | Purpose::Advice => {
                 take(&mut authorization.hold, m.hold.get())?;
-                add(&mut authorization.captured, amount)?;
+                add(&mut authorization.course_mut().captured, amount)?;
+                add(&mut authorization.course_mut().from_hold, m.hold.get())?;
                 self.insert_capture(Capture {
                     id: m.transfer,
                     payee: m.counter,
@@ -153,13 +156,17 @@ impl Slot {
             return Ok(());
         }
         let position = self.authorization_position(m.authorization).ok_or("an authorization that is not in memory")?;
-        self.authorization_at(position).ok_or("an authorization that is not there")?.exchange = 0;
+        let authorization = self.authorization_at(position).ok_or("an authorization that is not there")?;
+        if authorization.exchange() != 0 {
+            authorization.course_mut().exchange = 0;
+        }
         match (m.purpose, is_done) {
             (Purpose::Capture | Purpose::Advice, true) if m.is_final => self.close_captured(m, account, at),
             (Purpose::Capture, false) => {
                 let authorization = self.authorization_at(position).ok_or("an authorization that is not there")?;
                 add(&mut authorization.hold, if has(Bug::RefusedHoldLost) { 0 } else { m.hold.get() })?;
-                take(&mut authorization.captured, amount)?;
+                take(&mut authorization.course_mut().captured, amount)?;
+                take(&mut authorization.course_mut().from_hold, m.hold.get())?;
                 self.remove_last_capture(position);
                 Ok(())
             }
@@ -173,10 +180,12 @@ impl Slot {
                 // What came from the hold returns there, or to available where the hold is closed.
                 let from_hold = capture.from_hold.min(amount);
                 take(&mut capture.from_hold, from_hold)?;
-                let released = from_hold.checked_sub(m.hold.get()).ok_or("HLD-1: more returns than was taken")?;
+                if from_hold < m.hold.get() {
+                    return Err("HLD-1: more returns than was taken");
+                }
                 let authorization = self.authorization_at(position).ok_or("an authorization that is not there")?;
-                take(&mut authorization.captured, amount)?;
-                add(&mut authorization.released, released)?;
+                take(&mut authorization.course_mut().captured, amount)?;
+                take(&mut authorization.course_mut().from_hold, from_hold)?;
                 add(&mut authorization.hold, m.hold.get())?;
                 add(&mut self.account_mut(account)?.held, if has(Bug::UndoneHoldStays) { 0 } else { m.hold.get() })
             }
@@ -235,18 +244,19 @@ impl Slot {
         let key = self.keys.position(exchange.account, exchange.key).ok_or("the exchange's key is not in memory")?;
         self.renew_key(key, at.time);
         self.name_authorization(m.authorization, exchange.key, at);
-        let record = self.key_at(key).ok_or("the exchange's key is not there")?;
-        record.exchange = 0;
-        record.expires = if e.outcome.is_approval() { record.expires } else { Time(0) };
-        record.outcome = e.outcome;
-        record.flags = e.flags;
-        record.seq = at.seq;
-        record.version = version;
-        if !e.outcome.is_approval() {
-            record.amount = crate::amount::Amount::ZERO;
-            record.transfer = 0;
-            record.is_counted = false;
-        }
+        self.change_key(key, |record| {
+            record.exchange = 0;
+            record.expires = if e.outcome.is_approval() { record.expires } else { Time(0) };
+            record.outcome = e.outcome;
+            record.flags = e.flags;
+            record.seq = at.seq;
+            record.version = version;
+            if !e.outcome.is_approval() {
+                record.amount = crate::amount::Amount::ZERO;
+                record.transfer = 0;
+                record.is_counted = false;
+            }
+        });
         self.note_key(key, at);
         Ok(())
     }
