@@ -72,8 +72,8 @@ pub struct Partition {
     waiting: BTreeMap<ExchangeId, Vec<Submission>>,
     /// Their exchange has ended.
     ready: VecDeque<Submission>,
-    /// Taken in this turn and not decided yet; empty between turns.
-    ahead: Vec<Submission>,
+    /// Taken in this turn and not decided yet, each with its slot; empty between turns.
+    ahead: Vec<(Option<SlotIndex>, Submission)>,
     owed: BTreeMap<ExchangeId, Owed>,
     last_seq: Seq,
     last_event: Time,
@@ -164,7 +164,8 @@ impl Partition {
         if may_decide {
             for _ in 0..self.ready.len() {
                 let Some(submission) = self.ready.pop_front() else { break };
-                self.command(turn, submission, out)?;
+                let slot = submission.command.slot(&self.seed);
+                self.command(turn, slot, submission, out)?;
             }
             self.commands(turn, commands, out)?;
         }
@@ -190,7 +191,7 @@ impl Partition {
             }
         }
         if !ends.is_empty() {
-            self.record(turn, Body::Ended(Ended { ends }), out);
+            self.record(Event { time: turn.now, body: Body::Ended(Ended { ends }) }, out);
             for one in &whose {
                 self.ended(one, out);
             }
@@ -307,29 +308,37 @@ impl Partition {
     ) -> Result<(), EvolveError> {
         let mut ahead = core::mem::take(&mut self.ahead);
         loop {
-            ahead.extend((&mut *commands).take(LOOK_AHEAD));
+            let seed = self.seed;
+            let with_slot = |submission: Submission| (submission.command.slot(&seed), submission);
+            ahead.extend((&mut *commands).take(LOOK_AHEAD).map(with_slot));
             if ahead.is_empty() {
                 self.ahead = ahead;
                 return Ok(());
             }
             self.look_at(&ahead);
-            for submission in ahead.drain(..) {
-                self.command(turn, submission, out)?;
+            for (slot, submission) in ahead.drain(..) {
+                self.command(turn, slot, submission, out)?;
             }
         }
     }
 
-    fn look_at(&self, submissions: &[Submission]) {
+    fn look_at(&self, submissions: &[(Option<SlotIndex>, Submission)]) {
         let mut looked = [None; LOOK_AHEAD];
-        for (place, submission) in looked.iter_mut().zip(submissions) {
-            let slot = submission.command.slot(&self.seed).and_then(|index| self.slot(index));
+        for (place, (slot, submission)) in looked.iter_mut().zip(submissions) {
+            let slot = slot.and_then(|index| self.slot(index));
             *place = slot.map(|slot| (slot, slot.look_for(&submission.command)));
         }
         let seen = looked.iter().flatten().fold(0, |seen, (slot, looked)| seen ^ slot.warm(*looked));
         core::hint::black_box(seen);
     }
 
-    fn command(&mut self, turn: Turn, submission: Submission, out: &mut Output) -> Result<(), EvolveError> {
+    fn command(
+        &mut self,
+        turn: Turn,
+        slot: Option<SlotIndex>,
+        submission: Submission,
+        out: &mut Output,
+    ) -> Result<(), EvolveError> {
         let Submission { ticket, deadline_ms, ref scope, ref command } = submission;
         if turn.monotonic_ms >= deadline_ms {
             self.leave(ticket, deadline_ms, Reply::bare(Outcome::DeadlineExceeded), out);
@@ -339,7 +348,7 @@ impl Partition {
             self.leave(ticket, deadline_ms, Reply::bare(Outcome::Stopping), out);
             return Ok(());
         }
-        match self.decide(turn, command, scope.scope(), out) {
+        match self.decide(turn, slot, command, scope.scope(), out) {
             Decision::Reply(reply) => self.leave(ticket, deadline_ms, reply, out),
             Decision::Wait(slot, number) => {
                 let waiting = self.waiting.entry((slot, number)).or_default();
@@ -369,7 +378,7 @@ impl Partition {
         Ok(())
     }
 
-    fn decide(&self, turn: Turn, command: &Command, scope: Scope, out: &Output) -> Decision {
+    fn decide(&self, turn: Turn, slot: Option<SlotIndex>, command: &Command, scope: Scope, out: &Output) -> Decision {
         if let Command::Record(record) = command {
             return match turn.admission {
                 _ if !command.is_well_formed() => Decision::Reply(Reply::bare(Outcome::Malformed)),
@@ -377,8 +386,9 @@ impl Partition {
                 _ => Decision::Event(Body::Recorded(Recorded { stream: record.stream, bytes: record.bytes.to_vec() })),
             };
         }
-        let owner = command.slot(&self.seed).and_then(|index| self.slot(index));
-        let Some(slot) = owner else { return Decision::Reply(Reply::bare(Outcome::Malformed)) };
+        let Some(slot) = slot.and_then(|index| self.slot(index)) else {
+            return Decision::Reply(Reply::bare(Outcome::Malformed));
+        };
         let scene = Scene {
             slots: &self.slots,
             seed: self.seed,
@@ -418,7 +428,7 @@ impl Partition {
         result?;
         self.spend_credit(&stats_before);
         let reply = self.follow_up(&event.body, seq, out);
-        self.record(turn, event.body, out);
+        self.record(event, out);
         Ok(reply)
     }
 
@@ -447,9 +457,9 @@ impl Partition {
         Some(decide::reply_of(slot, &record))
     }
 
-    fn record(&mut self, turn: Turn, body: Body, out: &mut Output) {
-        self.last_event = turn.now;
-        out.events.push(Event { time: turn.now, body });
+    fn record(&mut self, event: Event, out: &mut Output) {
+        self.last_event = event.time;
+        out.events.push(event);
     }
 
     /// J2: the answer waits for all that stands before it, unless it looked at nothing.
