@@ -72,8 +72,8 @@ pub(crate) struct FingerprintBuilder {
     len: usize,
 }
 
-/// More than the longest body: an opening, 185 bytes.
-const BODY_BYTES_MAX: usize = 192;
+/// More than the longest body: an update, 201 bytes.
+const BODY_BYTES_MAX: usize = 208;
 
 impl FingerprintBuilder {
     #[inline]
