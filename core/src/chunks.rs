@@ -9,43 +9,61 @@ use std::collections::VecDeque;
 /// Values by position, added at the end only.
 #[derive(Clone, Debug)]
 pub(crate) struct Chunks<T, const N: usize> {
+    /// All are full.
     chunks: Vec<Vec<T>>,
+    /// The last one, at hand: what is added to thousands of sequences in turn waits for memory at each step on the way.
+    last: Vec<T>,
     /// Empty chunks that were set aside.
     spare: Vec<Vec<T>>,
 }
 
 impl<T, const N: usize> Default for Chunks<T, N> {
     fn default() -> Self {
-        Self { chunks: Vec::new(), spare: Vec::new() }
+        Self { chunks: Vec::new(), last: Vec::new(), spare: Vec::new() }
     }
 }
 
 impl<T, const N: usize> Chunks<T, N> {
     pub(crate) fn get(&self, position: u32) -> Option<&T> {
         let position = position as usize;
-        self.chunks.get(position / N)?.get(position % N)
+        self.chunks.get(position / N).unwrap_or(&self.last).get(self.place(position))
     }
     pub(crate) fn get_mut(&mut self, position: u32) -> Option<&mut T> {
         let position = position as usize;
-        self.chunks.get_mut(position / N)?.get_mut(position % N)
+        let place = self.place(position);
+        self.chunks.get_mut(position / N).unwrap_or(&mut self.last).get_mut(place)
+    }
+    /// The place in its chunk; beyond the last chunk, no place.
+    const fn place(&self, position: usize) -> usize {
+        if position / N > self.chunks.len() { usize::MAX } else { position % N }
     }
     /// How many positions there are.
     pub(crate) fn len(&self) -> u32 {
-        let rest = self.chunks.last().map_or(0, |chunk| N - chunk.len());
-        u32::try_from(self.chunks.len() * N - rest).expect("budgets end far below 2^32 records a slot")
+        let len = self.chunks.len() * N + self.last.len();
+        u32::try_from(len).expect("budgets end far below 2^32 records a slot")
     }
     /// Adds a value; its position never changes.
     pub(crate) fn push(&mut self, value: T) -> u32 {
-        if self.chunks.last().is_none_or(|chunk| chunk.len() == N) {
-            let chunk = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(N));
-            self.chunks.push(chunk);
+        if self.last.len() == N || self.last.capacity() == 0 {
+            self.begin_chunk();
         }
-        let chunk = self.chunks.len() - 1;
-        self.chunks[chunk].push(value);
-        u32::try_from(chunk * N + self.chunks[chunk].len() - 1).expect("budgets end far below 2^32 records a slot")
+        self.last.push(value);
+        self.len() - 1
+    }
+    #[cold]
+    fn begin_chunk(&mut self) {
+        let chunk = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(N));
+        let full = core::mem::replace(&mut self.last, chunk);
+        if !full.is_empty() {
+            self.chunks.push(full);
+        }
+    }
+    /// What was added last.
+    pub(crate) fn newest(&self) -> Option<&T> {
+        self.last.last()
     }
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.chunks.iter().flatten()
+        self.chunks.iter().flatten().chain(&self.last)
     }
 }
 

@@ -31,7 +31,20 @@ pub(crate) struct Index {
     /// Empty tables of full size that were set aside.
     spare: Vec<HashTable<Entry>>,
     state: FixedState,
+    order: Order,
 }
+
+/// Where an id's entry lies among the others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Order {
+    /// Anywhere: clients choose the ids.
+    Hashed,
+    /// Beside those of the ids before and after it. For ids that the engine counts up.
+    Counted,
+}
+
+/// So many consecutive ids lie side by side: two of the hash table's groups. Longer runs would push each other far away.
+const RUN: u32 = 32;
 
 #[derive(Clone, Debug)]
 struct Table {
@@ -46,9 +59,17 @@ struct Entry {
     position: u32,
 }
 
-/// What a table places an entry by: all of it follows from the tag.
-const fn spread(tag: u32) -> u64 {
-    (tag as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) // odd, so the low bits stay as well spread as the tag's
+const MIX: u64 = 0x9E37_79B9_7F4A_7C15; // odd, so the low bits stay as well spread as the tag's
+
+impl Order {
+    /// What a table places an entry by: all of it follows from the tag. Its low bits choose the place, its top bits tell entries apart.
+    const fn spread(self, tag: u32) -> u64 {
+        let mixed = (tag as u64).wrapping_mul(MIX);
+        match self {
+            Self::Hashed => mixed,
+            Self::Counted => mixed << 32 | tag as u64,
+        }
+    }
 }
 
 /// The first bits of a tag, at least one. High ones, since a table places its entries by the low ones.
@@ -59,21 +80,37 @@ const fn first_bits(tag: u32, depth: u32) -> usize {
 impl Index {
     /// `seed` keeps clients who choose their ids from choosing collisions. Allocates nothing.
     pub(crate) const fn new(seed: u64) -> Self {
+        Self::with_order(seed, Order::Hashed)
+    }
+    /// Of ids whose low 64 bits the engine counts up: what was made last lies together and is in the nearest caches, where the next is
+    /// added.
+    pub(crate) const fn of_counted(seed: u64) -> Self {
+        Self::with_order(seed, Order::Counted)
+    }
+    const fn with_order(seed: u64, order: Order) -> Self {
         Self {
             directory: Vec::new(),
             depth: 0,
             tables: Vec::new(),
             spare: Vec::new(),
             state: FixedState::with_seed(seed),
+            order,
         }
     }
     fn tag(&self, id: u128, salt: u128) -> u32 {
         let mut hasher = self.state.build_hasher();
-        hasher.write_u128(id);
+        match self.order {
+            Order::Hashed => hasher.write_u128(id),
+            Order::Counted => hasher.write_u64(id as u64 / u64::from(RUN)),
+        }
         if salt != 0 {
             hasher.write_u128(salt);
         }
-        (hasher.finish() >> 32) as u32
+        let hashed = (hasher.finish() >> 32) as u32;
+        match self.order {
+            Order::Hashed => hashed,
+            Order::Counted => hashed & !(RUN - 1) | id as u32 & (RUN - 1),
+        }
     }
     fn place(&self, tag: u32) -> usize {
         if self.depth == 0 { 0 } else { self.directory[first_bits(tag, self.depth)] as usize }
@@ -82,7 +119,9 @@ impl Index {
     pub(crate) fn find(&self, id: u128, salt: u128, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let tag = self.tag(id, salt);
         let table = &self.tables.get(self.place(tag))?.entries;
-        table.find(spread(tag), |entry| entry.tag == tag && is_it(entry.position)).map(|entry| entry.position)
+        table
+            .find(self.order.spread(tag), |entry| entry.tag == tag && is_it(entry.position))
+            .map(|entry| entry.position)
     }
     /// A guess at [`Index::find`] that looks at no value; nearly always right.
     pub(crate) fn guess(&self, id: u128, salt: u128) -> Option<u32> {
@@ -90,14 +129,16 @@ impl Index {
     }
     /// Adds a position whose id is not there.
     pub(crate) fn insert(&mut self, id: u128, salt: u128, position: u32) {
-        let tag = self.tag(id, salt);
+        let (tag, order) = (self.tag(id, salt), self.order);
         self.make_first();
         let mut place = self.place(tag);
         while self.tables[place].entries.len() >= TABLE_MAX && self.tables[place].depth < DEPTH_MAX {
             self.divide(place, tag);
             place = self.place(tag);
         }
-        self.tables[place].entries.insert_unique(spread(tag), Entry { tag, position }, |entry| spread(entry.tag));
+        self.tables[place]
+            .entries
+            .insert_unique(order.spread(tag), Entry { tag, position }, |entry| order.spread(entry.tag));
     }
     fn empty_table(&mut self) -> HashTable<Entry> {
         self.spare.pop().unwrap_or_else(|| HashTable::with_capacity(TABLE_MAX))
@@ -105,11 +146,11 @@ impl Index {
     /// Takes memory for so many more entries and touches it, so that adding them waits for no page.
     pub(crate) fn set_aside(&mut self, entries: usize) {
         // Hashes are spread evenly, so all tables of a generation divide at about the same time.
-        let tables = entries.div_ceil(TABLE_MAX).next_power_of_two();
+        let (tables, order) = (entries.div_ceil(TABLE_MAX).next_power_of_two(), self.order);
         while self.spare.len() < tables {
             let mut table = HashTable::with_capacity(TABLE_MAX);
             for tag in 0..TABLE_MAX as u32 {
-                table.insert_unique(spread(tag), Entry { tag, position: 0 }, |entry| spread(entry.tag));
+                table.insert_unique(order.spread(tag), Entry { tag, position: 0 }, |entry| order.spread(entry.tag));
             }
             table.clear();
             self.spare.push(table);
@@ -125,13 +166,13 @@ impl Index {
     /// Divides the table of a tag by one more bit.
     fn divide(&mut self, place: usize, tag: u32) {
         // Both halves are new ones: places that entries were taken from are not free before a hash table is rehashed.
-        let (mut lower, mut upper) = (self.empty_table(), self.empty_table());
+        let (mut lower, mut upper, order) = (self.empty_table(), self.empty_table(), self.order);
         let table = &mut self.tables[place];
         let depth = table.depth + 1;
         table.depth = depth;
         for entry in table.entries.drain() {
             let half = if first_bits(entry.tag, depth) & 1 == 1 { &mut upper } else { &mut lower };
-            half.insert_unique(spread(entry.tag), entry, |entry| spread(entry.tag));
+            half.insert_unique(order.spread(entry.tag), entry, |entry| order.spread(entry.tag));
         }
         let emptied = std::mem::replace(&mut table.entries, lower);
         // It is as good as one that was set aside. Where none was, it goes back to whoever needs memory.
@@ -151,17 +192,18 @@ impl Index {
     }
     /// Makes room for so many more, as long as there is one table.
     pub(crate) fn reserve(&mut self, more: usize) {
+        let order = self.order;
         self.make_first();
         if let [only] = &mut self.tables[..] {
             let room = TABLE_MAX.saturating_sub(only.entries.len());
-            only.entries.reserve(more.min(room), |entry| spread(entry.tag));
+            only.entries.reserve(more.min(room), |entry| order.spread(entry.tag));
         }
     }
     pub(crate) fn remove(&mut self, id: u128, salt: u128, position: u32) {
-        let tag = self.tag(id, salt);
+        let (tag, order) = (self.tag(id, salt), self.order);
         let place = self.place(tag);
         let Some(table) = self.tables.get_mut(place) else { return };
-        if let Ok(entry) = table.entries.find_entry(spread(tag), |entry| entry.position == position) {
+        if let Ok(entry) = table.entries.find_entry(order.spread(tag), |entry| entry.position == position) {
             entry.remove();
         }
     }
@@ -211,6 +253,23 @@ mod tests {
         }
         check(&index);
         assert!((0..100_000).all(|n| index.find(u128::from(n) * 3, 0, |p| p == n).is_some() == (n % 2 == 1)));
+    }
+
+    #[test]
+    fn counted_ids_lie_in_runs_and_are_found_whatever_else_their_bits_say() {
+        let mut index = Index::of_counted(9);
+        let id = |n: u32| u128::from(n / 7) << 80 | u128::from(n);
+        for n in 0..100_000u32 {
+            index.insert(id(n), 0, n);
+        }
+        check(&index);
+        assert!(index.tables.iter().all(|table| table.entries.num_buckets() == 4096));
+        assert!((0..100_000).all(|n| index.find(id(n), 0, |p| p == n) == Some(n)));
+        assert!((100_000..200_000).all(|n| index.find(id(n), 0, |p| p == n).is_none()));
+        let places = |from: u32| (from..from + RUN).map(|n| index.order.spread(index.tag(id(n), 0)) & 4095);
+        assert!((0..100).all(|run| places(run * RUN).zip(places(run * RUN).skip(1)).all(|(a, b)| a + 1 == b)));
+        (0..100_000).for_each(|n| index.remove(id(n), 0, n));
+        assert!((0..100_000).all(|n| index.guess(id(n), 0).is_none()));
     }
 
     #[test]

@@ -146,6 +146,10 @@ impl KeyMemory {
         self.index
             .find(id, salt, |p| self.records.get(p).is_some_and(|r| r.account() == account && r.key().bits == key.bits))
     }
+    /// Looks at the place behind which the next record is added.
+    pub(crate) fn look_at_end(&self) -> bool {
+        self.records.look_at_end()
+    }
     /// Where the key probably is, without a look at its record.
     pub(crate) fn guess(&self, account: AccountId, key: Key) -> Option<u32> {
         let (id, salt) = hash_parts(account, key);

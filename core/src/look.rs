@@ -66,6 +66,6 @@ impl Slot {
     pub fn warm(&self, looked: Looked) -> u128 {
         let account = looked.account.map_or(0, |position| self.touch_account(position));
         let authorization = looked.authorization.map_or(0, |position| self.touch_authorization(position));
-        account ^ authorization ^ u128::from(looked.key.unwrap_or(0))
+        account ^ authorization ^ u128::from(looked.key.unwrap_or(0)) ^ self.touch_ends()
     }
 }

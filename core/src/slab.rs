@@ -52,6 +52,10 @@ impl<T> Slab<T> {
     {
         self.values.set_aside(values, &None);
     }
+    /// Looks at the place behind which the next value is added.
+    pub(crate) fn look_at_end(&self) -> bool {
+        self.values.newest().is_some_and(Option::is_some)
+    }
     /// How many positions there are, with and without values.
     pub(crate) fn positions(&self) -> u32 {
         self.values.len()

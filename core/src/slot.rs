@@ -83,9 +83,9 @@ impl Slot {
             accounts: Slab::default(),
             account_index: Index::new(seed),
             authorizations: Slab::default(),
-            authorization_index: Index::new(seed ^ 1),
+            authorization_index: Index::of_counted(seed ^ 1),
             captures: Slab::default(),
-            capture_index: Index::new(seed ^ 2),
+            capture_index: Index::of_counted(seed ^ 2),
             keys: KeyMemory::new(seed ^ 3),
             exchanges: OpenExchanges::new(),
             answers: Answers::default(),
@@ -144,6 +144,10 @@ impl Slot {
     /// Looks at every cache line of the authorization.
     pub(crate) fn touch_authorization(&self, position: u32) -> u128 {
         self.authorizations.get(position).map_or(0, |a| a.id.0 ^ a.hold ^ u128::from(a.tolerance_bp))
+    }
+    /// Looks at the places behind which authorizations and keys are added.
+    pub(crate) fn touch_ends(&self) -> u128 {
+        u128::from(self.authorizations.look_at_end()) ^ u128::from(self.keys.look_at_end())
     }
     /// Where the authorization probably is, without a look at it.
     pub(crate) fn guess_authorization(&self, id: u128) -> Option<u32> {
