@@ -130,7 +130,7 @@ pub struct Config {
     /// exchanges.
     pub budgets: Budgets,
     /// Remembered keys and authorizations, so many of each, of the whole engine, whose memory is taken and touched when the engine
-    /// opens: the first touch of a page makes a turn wait, on some virtual machines 8 µs for 4 KiB. About 450 bytes each. What is
+    /// opens: the first touch of a page makes a turn wait, on some virtual machines 8 µs for 4 KiB. About 320 bytes each. What is
     /// beyond is taken when it is needed, up to the budgets. Range up to 2^32. Default 0.
     pub prefault_records: u64,
     /// Where engine time comes from. Default the steered system clock.

@@ -65,6 +65,7 @@ impl Course {
 }
 
 /// How an authorization is made.
+#[derive(Clone, Copy)]
 pub(crate) struct Made {
     pub(crate) id: AuthorizationId,
     pub(crate) payer: AccountId,

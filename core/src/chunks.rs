@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 /// Values by position, added at the end only.
 #[derive(Clone, Debug)]
 pub(crate) struct Chunks<T, const N: usize> {
-    /// All are full.
-    chunks: Vec<Vec<T>>,
+    /// All but the last.
+    full: Vec<Vec<T>>,
     /// The last one, at hand: what is added to thousands of sequences in turn waits for memory at each step on the way.
     last: Vec<T>,
     /// Empty chunks that were set aside.
@@ -19,27 +19,27 @@ pub(crate) struct Chunks<T, const N: usize> {
 
 impl<T, const N: usize> Default for Chunks<T, N> {
     fn default() -> Self {
-        Self { chunks: Vec::new(), last: Vec::new(), spare: Vec::new() }
+        Self { full: Vec::new(), last: Vec::new(), spare: Vec::new() }
     }
 }
 
 impl<T, const N: usize> Chunks<T, N> {
     pub(crate) fn get(&self, position: u32) -> Option<&T> {
         let position = position as usize;
-        self.chunks.get(position / N).unwrap_or(&self.last).get(self.place(position))
+        self.full.get(position / N).unwrap_or(&self.last).get(self.place(position))
     }
     pub(crate) fn get_mut(&mut self, position: u32) -> Option<&mut T> {
         let position = position as usize;
         let place = self.place(position);
-        self.chunks.get_mut(position / N).unwrap_or(&mut self.last).get_mut(place)
+        self.full.get_mut(position / N).unwrap_or(&mut self.last).get_mut(place)
     }
     /// The place in its chunk; beyond the last chunk, no place.
     const fn place(&self, position: usize) -> usize {
-        if position / N > self.chunks.len() { usize::MAX } else { position % N }
+        if position / N > self.full.len() { usize::MAX } else { position % N }
     }
     /// How many positions there are.
     pub(crate) fn len(&self) -> u32 {
-        let len = self.chunks.len() * N + self.last.len();
+        let len = self.full.len() * N + self.last.len();
         u32::try_from(len).expect("budgets end far below 2^32 records a slot")
     }
     /// Adds a value; its position never changes.
@@ -53,9 +53,9 @@ impl<T, const N: usize> Chunks<T, N> {
     #[cold]
     fn begin_chunk(&mut self) {
         let chunk = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(N));
-        let full = core::mem::replace(&mut self.last, chunk);
-        if !full.is_empty() {
-            self.chunks.push(full);
+        let before = core::mem::replace(&mut self.last, chunk);
+        if !before.is_empty() {
+            self.full.push(before);
         }
     }
     /// What was added last.
@@ -63,7 +63,7 @@ impl<T, const N: usize> Chunks<T, N> {
         self.last.last()
     }
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.chunks.iter().flatten().chain(&self.last)
+        self.full.iter().flatten().chain(&self.last)
     }
 }
 
@@ -71,7 +71,7 @@ impl<T: Clone, const N: usize> Chunks<T, N> {
     /// Takes memory for so many more values and touches it, so that adding them waits for no page. `filler` is any value.
     pub(crate) fn set_aside(&mut self, values: usize, filler: &T) {
         set_aside::<T, N>(&mut self.spare, values, filler);
-        self.chunks.reserve(values.div_ceil(N));
+        self.full.reserve(values.div_ceil(N));
     }
 }
 

@@ -97,6 +97,7 @@ impl Index {
             order,
         }
     }
+    #[allow(clippy::cast_possible_truncation, reason = "of a counted id the low bits say all")]
     fn tag(&self, id: u128, salt: u128) -> u32 {
         let mut hasher = self.state.build_hasher();
         match self.order {
@@ -149,7 +150,7 @@ impl Index {
         let (tables, order) = (entries.div_ceil(TABLE_MAX).next_power_of_two(), self.order);
         while self.spare.len() < tables {
             let mut table = HashTable::with_capacity(TABLE_MAX);
-            for tag in 0..TABLE_MAX as u32 {
+            for tag in (0..).take(TABLE_MAX) {
                 table.insert_unique(order.spread(tag), Entry { tag, position: 0 }, |entry| order.spread(entry.tag));
             }
             table.clear();

@@ -77,7 +77,7 @@ impl SlotBuilder {
         slot.reserve(image.accounts.len(), image.authorizations.len(), image.keys.len());
         image.accounts.iter().try_for_each(|a| restore_account(slot, a))?;
         image.authorizations.into_iter().try_for_each(|a| restore_authorization(slot, a))?;
-        image.keys.into_iter().try_for_each(|record| restore_key(slot, record))?;
+        image.keys.iter().try_for_each(|record| restore_key(slot, record))?;
         let rest = (image.exchanges, image.answers, image.in_transit);
         if self.parts > 0 {
             let is_bare = rest.0.is_empty() && rest.1.is_empty() && rest.2.is_empty();
@@ -151,7 +151,7 @@ fn restore_account(slot: &mut Slot, a: &AccountImage) -> Result<(), ImageError> 
     Ok(())
 }
 
-fn restore_key(slot: &mut Slot, record: KeyRecord) -> Result<(), ImageError> {
+fn restore_key(slot: &mut Slot, record: &KeyRecord) -> Result<(), ImageError> {
     if record.amount > Amount::MAX || record.received > crate::time::Time::MAX {
         return Err(ImageError::Invalid("a key out of range"));
     }

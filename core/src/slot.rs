@@ -385,9 +385,9 @@ impl Slot {
         }
     }
     /// Puts a record of an image back.
-    pub(crate) fn restore_key(&mut self, record: KeyRecord) {
+    pub(crate) fn restore_key(&mut self, record: &KeyRecord) {
         self.orphan_keys += usize::from(record.is_orphan);
-        self.keys.insert(&record);
+        self.keys.insert(record);
     }
     /// Forgets a few of the oldest keys and authorizations that are past their windows at `at`, the time of the partition's
     /// last event or before: `most` of each kind are looked at. What is past its window is invisible either way. A key that its

@@ -62,6 +62,7 @@ enum Journal {
 }
 
 #[derive(Args, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "flags of a command line")]
 struct RunArgs {
     /// Commands a second: 20000, 250k.
     #[arg(long, value_name = "RATE", value_parser = units::rate, default_value = "20k", help_heading = "Load")]

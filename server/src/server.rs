@@ -383,6 +383,7 @@ pub(crate) fn sealer(settings: &Settings, data_dir: &std::path::Path, control: &
 /// The engine's configuration.
 pub(crate) fn engine_config(settings: &Settings, data_dir: &std::path::Path) -> Config {
     let mut config = Config::at(data_dir);
+    config.prefault_records = settings.engine_prefault_records.get();
     if settings.engine_partitions.get() > 0 {
         config.partitions = settings.engine_partitions.size();
     }
