@@ -51,6 +51,9 @@ pub(crate) struct Course {
     pub(crate) captures: u32,
 }
 
+/// What a course takes.
+pub(crate) const COURSE_BYTES: usize = core::mem::size_of::<Course>();
+
 impl Course {
     /// Nothing came of it yet.
     const NONE: Self = Self {

@@ -135,7 +135,7 @@ impl Slot {
         let mut accounts: Vec<_> = self.iter_accounts().map(account_image).collect();
         accounts.sort_unstable_by_key(|a| a.id);
         let visible = self.iter_authorizations().filter(|a| self.is_authorization_visible(a, at));
-        // References are sorted, not the records: those are 200 bytes each.
+        // References and positions are sorted, not the records.
         let mut authorizations: Vec<_> = visible.collect();
         authorizations.sort_unstable_by_key(|a| a.id);
         let visible = self.keys.entries().filter(|(_, r)| self.is_key_visible(r, at));

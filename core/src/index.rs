@@ -43,8 +43,9 @@ enum Order {
     Counted,
 }
 
-/// So many consecutive ids lie side by side: two of the hash table's groups. Longer runs would push each other far away.
-const RUN: u32 = 32;
+/// So many consecutive ids lie side by side: a cache line of entries. Longer runs would push each other far away, and leave more places
+/// that are not free after a removal.
+const RUN: u32 = 8;
 
 #[derive(Clone, Debug)]
 struct Table {
@@ -144,11 +145,16 @@ impl Index {
     fn empty_table(&mut self) -> HashTable<Entry> {
         self.spare.pop().unwrap_or_else(|| HashTable::with_capacity(TABLE_MAX))
     }
-    /// Takes memory for so many more entries and touches it, so that adding them waits for no page.
+    /// Takes memory for so many entries in all and touches it, so that adding them waits for no page.
     pub(crate) fn set_aside(&mut self, entries: usize) {
         // Hashes are spread evenly, so all tables of a generation divide at about the same time.
         let (tables, order) = (entries.div_ceil(TABLE_MAX).next_power_of_two(), self.order);
-        while self.spare.len() < tables {
+        if entries == 0 {
+            return;
+        }
+        // A first table that is still small is not counted: it is left for a spare one.
+        let there = self.tables.iter().filter(|table| table.entries.capacity() >= TABLE_MAX).count();
+        while there + self.spare.len() < tables {
             let mut table = HashTable::with_capacity(TABLE_MAX);
             for tag in (0..).take(TABLE_MAX) {
                 table.insert_unique(order.spread(tag), Entry { tag, position: 0 }, |entry| order.spread(entry.tag));
@@ -158,10 +164,20 @@ impl Index {
         }
     }
     fn make_first(&mut self) {
-        if self.tables.is_empty() {
+        match &mut self.tables[..] {
             // What was set aside is set aside for this too.
-            let entries = self.spare.pop().unwrap_or_default();
-            self.tables.push(Table { entries, depth: 0 });
+            [] => {
+                let entries = self.spare.pop().unwrap_or_default();
+                self.tables.push(Table { entries, depth: 0 });
+            }
+            [only] if only.entries.len() == only.entries.capacity() && only.entries.len() < TABLE_MAX => {
+                let (order, Some(mut spare)) = (self.order, self.spare.pop()) else { return };
+                for entry in only.entries.drain() {
+                    spare.insert_unique(order.spread(entry.tag), entry, |entry| order.spread(entry.tag));
+                }
+                only.entries = spare;
+            }
+            _ => {}
         }
     }
     /// Divides the table of a tag by one more bit.

@@ -102,6 +102,8 @@ const fn hash_parts(account: AccountId, key: Key) -> (u128, u128) {
 
 /// Approximate memory of one record: itself, its place in the index and in the queue.
 pub(crate) const KEY_BYTES: u64 = core::mem::size_of::<Option<Packed>>() as u64 + 16;
+/// What a record of a movement has beside that.
+const MOVING_BYTES: u64 = packed::MOVING_BYTES as u64;
 
 /// A record's place in the order of the forgetting. One whose time is not its record's is left over from a record overwritten or
 /// renewed since.
@@ -120,20 +122,32 @@ pub(crate) struct KeyMemory {
     index: Index,
     /// One for each kind of key, since their windows differ, in the order of receipt; those kept alive by a hold go round again.
     queues: [Fifo<Queued, 64>; 2],
+    /// How many records have parts out of line.
+    moving: u64,
 }
 
 impl KeyMemory {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { records: Slab::default(), index: Index::new(seed), queues: [Fifo::default(), Fifo::default()] }
+        Self {
+            records: Slab::default(),
+            index: Index::new(seed),
+            queues: [Fifo::default(), Fifo::default()],
+            moving: 0,
+        }
     }
     /// Makes room for so many more.
     pub(crate) fn reserve(&mut self, more: usize) {
         self.index.reserve(more);
     }
-    /// Takes memory for so many more, and touches it.
-    pub(crate) fn set_aside(&mut self, more: usize) {
+    /// Approximate memory of all records.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.records.len() as u64 * KEY_BYTES + self.moving * MOVING_BYTES
+    }
+    /// Takes memory for so many in all, and touches it.
+    pub(crate) fn set_aside(&mut self, records: usize) {
+        let more = records.saturating_sub(self.records.len());
         self.records.set_aside(more);
-        self.index.set_aside(more);
+        self.index.set_aside(self.records.len() + more);
         for queue in &mut self.queues {
             queue.set_aside(more, Queued { position: 0, rounds: 0, received: Time(0) });
         }
@@ -163,7 +177,9 @@ impl KeyMemory {
         if let Some(packed) = self.records.get_mut(position) {
             let mut record = packed.record();
             change(&mut record);
-            *packed = Packed::new(&record);
+            let changed = Packed::new(&record);
+            self.moving = self.moving + u64::from(changed.is_moving()) - u64::from(packed.is_moving());
+            *packed = changed;
         }
     }
     /// Turns a provisional number into a real one.
@@ -180,7 +196,9 @@ impl KeyMemory {
     pub(crate) fn insert(&mut self, record: &KeyRecord) -> u32 {
         let (id, salt) = hash_parts(record.account, record.key);
         let (kind, received) = (record.key.kind, record.received);
-        let position = self.records.insert(Packed::new(record));
+        let packed = Packed::new(record);
+        self.moving += u64::from(packed.is_moving());
+        let position = self.records.insert(packed);
         self.index.insert(id, salt, position);
         self.queues[kind as usize].push_back(Queued { position, rounds: 0, received });
         position
@@ -207,7 +225,9 @@ impl KeyMemory {
         let received = record.received;
         self.queues[record.key.kind as usize].push_back(Queued { position, rounds: 0, received });
         if let Some(old) = self.records.get_mut(position) {
-            *old = Packed::new(record);
+            let new = Packed::new(record);
+            self.moving = self.moving + u64::from(new.is_moving()) - u64::from(old.is_moving());
+            *old = new;
         }
     }
     /// Its window runs on from now.
@@ -284,6 +304,7 @@ impl KeyMemory {
             Some(Age::Past) => {
                 self.queues[kind].pop_front();
                 if let Some(record) = self.records.remove(queued.position) {
+                    self.moving -= u64::from(record.is_moving());
                     let record = record.record();
                     let (id, salt) = hash_parts(record.account, record.key);
                     gone(queued.position, &record);

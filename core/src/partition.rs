@@ -27,11 +27,12 @@ use crate::event::{Body, End, Ended, Event, Recorded};
 use crate::evolve::EvolveError;
 use crate::ids::{AccountId, Seq, SlotIndex, SlotSeed};
 use crate::key::Key;
+use crate::keys::KEY_BYTES;
 use crate::outcome::Outcome;
 use crate::reply::Reply;
 use crate::rules::Rules;
 use crate::scope::{Carried, Scope};
-use crate::slot::Slot;
+use crate::slot::{AUTHORIZATION_BYTES, Slot};
 pub use crate::stats::PartitionStats;
 use crate::time::Time;
 use crate::turn::{Admission, Answer, AnswerMessage, Message, OpenMessage, Output, Submission, Turn};
@@ -130,15 +131,20 @@ impl Partition {
         self.last_seq = seq;
     }
 
-    /// Takes memory for so many more authorizations and keys, evenly over its slots, and touches it: a page that is touched for the
-    /// first time makes a turn wait.
+    /// Takes memory for so many authorizations and as many keys in all, evenly over its slots and within their budgets, and touches it: a
+    /// page that is touched for the first time makes a turn wait.
     pub fn set_aside(&mut self, records: u64) {
         let slots = self.slots().count().max(1) as u64;
-        let share = records.div_ceil(slots);
-        // Slots never get quite the same.
-        let share = usize::try_from(share + share / 32).unwrap_or(usize::MAX);
+        let share = |bytes: u64, bytes_each: u64| {
+            let share = records.min(bytes / bytes_each).div_ceil(slots);
+            // Slots never get quite the same.
+            usize::try_from(share + share / 32).unwrap_or(usize::MAX)
+        };
+        let budgets = self.rules.budgets;
+        let keys = share(budgets.key_bytes, KEY_BYTES);
+        let authorizations = share(budgets.authorization_bytes, AUTHORIZATION_BYTES);
         for slot in self.slots.iter_mut().flatten() {
-            slot.set_aside(share);
+            slot.set_aside(authorizations, keys);
         }
     }
 

@@ -7,7 +7,7 @@ use tp_planted::{Bug, has};
 
 use crate::account::Account;
 use crate::amount::{Amount, Ledger};
-use crate::authorization::{Authorization, Capture, NOWHERE};
+use crate::authorization::{Authorization, COURSE_BYTES, Capture, NOWHERE};
 use crate::chunks::Fifo;
 use crate::command::Status;
 use crate::copying::Copying;
@@ -15,7 +15,7 @@ use crate::exchange::{Answers, OpenExchanges};
 use crate::ids::{AccountId, AuthorizationId, Seq, SlotIndex, SlotSeed, TransferId};
 use crate::index::Index;
 use crate::key::{Key, KeyKind};
-use crate::keys::{Age, KEY_BYTES, KeyMemory, KeyRecord, Standing};
+use crate::keys::{Age, KeyMemory, KeyRecord, Standing};
 use crate::reply::{AccountView, AuthorizationView, CaptureView};
 use crate::rules::Windows;
 use crate::slab::Slab;
@@ -29,6 +29,10 @@ pub(crate) const ID_COUNTER_END: u64 = u64::MAX >> 2;
 
 /// So many old records of each kind are looked at for each slot that something was added to.
 pub(crate) const FORGET_STEPS: usize = 4;
+
+/// Approximate memory of an authorization with its place in the index, and of a capture with that and its authorization's course.
+pub(crate) const AUTHORIZATION_BYTES: u64 = size_of::<Option<Authorization>>() as u64 + 16;
+const CAPTURE_BYTES: u64 = (size_of::<Option<Capture>>() + 16 + COURSE_BYTES) as u64;
 
 /// Why something is forgotten.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,12 +122,13 @@ impl Slot {
         self.keys.reserve(keys);
     }
 
-    /// Takes memory for so many more authorizations and keys now, and touches it: a page that is touched for the first time makes a
+    /// Takes memory for so many authorizations and keys in all now, and touches it: a page that is touched for the first time makes a
     /// turn wait.
-    pub(crate) fn set_aside(&mut self, records: usize) {
-        self.authorizations.set_aside(records);
-        self.authorization_index.set_aside(records);
-        self.keys.set_aside(records);
+    pub(crate) fn set_aside(&mut self, authorizations: usize, keys: usize) {
+        let more = authorizations.saturating_sub(self.authorizations.len());
+        self.authorizations.set_aside(more);
+        self.authorization_index.set_aside(self.authorizations.len() + more);
+        self.keys.set_aside(keys);
     }
 
     // --- accounts ---
@@ -471,12 +476,11 @@ impl Slot {
     }
     /// Bytes of remembered keys.
     pub fn key_bytes(&self) -> u64 {
-        self.keys.len() as u64 * KEY_BYTES
+        self.keys.bytes()
     }
-    /// Bytes of authorizations and captures.
+    /// Bytes of authorizations and captures; with a capture, most authorizations have their course out of line.
     pub fn authorization_bytes(&self) -> u64 {
-        (self.authorizations.len() * (size_of::<Option<Authorization>>() + 16)
-            + self.captures.len() * (size_of::<Option<Capture>>() + 16)) as u64
+        self.authorizations.len() as u64 * AUTHORIZATION_BYTES + self.captures.len() as u64 * CAPTURE_BYTES
     }
     /// How many accounts, open holds, authorizations in memory, remembered keys.
     pub const fn counts(&self) -> [usize; 4] {

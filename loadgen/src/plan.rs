@@ -236,6 +236,7 @@ impl Plan {
             0
         };
         let records = self.embedded.key_bytes / UNEVEN + self.embedded.authorization_bytes / UNEVEN;
+        let records = records.max(self.embedded.prefault_records.saturating_mul(KEY_BYTES + AUTHORIZATION_BYTES));
         (self.workload.accounts * 256).saturating_add(records).saturating_add(journal)
     }
 

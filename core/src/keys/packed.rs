@@ -61,6 +61,10 @@ struct Moving {
     exchange: u64,
 }
 
+/// What an allocation for it takes.
+pub(super) const MOVING_BYTES: usize = 48;
+const _: () = assert!(core::mem::size_of::<Moving>() <= MOVING_BYTES);
+
 impl Packed {
     #[allow(clippy::cast_possible_truncation, reason = "the lower half, and the upper one")]
     pub(super) fn new(r: &KeyRecord) -> Self {
@@ -137,6 +141,10 @@ impl Packed {
     }
     pub(super) fn stamp(&mut self, first: Seq) {
         self.seq = self.seq.stamped(first);
+    }
+    /// Whether it has parts out of line.
+    pub(super) const fn is_moving(&self) -> bool {
+        self.movement.is_some()
     }
     pub(super) const fn is_orphan(&self) -> bool {
         self.is_orphan

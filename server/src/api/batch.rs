@@ -98,28 +98,22 @@ pub(crate) async fn run(serving: &Serving, request: &Request) -> Answered {
 
 /// As on a command's own route: most need nobody's leave but the engine's, and their way makes no future.
 async fn send(serving: &Serving, request: &Request, members: &Members<'_>, deadline_ms: Option<u64>) -> Sent {
-    match submit_if_free(serving, request, members, deadline_ms) {
-        Ok(Some(sent)) => sent,
-        Ok(None) => Box::pin(send_admitted(serving, request, members, deadline_ms)).await,
+    match read(request, members) {
+        Ok((verb, asked)) if is_free(serving, &request.caller, &asked) => {
+            submitted(serving, request, verb, asked, deadline_ms)
+        }
+        Ok((verb, asked)) => Box::pin(send_admitted(serving, request, verb, asked, (members, deadline_ms))).await,
         Err(problem) => Sent::Problem(problem),
     }
 }
 
-fn submit_if_free(
+async fn send_admitted(
     serving: &Serving,
     request: &Request,
-    members: &Members<'_>,
-    deadline_ms: Option<u64>,
-) -> Result<Option<Sent>, Problem> {
-    let (verb, asked) = read(request, members)?;
-    Ok(is_free(serving, &request.caller, &asked).then(|| submitted(serving, request, verb, asked, deadline_ms)))
-}
-
-async fn send_admitted(serving: &Serving, request: &Request, members: &Members<'_>, deadline_ms: Option<u64>) -> Sent {
-    let (verb, asked) = match read(request, members) {
-        Ok(read) => read,
-        Err(problem) => return Sent::Problem(problem),
-    };
+    verb: Verb,
+    asked: Asked,
+    (members, deadline_ms): (&Members<'_>, Option<u64>),
+) -> Sent {
     match admit(serving, &request.caller, asked, members).await {
         Ok(Admitted::Engine(asked)) => submitted(serving, request, verb, asked, deadline_ms),
         Ok(Admitted::Second(answer)) => Sent::Second(answer),

@@ -24,29 +24,35 @@ use crate::app::Serving;
 /// Most commands need nobody's leave but the engine's. Their way is kept apart from the others', so that what waits for the engine is
 /// small: it is made and moved once a request.
 pub(crate) async fn run(serving: &Serving, route: &Route, verb: Verb, request: &Request) -> Answered {
-    let Some(pending) = submit_if_free(serving, route, verb, request)? else {
-        return Box::pin(run_admitted(serving, route, verb, request)).await;
-    };
-    let reply = pending.await;
-    serving.count(verb, reply.outcome);
-    answer(verb, reply)
+    match submit_if_free(serving, route, verb, request)? {
+        Way::Free(pending) => {
+            let reply = pending.await;
+            serving.count(verb, reply.outcome);
+            answer(verb, reply)
+        }
+        Way::Asks(read) => Box::pin(run_admitted(serving, verb, request, read)).await,
+    }
 }
 
-/// Hands a command to the engine if nobody else is to be asked; `None`: somebody is, or it is a look-up.
-fn submit_if_free(serving: &Serving, route: &Route, verb: Verb, request: &Request) -> Result<Option<Pending>, Problem> {
-    if verb == Verb::Lookup {
-        return Ok(None);
-    }
-    let (_, asked) = read(route, verb, request)?;
-    if !is_free(serving, &request.caller, &asked) {
-        return Ok(None);
-    }
-    Ok(Some(submit(serving, &request.caller, asked, request.deadline_ms()?)))
+/// The way of a command.
+enum Way<'a> {
+    /// Nobody but the engine was to be asked: it has been handed over.
+    Free(Pending),
+    /// Somebody else is, or it is a look-up.
+    Asks(Box<(Members<'a>, Asked)>),
 }
 
-/// The whole way of a command.
-async fn run_admitted(serving: &Serving, route: &Route, verb: Verb, request: &Request) -> Answered {
-    let (mut members, asked) = read(route, verb, request)?;
+fn submit_if_free<'a>(serving: &Serving, route: &Route, verb: Verb, request: &'a Request) -> Result<Way<'a>, Problem> {
+    let (members, asked) = read(route, verb, request)?;
+    if verb == Verb::Lookup || !is_free(serving, &request.caller, &asked) {
+        return Ok(Way::Asks(Box::new((members, asked))));
+    }
+    Ok(Way::Free(submit(serving, &request.caller, asked, request.deadline_ms()?)))
+}
+
+/// The way of a command that is not only the engine's.
+async fn run_admitted(serving: &Serving, verb: Verb, request: &Request, read: Box<(Members<'_>, Asked)>) -> Answered {
+    let (mut members, asked) = *read;
     if verb == Verb::Lookup {
         return lookup(serving, request, asked).await;
     }
