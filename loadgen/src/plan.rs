@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tpcore::{AccountId, JournalKind, Ledger};
+use tpcore::{AccountId, CheckpointPolicy, JournalKind, Ledger};
 
 use crate::mix::Mix;
 use crate::network::{BearerKey, Endpoint};
@@ -185,6 +185,10 @@ const MOVED_KEY_BYTES: u64 = 64;
 const MOVED_AUTHORIZATION_BYTES: u64 = 256;
 /// Bytes of the journal that a command comes to, rounded up: two or three events of an exchange, and their frames.
 const JOURNAL_BYTES: u64 = 640;
+/// Where no money moves: one event.
+const HELD_JOURNAL_BYTES: u64 = 224;
+/// Checkpoints may be written for so much longer than the schedule takes: setup, the last replies.
+const CHECKPOINTS_S: u64 = 60;
 /// Bytes of a checkpoint that a key and an authorization come to.
 const IMAGE_BYTES: u64 = 480;
 /// Segments that a run has beside what it writes: one in use, one spare, and the same again while old ones are given back.
@@ -215,13 +219,18 @@ impl Plan {
         if self.find_max { asked.max(SEARCH_RATE_MAX) } else { asked }
     }
 
+    /// Whether no money moves once the accounts have their opening balances.
+    fn only_holds(&self) -> bool {
+        self.workload.mix.only_holds() && self.workload.late_reversals_per_mille == 0
+    }
+
     /// Sets the engine's budgets so that the run fits into them.
     pub fn set_budgets(&mut self) {
         let commands = self.commands();
         let window_s = self.embedded.key_window_ms / 1000 + 2;
         let keys = commands.min(self.rate_max().saturating_mul(window_s) + self.workload.accounts * 2);
         let (mut key, mut authorization) = (KEY_BYTES, AUTHORIZATION_BYTES);
-        if !self.workload.mix.only_holds() || self.workload.late_reversals_per_mille > 0 {
+        if !self.only_holds() {
             (key, authorization) = (key + MOVED_KEY_BYTES, authorization + MOVED_AUTHORIZATION_BYTES);
         }
         self.embedded.key_bytes = keys.saturating_mul(key * UNEVEN).max(256 << 20);
@@ -244,12 +253,17 @@ impl Plan {
     pub fn disk_bytes(&self) -> u64 {
         let commands = self.commands();
         let takes_checkpoints = self.embedded.checkpoint_interval.is_some();
-        let checkpoints = if takes_checkpoints { commands.saturating_mul(3 * IMAGE_BYTES) } else { 0 };
+        // They are written at most so fast.
+        let seconds = self.schedule.with_warm_up(self.warm_up).length().as_secs() + CHECKPOINTS_S;
+        let written = CheckpointPolicy::default().bytes_per_second.saturating_mul(seconds);
+        let checkpoints = commands.saturating_mul(3 * IMAGE_BYTES).min(if self.find_max { u64::MAX } else { written });
+        let checkpoints = if takes_checkpoints { checkpoints } else { 0 };
+        let journal = if self.only_holds() { HELD_JOURNAL_BYTES } else { JOURNAL_BYTES };
         let acks = if self.record_acks.is_some() { commands.saturating_mul(80) } else { 0 };
         match self.embedded.journal {
             JournalKind::Memory => acks,
             JournalKind::Segment | JournalKind::Sled => commands
-                .saturating_mul(JOURNAL_BYTES)
+                .saturating_mul(journal)
                 .saturating_add(checkpoints)
                 .saturating_add(acks)
                 .saturating_add(SEGMENTS * self.embedded.segment_bytes),
