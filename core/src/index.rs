@@ -290,6 +290,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_set_aside_takes_all_entries_it_was_meant_for() {
+        for before in [0, 5, 20_000_u32] {
+            let mut index = Index::new(10);
+            (0..before).for_each(|n| index.insert(u128::from(n), 0, n));
+            index.set_aside(50_000);
+            let tables = index.tables.len() + index.spare.len();
+            assert!(tables >= 50_000 / TABLE_MAX && index.spare.iter().all(HashTable::is_empty));
+            (before..50_000).for_each(|n| index.insert(u128::from(n), 0, n));
+            check(&index);
+            // A first table that was still small is given back.
+            assert!(index.tables.len() + index.spare.len() <= tables, "nothing was allocated beyond it");
+            assert!((0..50_000).all(|n| index.find(u128::from(n), 0, |p| p == n) == Some(n)));
+        }
+        let mut none = Index::new(11);
+        none.set_aside(0);
+        assert!(none.spare.is_empty());
+    }
+
+    #[test]
     fn an_insertion_makes_at_most_one_table_whatever_is_there_already() {
         let mut index = Index::new(6);
         for n in 0..50_000u32 {

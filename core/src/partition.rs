@@ -27,12 +27,11 @@ use crate::event::{Body, End, Ended, Event, Recorded};
 use crate::evolve::EvolveError;
 use crate::ids::{AccountId, Seq, SlotIndex, SlotSeed};
 use crate::key::Key;
-use crate::keys::KEY_BYTES;
 use crate::outcome::Outcome;
 use crate::reply::Reply;
 use crate::rules::Rules;
 use crate::scope::{Carried, Scope};
-use crate::slot::{AUTHORIZATION_BYTES, Slot};
+use crate::slot::Slot;
 pub use crate::stats::PartitionStats;
 use crate::time::Time;
 use crate::turn::{Admission, Answer, AnswerMessage, Message, OpenMessage, Output, Submission, Turn};
@@ -129,23 +128,6 @@ impl Partition {
     /// The numbers up to which everything was recovered: replies without an event of their own wait for them.
     pub const fn set_last_seq(&mut self, seq: Seq) {
         self.last_seq = seq;
-    }
-
-    /// Takes memory for so many authorizations and as many keys in all, evenly over its slots and within their budgets, and touches it: a
-    /// page that is touched for the first time makes a turn wait.
-    pub fn set_aside(&mut self, records: u64) {
-        let slots = self.slots().count().max(1) as u64;
-        let share = |bytes: u64, bytes_each: u64| {
-            let share = records.min(bytes / bytes_each).div_ceil(slots);
-            // Slots never get quite the same.
-            usize::try_from(share + share / 32).unwrap_or(usize::MAX)
-        };
-        let budgets = self.rules.budgets;
-        let keys = share(budgets.key_bytes, KEY_BYTES);
-        let authorizations = share(budgets.authorization_bytes, AUTHORIZATION_BYTES);
-        for slot in self.slots.iter_mut().flatten() {
-            slot.set_aside(authorizations, keys);
-        }
     }
 
     /// Takes one turn. Events, answers and messages are added to `out`, which the caller emptied.

@@ -1,4 +1,4 @@
-//! What a partition remembers, and for how long: forgetting by time, budgets, and the answers that peers no longer need.
+//! What a partition remembers, and for how long: memory taken ahead, forgetting by time, budgets, and the answers that peers no longer need.
 //!
 //! Owns the room that commands find; refuses to decide them.
 
@@ -7,8 +7,9 @@ use crate::command::Command;
 use crate::decide::Room;
 use crate::event::{Body, Forgotten};
 use crate::evolve::EvolveError;
+use crate::keys::KEY_BYTES;
 use crate::outcome::Outcome;
-use crate::slot::{FORGET_STEPS, Need};
+use crate::slot::{AUTHORIZATION_BYTES, FORGET_STEPS, Need};
 use crate::time::Time;
 use crate::turn::{Admission, Message, Output, Turn};
 
@@ -16,6 +17,23 @@ use crate::turn::{Admission, Message, Output, Turn};
 const FORGET_SLOTS: usize = 8;
 
 impl Partition {
+    /// Takes memory for so many authorizations and as many keys in all, evenly over its slots and within their budgets, and touches it: a
+    /// page that is touched for the first time makes a turn wait.
+    pub fn set_aside(&mut self, records: u64) {
+        let slots = self.slots().count().max(1) as u64;
+        let share = |bytes: u64, bytes_each: u64| {
+            let share = records.min(bytes / bytes_each).div_ceil(slots);
+            // Slots never get quite the same.
+            usize::try_from(share + share / 32).unwrap_or(usize::MAX)
+        };
+        let budgets = self.rules.budgets;
+        let keys = share(budgets.key_bytes, KEY_BYTES);
+        let authorizations = share(budgets.authorization_bytes, AUTHORIZATION_BYTES);
+        for slot in self.slots.iter_mut().flatten() {
+            slot.set_aside(authorizations, keys);
+        }
+    }
+
     /// Forgetting goes by the time of the last event. Slots that a turn added to pay for it; a few others are visited in turn, so
     /// that what is past its window leaves quiet slots too.
     pub(super) fn forget(&mut self) {
