@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Workload, config_at, in_memory, lookup, open_accounts, run};
-use tp_actors::{Engine, StateDigest, VerifyStatus, View, ViewOptions, verify};
+use tp_actors::{Config, Engine, StateDigest, VerifyStatus, View, ViewOptions, verify};
 
 fn view(path: &std::path::Path, use_checkpoint: bool) -> View {
     View::open(path, ViewOptions { use_checkpoint, ..ViewOptions::default() }).expect("a good directory")
@@ -40,8 +40,9 @@ fn a_closed_engine_opens_to_the_same_digest_with_any_number_of_partitions() {
     let closed = engine.close_blocking().expect("an orderly close");
     assert_eq!(closed.last_seq, last_seq);
     assert_eq!(digest_of(dir.path()), digest, "a view");
-    for partitions in [1, 2, 4, 8] {
-        let engine = Engine::open(config_at(dir.path(), partitions)).expect("opens again");
+    for (partitions, prefault_records) in [(1, 0), (2, 20_000), (4, 0), (8, 1)] {
+        let config = Config { prefault_records, ..config_at(dir.path(), partitions) };
+        let engine = Engine::open(config).expect("opens again");
         assert_eq!(engine.last_seq(), last_seq, "nothing was open: nothing is added");
         assert_eq!(engine.digest().expect("running"), digest, "{partitions} partitions");
         common::assert_balanced(&engine);
@@ -50,6 +51,8 @@ fn a_closed_engine_opens_to_the_same_digest_with_any_number_of_partitions() {
     let report = verify(dir.path()).expect("verifies");
     assert_eq!((report.status, report.last_seq, report.digest), (VerifyStatus::Ok, last_seq.0, Some(digest)));
     assert!(report.problems.is_empty(), "{:?}", report.problems);
+    let too_many = Config { prefault_records: (1 << 32) + 1, ..config_at(dir.path(), 1) };
+    assert!(Engine::open(too_many).is_err(), "out of range");
 }
 
 #[test]
