@@ -92,8 +92,10 @@ pub(crate) fn prepare(config: &Config) -> Result<Prepared, OpenError> {
         writer: waker,
     }));
     let rules = Arc::new(rules_of(config, &state.parameters, bounds));
-    let records = config.prefault_records.div_ceil(config.partitions as u64);
-    let steps = steps_of(&shared, &rules, state.parameters, (state.slots, records), report.last_seq);
+    let mut steps = steps_of(&shared, &rules, state.parameters, state.slots, report.last_seq);
+    if config.prefault_records > 0 {
+        set_aside(&mut steps, config.prefault_records.div_ceil(config.partitions as u64));
+    }
     let (source, scrubber, epoch) = (journal.source(), journal.scrubber(), journal.epoch());
     let writer = WriterStep::new(journal, config.partitions);
     Ok(Prepared { shared, steps, writer, sleeper, source, scrubber, epoch, directory, catalogue, report })
@@ -168,14 +170,8 @@ fn rules_of(config: &Config, parameters: &Parameters, bounds: Bounds) -> Rules {
     }
 }
 
-/// The partitions with their slots and memory for so many more records each, with everything re-sent that was open.
-fn steps_of(
-    shared: &Shared,
-    rules: &Arc<Rules>,
-    parameters: Parameters,
-    (slots, records): (Vec<Slot>, u64),
-    last_seq: Seq,
-) -> Vec<Step> {
+/// The partitions with their slots, with everything re-sent that was open.
+fn steps_of(shared: &Shared, rules: &Arc<Rules>, parameters: Parameters, slots: Vec<Slot>, last_seq: Seq) -> Vec<Step> {
     let partitions = shared.lanes.len();
     let mut shares: Vec<Vec<Slot>> = (0..partitions).map(|_| Vec::new()).collect();
     for slot in slots {
@@ -187,9 +183,6 @@ fn steps_of(
         Step::new(index, partitions, partition)
     };
     let mut steps: Vec<Step> = shares.into_iter().enumerate().map(step).collect();
-    if records > 0 {
-        set_aside(&mut steps, records);
-    }
     for step in &mut steps {
         step.resend(shared);
     }

@@ -174,8 +174,8 @@ fn an_authorization_allocates_nothing_in_steady_state() {
     for stretch in [&peak, &calm] {
         assert_eq!(drive(&mut client, &clock, stretch), stretch.commands);
     }
-    // The least of three: where a neighbour takes the cores away for a while, queues grow longer than they ever were, once. What a
-    // command costs is in all of them.
+    // The least of three: beside busy neighbours one stretch now and then has some hundred to 1,400 more, the others 60 to 150
+    // (docs/src/known-limits.md). What a command costs is in all of them.
     let mut least = u64::MAX;
     for n in 0..3 {
         let first = (55 + 10 * n) * SECOND;

@@ -578,6 +578,9 @@ impl Command {
     }
 }
 
+/// Commands are moved from queue to queue.
+const _: () = assert!(core::mem::size_of::<Command>() <= 176);
+
 fn credit_limit_bits(limit: CreditLimit) -> u128 {
     match limit {
         CreditLimit::Amount(amount) => amount.get(),
