@@ -236,7 +236,8 @@ impl Worker {
         for (_, event) in &batch {
             event.body.each_leg(|leg| {
                 if let Some(place) = self.place(leg.slot) {
-                    looked.push((place, self.share[place].0.look(event, leg.account)));
+                    let slot = &self.share[place].0;
+                    looked.push((place, slot.look(slot.aim(event, leg.account))));
                 }
             });
         }

@@ -85,10 +85,14 @@ fn set_aside<T: Clone, const N: usize>(spare: &mut Vec<Vec<T>>, values: usize, f
     spare.extend(std::iter::repeat_with(touched).take(chunks.saturating_sub(spare.len())));
 }
 
-/// A queue: first in, first out.
+/// A queue: first in, first out. Both ends are at hand, as the end of [`Chunks`] is.
 #[derive(Clone, Debug)]
 pub(crate) struct Fifo<T, const N: usize> {
-    chunks: VecDeque<Vec<T>>,
+    /// The one that leaves next.
+    front: Option<T>,
+    /// All chunks but the last.
+    full: VecDeque<Vec<T>>,
+    last: Vec<T>,
     /// How many of the first chunk have left.
     left: usize,
     /// Empty chunks: a queue of a steady length allocates nothing.
@@ -102,7 +106,8 @@ const SPARE_MAX: usize = 2;
 
 impl<T, const N: usize> Default for Fifo<T, N> {
     fn default() -> Self {
-        Self { chunks: VecDeque::new(), left: 0, spare: Vec::new(), spare_max: SPARE_MAX }
+        let (full, last, spare) = (VecDeque::new(), Vec::new(), Vec::new());
+        Self { front: None, full, last, left: 0, spare, spare_max: SPARE_MAX }
     }
 }
 
@@ -111,43 +116,57 @@ impl<T: Copy, const N: usize> Fifo<T, N> {
     pub(crate) fn set_aside(&mut self, values: usize, filler: T) {
         set_aside::<T, N>(&mut self.spare, values, &filler);
         self.spare_max = self.spare_max.max(self.spare.len());
-        self.chunks.reserve(values.div_ceil(N));
+        self.full.reserve(values.div_ceil(N));
     }
     pub(crate) fn push_back(&mut self, value: T) {
-        if self.chunks.back().is_none_or(|chunk| chunk.len() == N) {
-            let chunk = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(N));
-            self.chunks.push_back(chunk);
+        if self.last.len() == N || self.last.capacity() == 0 {
+            self.begin_chunk();
         }
-        if let Some(chunk) = self.chunks.back_mut() {
-            chunk.push(value);
+        self.last.push(value);
+        self.front.get_or_insert(value);
+    }
+    #[cold]
+    fn begin_chunk(&mut self) {
+        let chunk = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(N));
+        let before = core::mem::replace(&mut self.last, chunk);
+        if !before.is_empty() {
+            self.full.push_back(before);
         }
     }
     /// The one that leaves after `at` others.
     pub(crate) fn get(&self, at: usize) -> Option<&T> {
         let at = at + self.left;
-        self.chunks.get(at / N)?.get(at % N)
+        self.full.get(at / N).map_or_else(|| self.last.get(at - self.full.len() * N), |chunk| chunk.get(at % N))
     }
-    pub(crate) fn front(&self) -> Option<&T> {
-        self.get(0)
+    fn get_mut(&mut self, at: usize) -> Option<&mut T> {
+        let (at, full) = (at + self.left, self.full.len() * N);
+        if at < full { self.full.get_mut(at / N)?.get_mut(at % N) } else { self.last.get_mut(at - full) }
+    }
+    pub(crate) const fn front(&self) -> Option<&T> {
+        self.front.as_ref()
     }
     pub(crate) fn pop_front(&mut self) -> Option<T> {
-        let value = *self.front()?;
+        let value = self.front?;
         self.left += 1;
         if self.left == N {
             self.left = 0;
-            if let Some(mut chunk) = self.chunks.pop_front().filter(|_| self.spare.len() < self.spare_max) {
-                chunk.clear();
-                self.spare.push(chunk);
+            match self.full.pop_front() {
+                Some(mut chunk) if self.spare.len() < self.spare_max => {
+                    chunk.clear();
+                    self.spare.push(chunk);
+                }
+                Some(_) => {}
+                None => self.last.clear(),
             }
         }
+        self.front = self.get(0).copied();
         Some(value)
     }
     /// Takes the one out that would leave after `at` others. Meant for a few of the first.
     pub(crate) fn remove(&mut self, at: usize) {
         for at in (0..at).rev() {
             let Some(value) = self.get(at).copied() else { return };
-            let next = at + 1 + self.left;
-            if let Some(place) = self.chunks.get_mut(next / N).and_then(|chunk| chunk.get_mut(next % N)) {
+            if let Some(place) = self.get_mut(at + 1) {
                 *place = value;
             }
         }
@@ -185,7 +204,7 @@ mod tests {
         }
         assert!(fifo.spare.is_empty());
         assert!((0..12).all(|n| fifo.pop_front() == Some(n)));
-        assert_eq!(fifo.spare.len(), 3, "they come back");
+        assert_eq!((fifo.spare.len(), fifo.last.capacity()), (2, 4), "they come back, or stay the last");
     }
 
     proptest! {

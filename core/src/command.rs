@@ -522,10 +522,11 @@ impl Command {
     /// The fingerprint of the body: verb, key kind, ids, ledger, amounts and flags.
     pub fn fingerprint(&self) -> Fingerprint {
         let kind = self.key().map_or(0, |key| key.kind as u64);
-        let start = FingerprintBuilder::new(self.verb() as u8).narrow(kind);
+        let mut print = FingerprintBuilder::new(self.verb() as u8);
+        let start = print.narrow(kind);
         let lifetime = |lifetime: Option<u64>| lifetime.map(u128::from);
         let account = |account: Option<AccountId>| account.map(|account| account.0);
-        match self {
+        let print = match self {
             Self::OpenAccount(c) => settings(start.wide(c.account.0), &c.settings),
             Self::UpdateAccount(c) => {
                 let start = start.wide(c.account.0).optional(c.status.map(|status| status as u128));
@@ -573,8 +574,8 @@ impl Command {
             Self::Transfer(c) => start.wide(c.account.0).wide(c.payee.0).narrow(c.ledger.bits()).wide(c.amount.get()),
             Self::Lookup(c) => start.wide(c.account.0).wide(c.key.bits).narrow(u64::from(c.fence)),
             Self::Read(_) | Self::Record(_) => start,
-        }
-        .finish()
+        };
+        print.finish()
     }
 }
 
@@ -588,12 +589,12 @@ fn credit_limit_bits(limit: CreditLimit) -> u128 {
     }
 }
 
-fn settings(builder: FingerprintBuilder, s: &Settings) -> FingerprintBuilder {
+fn settings<'a>(builder: &'a mut FingerprintBuilder, s: &Settings) -> &'a mut FingerprintBuilder {
     let builder = builder.narrow(s.ledger.bits()).narrow(u64::from(s.kind) | u64::from(s.tenant) << 16);
     limits(builder.narrow(s.status as u64).wide(credit_limit_bits(s.credit_limit)), &s.limits)
 }
 
-fn limits(builder: FingerprintBuilder, l: &Limits) -> FingerprintBuilder {
+fn limits<'a>(builder: &'a mut FingerprintBuilder, l: &Limits) -> &'a mut FingerprintBuilder {
     [l.day, l.month].into_iter().fold(builder.optional(l.command_amount.map(Amount::get)), |builder, period| {
         builder.optional(period.count.map(u128::from)).optional(period.amount.map(Amount::get))
     })

@@ -34,6 +34,10 @@ pub(crate) struct Index {
     order: Order,
 }
 
+/// An id's way into its index: its tag there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Aim(u32);
+
 /// Where an id's entry lies among the others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Order {
@@ -118,16 +122,26 @@ impl Index {
         if self.depth == 0 { 0 } else { self.directory[first_bits(tag, self.depth)] as usize }
     }
     /// The position whose value is the one sought.
-    pub(crate) fn find(&self, id: u128, salt: u128, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        let tag = self.tag(id, salt);
+    pub(crate) fn find(&self, id: u128, salt: u128, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
+        self.find_tag(self.tag(id, salt), is_it)
+    }
+    fn find_tag(&self, tag: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let table = &self.tables.get(self.place(tag))?.entries;
         table
             .find(self.order.spread(tag), |entry| entry.tag == tag && is_it(entry.position))
             .map(|entry| entry.position)
     }
+    /// Where [`Index::find`] would begin. Looks at nothing.
+    pub(crate) fn aim(&self, id: u128, salt: u128) -> Aim {
+        Aim(self.tag(id, salt))
+    }
+    /// Looks at what leads to the table, and gives something that depends on it.
+    pub(crate) fn approach(&self, aim: Aim) -> usize {
+        self.tables.get(self.place(aim.0)).map_or(0, |table| table.entries.len())
+    }
     /// A guess at [`Index::find`] that looks at no value; nearly always right.
-    pub(crate) fn guess(&self, id: u128, salt: u128) -> Option<u32> {
-        self.find(id, salt, |_| true)
+    pub(crate) fn guess(&self, aim: Aim) -> Option<u32> {
+        self.find_tag(aim.0, |_| true)
     }
     /// Adds a position whose id is not there.
     pub(crate) fn insert(&mut self, id: u128, salt: u128, position: u32) {
@@ -253,7 +267,7 @@ mod tests {
     #[test]
     fn an_index_finds_what_was_put_in_and_forgets_what_was_removed() {
         let mut index = Index::new(5);
-        assert_eq!(index.guess(0, 0), None);
+        assert_eq!(index.guess(index.aim(0, 0)), None);
         index.remove(0, 0, 0);
         for n in 0..100_000u32 {
             index.insert(u128::from(n) * 3, 0, n);
@@ -286,7 +300,7 @@ mod tests {
         let places = |from: u32| (from..from + RUN).map(|n| index.order.spread(index.tag(id(n), 0)) & 4095);
         assert!((0..100).all(|run| places(run * RUN).zip(places(run * RUN).skip(1)).all(|(a, b)| a + 1 == b)));
         (0..100_000).for_each(|n| index.remove(id(n), 0, n));
-        assert!((0..100_000).all(|n| index.guess(id(n), 0).is_none()));
+        assert!((0..100_000).all(|n| index.guess(index.aim(id(n), 0)).is_none()));
     }
 
     #[test]
@@ -331,7 +345,7 @@ mod tests {
         for n in 0..many {
             index.remove(1, 1, n);
         }
-        assert_eq!(index.guess(1, 1), None);
+        assert_eq!(index.guess(index.aim(1, 1)), None);
     }
 
     #[test]

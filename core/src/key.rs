@@ -83,25 +83,25 @@ impl FingerprintBuilder {
         Self { bytes, len: 1 }
     }
     #[inline]
-    fn put<const N: usize>(mut self, field: [u8; N]) -> Self {
+    fn put<const N: usize>(&mut self, field: [u8; N]) -> &mut Self {
         self.bytes[self.len..self.len + N].copy_from_slice(&field);
         self.len += N;
         self
     }
     #[inline]
-    pub(crate) fn wide(self, value: u128) -> Self {
+    pub(crate) fn wide(&mut self, value: u128) -> &mut Self {
         self.put(value.to_le_bytes())
     }
     #[inline]
-    pub(crate) fn narrow(self, value: u64) -> Self {
+    pub(crate) fn narrow(&mut self, value: u64) -> &mut Self {
         self.put(value.to_le_bytes())
     }
     /// An optional field: its presence, then its value.
     #[inline]
-    pub(crate) fn optional(self, value: Option<u128>) -> Self {
+    pub(crate) fn optional(&mut self, value: Option<u128>) -> &mut Self {
         self.narrow(u64::from(value.is_some())).wide(value.unwrap_or(0))
     }
-    pub(crate) fn finish(self) -> Fingerprint {
+    pub(crate) fn finish(&self) -> Fingerprint {
         let mut hasher = SipHasher13::new_with_keys(0x7470_636f_7265_2d66, 0x696e_6765_7270_7231);
         hasher.write(&self.bytes[..self.len]);
         Fingerprint(hasher.finish())

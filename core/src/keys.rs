@@ -11,7 +11,7 @@ use crate::amount::{Amount, Ledger};
 use crate::chunks::Fifo;
 use crate::command::Verb;
 use crate::ids::{AccountId, Seq, Version};
-use crate::index::Index;
+use crate::index::{Aim, Index};
 use crate::key::{Fingerprint, Key, KeyKind};
 use crate::outcome::Outcome;
 use crate::reply::Flags;
@@ -164,10 +164,16 @@ impl KeyMemory {
     pub(crate) fn look_at_end(&self) -> bool {
         self.records.look_at_end()
     }
-    /// Where the key probably is, without a look at its record.
-    pub(crate) fn guess(&self, account: AccountId, key: Key) -> Option<u32> {
+    /// The key's way into the index, and what lies on it: see [`Index::aim`], [`Index::approach`], [`Index::guess`].
+    pub(crate) fn aim(&self, account: AccountId, key: Key) -> Aim {
         let (id, salt) = hash_parts(account, key);
-        self.index.guess(id, salt)
+        self.index.aim(id, salt)
+    }
+    pub(crate) fn approach(&self, aim: Aim) -> usize {
+        self.index.approach(aim)
+    }
+    pub(crate) fn guess(&self, aim: Aim) -> Option<u32> {
+        self.index.guess(aim)
     }
     pub(crate) fn get(&self, position: u32) -> Option<KeyRecord> {
         self.records.get(position).map(Packed::record)

@@ -1,14 +1,29 @@
 //! Looking ahead: what commands and events will touch, looked up before any of them is worked on.
 //!
 //! Accounts, authorizations and keys lie anywhere in memory, and each first look at one is a wait of a hundred nanoseconds and
-//! more. Looked up for many together, the waits overlap: first all indexes, then what they name. Owns guesses only: nothing
-//! here is part of a decision, and a wrong guess costs a wait.
+//! more. Looked up for many together, the waits overlap, if the steps are short ones: a processor waits for no more than a few hundred
+//! instructions at once. So all take one step, then all the next.
+//!
+//! ```text
+//! command --aim--> tags --approach--> tables --look--> positions --warm--> records, and the ends where new ones are added
+//! ```
+//!
+//! Owns guesses only: nothing here is part of a decision, and a wrong guess costs a wait.
 
 use crate::command::{Command, RefundTarget};
 use crate::event::{Body, Event};
-use crate::ids::AccountId;
+use crate::ids::{AccountId, AuthorizationId};
+use crate::index::Aim;
 use crate::key::Key;
 use crate::slot::Slot;
+
+/// The ways to the things of a command or leg. Private to the slot that gave it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Aims {
+    account: Option<Aim>,
+    authorization: Option<Aim>,
+    key: Option<Aim>,
+}
 
 /// Where the things of a command or leg probably are. Private to the slot that gave it, until its next change.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,9 +33,34 @@ pub struct Looked {
     key: Option<u32>,
 }
 
+impl Looked {
+    /// This, and what the other has beside it.
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self {
+            account: self.account.or(other.account),
+            authorization: self.authorization.or(other.authorization),
+            key: self.key.or(other.key),
+        }
+    }
+}
+
+/// The authorization that a later verb names, and the verb's key.
+const fn named_by(command: &Command) -> Option<(AuthorizationId, Key)> {
+    match command {
+        Command::Increment(c) => Some((c.authorization, c.key)),
+        Command::Capture(c) => Some((c.authorization, c.key)),
+        Command::Void(c) => Some((c.authorization, c.key)),
+        Command::Refund(c) => match c.target {
+            RefundTarget::Authorization(id) => Some((id, c.key)),
+            RefundTarget::Capture(_) => None,
+        },
+        _ => None,
+    }
+}
+
 impl Slot {
-    /// Looks up what a leg will touch, in the indexes only. Changes nothing.
-    pub fn look(&self, event: &Event, account: Option<AccountId>) -> Looked {
+    /// What a leg will touch. Looks at nothing yet.
+    pub fn aim(&self, event: &Event, account: Option<AccountId>) -> Aims {
         let head = event.body.head();
         let made = match &event.body {
             Body::Authorized(e) => e.authorization.0,
@@ -31,34 +71,58 @@ impl Slot {
             Body::Expired(e) => e.authorization.0,
             _ => 0,
         };
-        self.look_up(account, made, head.map(|head| (head.account, head.full_key())))
+        self.aim_at(account, made, head.map(|head| (head.account, head.full_key())))
     }
 
-    /// Looks up what a command of this slot will touch, in the indexes only.
-    pub(crate) fn look_for(&self, command: &Command) -> Looked {
-        let owned = |account, key| self.look_up(Some(account), 0, Some((account, key)));
+    /// What a command of this slot names. Looks at nothing yet.
+    pub(crate) fn aim_for(&self, command: &Command) -> Option<Aims> {
+        let owned = |account, key| Some(self.aim_at(Some(account), 0, Some((account, key))));
+        let made = |id: AuthorizationId| Some(self.aim_at(None, id.0, None));
         match command {
             Command::Authorize(c) => owned(c.account, c.key),
             Command::Transfer(c) => owned(c.account, c.key),
             Command::Advise(c) => owned(c.account, c.key),
             Command::Reverse(c) => owned(c.account, c.key),
-            Command::Lookup(c) => self.look_up(Some(c.account), 0, None),
-            Command::Increment(c) => self.look_up(None, c.authorization.0, None),
-            Command::Capture(c) => self.look_up(None, c.authorization.0, None),
-            Command::Void(c) => self.look_up(None, c.authorization.0, None),
-            Command::Refund(c) => match c.target {
-                RefundTarget::Authorization(id) => self.look_up(None, id.0, None),
-                RefundTarget::Capture(_) => Looked::default(),
-            },
-            _ => Looked::default(),
+            Command::Lookup(c) => owned(c.account, c.key),
+            _ => made(named_by(command)?.0),
         }
     }
 
-    fn look_up(&self, account: Option<AccountId>, authorization: u128, key: Option<(AccountId, Key)>) -> Looked {
+    /// What stands behind the authorization that a command names: the payer, and the key that is scoped to him.
+    pub(crate) fn aim_behind(&self, looked: Looked, command: &Command) -> Option<Aims> {
+        let (_, key) = named_by(command)?;
+        let payer = self.authorization_ref(looked.authorization?)?.payer;
+        Some(self.aim_at(Some(payer), 0, Some((payer, key))))
+    }
+
+    fn aim_at(&self, account: Option<AccountId>, authorization: u128, key: Option<(AccountId, Key)>) -> Aims {
+        Aims {
+            account: account.map(|id| self.aim_at_account(id)),
+            authorization: (authorization != 0).then(|| self.aim_at_authorization(authorization)),
+            key: key.map(|(account, key)| self.keys.aim(account, key)),
+        }
+    }
+
+    /// Looks at what leads to the tables, and gives something that depends on it.
+    pub fn approach(&self, aims: Aims) -> usize {
+        let account = aims.account.map_or(0, |aim| self.approach_account(aim));
+        let authorization = aims.authorization.map_or(0, |aim| self.approach_authorization(aim));
+        account ^ authorization ^ aims.key.map_or(0, |aim| self.keys.approach(aim))
+    }
+
+    /// Looks everything up, in the indexes only.
+    pub fn look(&self, aims: Aims) -> Looked {
         Looked {
-            account: account.and_then(|id| self.guess_account(id)),
-            authorization: if authorization == 0 { None } else { self.guess_authorization(authorization) },
-            key: key.and_then(|(account, key)| self.keys.guess(account, key)),
+            account: aims.account.and_then(|aim| self.guess_account(aim)),
+            authorization: aims.authorization.and_then(|aim| self.guess_authorization(aim)),
+            key: aims.key.and_then(|aim| self.keys.guess(aim)),
+        }
+    }
+
+    /// The command whose things these are is next.
+    pub(crate) fn hint(&mut self, looked: Looked) {
+        if let Some(position) = looked.account {
+            self.hint_account(position);
         }
     }
 

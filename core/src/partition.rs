@@ -12,6 +12,7 @@
 //! to know: threads, rings, the journal, wall clocks. Invariants: J1 messages leave after the events that caused them; J2
 //! every answer says what must be durable before it; EXC-1; at most [`WAITING_MAX`] commands wait for one exchange.
 
+mod ahead;
 mod memory;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -36,13 +37,12 @@ pub use crate::stats::PartitionStats;
 use crate::time::Time;
 use crate::turn::{Admission, Answer, AnswerMessage, Message, OpenMessage, Output, Submission, Turn};
 use crate::wheel::Wheel;
+use ahead::{Ahead, LOOK_AHEAD};
 
 /// At most so many commands wait for one exchange; further ones are answered `busy`.
 pub const WAITING_MAX: usize = 8;
 /// At most so many openers are asked in one idle call what may be forgotten.
 pub const ASKS_MAX: usize = 16;
-/// So many commands are looked up together. More would push each other out of the nearest cache.
-const LOOK_AHEAD: usize = 32;
 
 /// An exchange: the opener slot and its number there.
 type ExchangeId = (SlotIndex, u64);
@@ -72,8 +72,8 @@ pub struct Partition {
     waiting: BTreeMap<ExchangeId, Vec<Submission>>,
     /// Their exchange has ended.
     ready: VecDeque<Submission>,
-    /// Taken in this turn and not decided yet, each with its slot; empty between turns.
-    ahead: Vec<(Option<SlotIndex>, Submission)>,
+    /// Taken in this turn and not decided yet, each with its slot and where its things are; empty between turns.
+    ahead: Vec<Ahead>,
     owed: BTreeMap<ExchangeId, Owed>,
     last_seq: Seq,
     last_event: Time,
@@ -287,39 +287,6 @@ impl Partition {
 
     // --- commands ---
 
-    /// In order, a few at a time: what they will touch is looked up before the first of them is decided.
-    fn commands(
-        &mut self,
-        turn: Turn,
-        commands: &mut dyn Iterator<Item = Submission>,
-        out: &mut Output,
-    ) -> Result<(), EvolveError> {
-        let mut ahead = core::mem::take(&mut self.ahead);
-        loop {
-            let seed = self.seed;
-            let with_slot = |submission: Submission| (submission.command.slot(&seed), submission);
-            ahead.extend((&mut *commands).take(LOOK_AHEAD).map(with_slot));
-            if ahead.is_empty() {
-                self.ahead = ahead;
-                return Ok(());
-            }
-            self.look_at(&ahead);
-            for (slot, submission) in ahead.drain(..) {
-                self.command(turn, slot, submission, out)?;
-            }
-        }
-    }
-
-    fn look_at(&self, submissions: &[(Option<SlotIndex>, Submission)]) {
-        let mut looked = [None; LOOK_AHEAD];
-        for (place, (slot, submission)) in looked.iter_mut().zip(submissions) {
-            let slot = slot.and_then(|index| self.slot(index));
-            *place = slot.map(|slot| (slot, slot.look_for(&submission.command)));
-        }
-        let seen = looked.iter().flatten().fold(0, |seen, (slot, looked)| seen ^ slot.warm(*looked));
-        core::hint::black_box(seen);
-    }
-
     fn command(
         &mut self,
         turn: Turn,
@@ -441,8 +408,7 @@ impl Partition {
         }
         let head = body.head()?;
         let slot = self.slot(head.slot)?;
-        let record = slot.keys.get(slot.keys.position(head.account, head.full_key())?)?;
-        Some(decide::reply_of(slot, &record))
+        Some(decide::reply_of(slot, &slot.noted_key(head.account, head.full_key())?))
     }
 
     fn record(&mut self, event: Event, out: &mut Output) {

@@ -13,7 +13,7 @@ use crate::command::Status;
 use crate::copying::Copying;
 use crate::exchange::{Answers, OpenExchanges};
 use crate::ids::{AccountId, AuthorizationId, Seq, SlotIndex, SlotSeed, TransferId};
-use crate::index::Index;
+use crate::index::{Aim, Index};
 use crate::key::{Key, KeyKind};
 use crate::keys::{Age, KeyMemory, KeyRecord, Standing};
 use crate::reply::{AccountView, AuthorizationView, CaptureView};
@@ -50,6 +50,8 @@ pub struct Slot {
     pub(crate) windows: Windows,
     accounts: Slab<Account>,
     account_index: Index,
+    /// Where the account that is worked with probably is: each step of a decision asks for it again.
+    account_hint: u32,
     authorizations: Slab<Authorization>,
     authorization_index: Index,
     captures: Slab<Capture>,
@@ -86,6 +88,7 @@ impl Slot {
             windows,
             accounts: Slab::default(),
             account_index: Index::new(seed),
+            account_hint: 0,
             authorizations: Slab::default(),
             authorization_index: Index::of_counted(seed ^ 1),
             captures: Slab::default(),
@@ -134,11 +137,32 @@ impl Slot {
     // --- accounts ---
 
     pub(crate) fn account_position(&self, id: AccountId) -> Option<u32> {
-        self.account_index.find(id.0, 0, |p| self.accounts.get(p).is_some_and(|a| a.id == id))
+        let is_it = |position| self.accounts.get(position).is_some_and(|account| account.id == id);
+        if is_it(self.account_hint) { Some(self.account_hint) } else { self.account_index.find(id.0, 0, is_it) }
     }
-    /// Where the account probably is, without a look at it.
-    pub(crate) fn guess_account(&self, id: AccountId) -> Option<u32> {
-        self.account_index.guess(id.0, 0)
+    /// What is found there is asked for next. A wrong position costs a look into the index.
+    pub(crate) const fn hint_account(&mut self, position: u32) {
+        self.account_hint = position;
+    }
+    /// The account's way into its index, and what lies on it: see [`Index::aim`], [`Index::approach`], [`Index::guess`].
+    pub(crate) fn aim_at_account(&self, id: AccountId) -> Aim {
+        self.account_index.aim(id.0, 0)
+    }
+    pub(crate) fn approach_account(&self, aim: Aim) -> usize {
+        self.account_index.approach(aim)
+    }
+    pub(crate) fn guess_account(&self, aim: Aim) -> Option<u32> {
+        self.account_index.guess(aim)
+    }
+    /// The authorization's, likewise.
+    pub(crate) fn aim_at_authorization(&self, id: u128) -> Aim {
+        self.authorization_index.aim(id, 0)
+    }
+    pub(crate) fn approach_authorization(&self, aim: Aim) -> usize {
+        self.authorization_index.approach(aim)
+    }
+    pub(crate) fn guess_authorization(&self, aim: Aim) -> Option<u32> {
+        self.authorization_index.guess(aim)
     }
     /// Looks at every cache line of the account.
     pub(crate) fn touch_account(&self, position: u32) -> u128 {
@@ -153,10 +177,6 @@ impl Slot {
     /// Looks at the places behind which authorizations and keys are added.
     pub(crate) fn touch_ends(&self) -> u128 {
         u128::from(self.authorizations.look_at_end()) ^ u128::from(self.keys.look_at_end())
-    }
-    /// Where the authorization probably is, without a look at it.
-    pub(crate) fn guess_authorization(&self, id: u128) -> Option<u32> {
-        self.authorization_index.guess(id, 0)
     }
     pub(crate) fn find_account(&self, id: AccountId) -> Option<&Account> {
         self.accounts.get(self.account_position(id)?)
@@ -332,6 +352,12 @@ impl Slot {
             KeyKind::UuidV7 => at < self.windows.key_end(key.kind, Time(0), key.own_time()),
             KeyKind::Opaque => self.opaque_since.is_none_or(|since| at < self.windows.key_end(key.kind, since, None)),
         }
+    }
+    /// The record of a key that this turn's last event noted, or of any other.
+    pub(crate) fn noted_key(&self, account: AccountId, key: Key) -> Option<KeyRecord> {
+        let is_it = |record: &KeyRecord| record.account == account && record.key == key;
+        let noted = self.unstamped_keys.last().and_then(|position| self.keys.get(*position)).filter(is_it);
+        noted.or_else(|| self.keys.get(self.keys.position(account, key)?))
     }
     /// Remembers a key's record in place of what was there.
     pub(crate) fn remember(&mut self, record: KeyRecord) -> u32 {

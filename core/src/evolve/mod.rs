@@ -133,6 +133,7 @@ impl Slot {
             }
             _ => return Err("an account that does not exist"),
         };
+        self.hint_account(position);
         let account = self.account_at(position).ok_or("an account that is not there")?;
         if account.version.0 + 1 != mark.version.0 {
             return Err("SEQ-1: the account's version does not follow");
