@@ -145,8 +145,9 @@ pub struct Config {
     /// answered `busy`, so that those behind it are answered in time, and soon after the load falls. Milliseconds from 1.
     /// Default 100.
     pub queue_wait_ms_max: u64,
-    /// Events decided and not yet durable, of the whole engine, above which no partition starts a turn. `None`: all
-    /// that the spare segment allows (3,072 with the defaults). A larger number than that is refused.
+    /// Events decided and not yet durable, of the whole engine, above which no partition starts a turn. `None`: what the disk took in
+    /// 25 ms of late, and at least as many as the spare segment takes in a block each (3,072 with the defaults); a number above
+    /// that is refused.
     pub in_flight_events: Option<u64>,
     /// Commands of one turn: 1 to 512. Less is used when the spare segment asks for it. Default 512.
     pub turn_commands_max: usize,
@@ -246,7 +247,7 @@ impl Config {
         if bounds.turn_messages < 1 || bounds.exchanges < 1 {
             return Err(BadConfig::SegmentTooSmall { segment_bytes: self.segment_bytes, partitions: self.partitions });
         }
-        let most = bounds.in_flight_events_max;
+        let most = bounds.in_flight_blocks;
         self.in_flight_events.map_or(Ok(()), |value| range("in_flight_events", value, 1, most))
     }
 }
@@ -349,7 +350,8 @@ pub enum BadConfig {
     },
 }
 
-/// What follows from the spare segment: all that can be in flight, counted as 4 KiB an event, fits into it.
+/// What follows from the spare segment: all that can be in flight fits into it, in as many frames as can be; what is not decided yet is
+/// counted as 4 KiB an event.
 ///
 /// ```text
 /// blocks held in reserve  >=  2 x open exchanges (answer and end)  +  in flight  +  partitions x one turn's worst case
@@ -360,10 +362,10 @@ pub(crate) struct Bounds {
     pub(crate) reserve_bytes: u64,
     /// Exchanges open at once, of each partition.
     pub(crate) exchanges: u32,
-    /// Decided and not durable, above which no turn starts.
-    pub(crate) in_flight_events: u64,
-    /// The most that `in_flight_events` may be.
-    pub(crate) in_flight_events_max: u64,
+    /// Blocks decided and not durable, above which no turn starts.
+    pub(crate) in_flight_blocks: u64,
+    /// Events, likewise, as asked for.
+    pub(crate) in_flight_events: Option<u64>,
     /// Commands, expiries and peers' messages of one turn.
     pub(crate) turn_commands: usize,
     pub(crate) turn_expiries: usize,
@@ -389,8 +391,8 @@ impl Bounds {
             forget_when_idle: config.forget_when_idle,
             reserve_bytes,
             exchanges: u32::try_from(exchanges).unwrap_or(u32::MAX),
-            in_flight_events: config.in_flight_events.unwrap_or(half),
-            in_flight_events_max: half,
+            in_flight_blocks: half,
+            in_flight_events: config.in_flight_events,
             turn_commands: config.turn_commands_max.min(share),
             turn_expiries: config.turn_expiries_max.min(share),
             turn_messages,
@@ -413,7 +415,7 @@ mod tests {
                 let b = Bounds::of(&config);
                 let turn = (b.turn_commands + b.turn_expiries + (1 + WAITING_MAX) * b.turn_messages) as u64;
                 let p = partitions as u64;
-                let most = 2 * u64::from(b.exchanges) * p + b.in_flight_events + p * turn;
+                let most = 2 * u64::from(b.exchanges) * p + b.in_flight_blocks + p * turn;
                 assert!(most * BLOCK_BYTES <= b.reserve_bytes, "{segment_mib} MiB, {partitions}: {b:?}");
                 assert!(b.turn_commands > 0 && b.turn_expiries > 0 && b.exchanges > 0, "{b:?}");
             }

@@ -38,6 +38,7 @@ mod fold;
 #[cfg(test)]
 mod fuzz;
 pub mod history;
+mod in_flight;
 mod inbound;
 mod lane;
 mod manual;

@@ -16,6 +16,7 @@ use tp_core::turn::Admission;
 use crate::clock::EngineClock;
 use crate::config::Bounds;
 use crate::error::PoisonCause;
+use crate::in_flight::InFlight;
 use crate::inbound::Inbound;
 use crate::lane::{Lane, count};
 use crate::status::{CatalogueStatus, CheckpointStatus, ScrubStatus, WriterStatus};
@@ -82,8 +83,7 @@ pub(crate) struct Shared {
     pub(crate) clock: EngineClock,
     /// The next sequence number to be given out.
     pub(crate) next_seq: CachePadded<sync::AtomicU64>,
-    /// Blocks decided and not yet durable.
-    pub(crate) in_flight_blocks: CachePadded<sync::AtomicU64>,
+    pub(crate) in_flight: InFlight,
     /// Whether commands were taken since the writer last looked: then engine time was shown to somebody.
     pub(crate) was_used: AtomicBool,
     /// The latest time of any event.
@@ -128,7 +128,7 @@ impl Shared {
             lanes: (0..start.partitions).map(lane).collect(),
             clock: start.clock,
             next_seq: CachePadded::new(sync::AtomicU64::new(start.last_seq + 1)),
-            in_flight_blocks: CachePadded::new(sync::AtomicU64::new(0)),
+            in_flight: InFlight::new(start.bounds.in_flight_blocks, start.bounds.in_flight_events),
             was_used: AtomicBool::new(false),
             event_time_max: AtomicU64::new(start.event_time_max),
             durable: Durable::new(durable),

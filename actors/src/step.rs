@@ -143,9 +143,7 @@ impl Step {
     /// Room for a turn's worst case: in the ring, and below what the spare segment takes (BND-1).
     fn has_room(&self, shared: &Shared) -> bool {
         let ring = &shared.lanes[self.index].ring;
-        !ring.is_full()
-            && shared.room() != Room::Awaited
-            && shared.in_flight_blocks.load(Ordering::Acquire) < shared.bounds.in_flight_events
+        !ring.is_full() && shared.room() != Room::Awaited && !shared.in_flight.is_full()
     }
 
     /// Takes input and lets the partition decide. Returns how much was taken.
@@ -209,8 +207,9 @@ impl Step {
         for event in &self.out.events {
             codec::encode(event, &mut bytes);
         }
-        let blocks = (made as u64).max(bytes.len() as u64 / BLOCK_BYTES + 2);
-        shared.in_flight_blocks.fetch_add(blocks, Ordering::AcqRel);
+        // In a frame of its own; in one with others it takes less.
+        let blocks = bytes.len() as u64 / BLOCK_BYTES + 2;
+        shared.in_flight.add(blocks, made as u64);
         let count_of_events = u32::try_from(made).unwrap_or(u32::MAX);
         let batch = Batch { first_seq, count: count_of_events, blocks, time_min, time_max, bytes };
         let pushed = lane.ring.push(batch);
@@ -471,7 +470,7 @@ mod tests {
             while let Some(batch) = shared.lanes[0].ring.pop() {
                 assert!(batch.bytes.len() <= PAYLOAD_BYTES_MAX, "{} events do not fit into a frame", batch.count);
                 assert!(batch.blocks * BLOCK_BYTES >= batch.bytes.len() as u64, "it is counted as less than it is");
-                shared.in_flight_blocks.fetch_sub(batch.blocks, Ordering::AcqRel);
+                shared.in_flight.remove(batch.blocks, u64::from(batch.count));
                 (events, largest) = (events + u64::from(batch.count), largest.max(batch.bytes.len()));
                 shared.durable.publish(batch.first_seq + u64::from(batch.count) - 1, batch.time_max);
             }

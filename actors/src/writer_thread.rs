@@ -14,6 +14,7 @@ use tp_planted::{Bug, has};
 use tp_storage::{JournalError, RoomDone};
 
 use crate::error::PoisonCause;
+use crate::in_flight::Pace;
 use crate::shared::{Room, Shared, panic_message};
 use crate::wake::Sleeper;
 use crate::writer::{Committed, WriterStep};
@@ -72,6 +73,7 @@ pub(crate) struct WriterCrank {
     inbox: Receiver<WriterOrder>,
     tasks: Sender<Task>,
     results: Receiver<RoomDone>,
+    pace: Pace,
     steered_ms: u64,
 }
 
@@ -83,7 +85,7 @@ impl WriterCrank {
         tasks: Sender<Task>,
         results: Receiver<RoomDone>,
     ) -> Self {
-        Self { shared, step, inbox, tasks, results, steered_ms: 0 }
+        Self { shared, step, inbox, tasks, results, pace: Pace::default(), steered_ms: 0 }
     }
 
     /// Until closed or poisoned. Returns the journal's report on its close.
@@ -179,16 +181,18 @@ impl WriterCrank {
 
     /// Publishes what is durable, then wakes those whose replies wait for it (DUR-1).
     fn publish(&mut self, committed: Committed, took: Duration) {
-        let Self { shared, step, .. } = self;
+        let Self { shared, step, pace, .. } = self;
         shared.durable.publish(committed.seq + u64::from(has(Bug::PublishEarly)), committed.time_max);
-        let less = if has(Bug::RoomAfterWake) { 0 } else { committed.blocks };
-        let in_flight = shared.in_flight_blocks.fetch_sub(less, Ordering::AcqRel);
+        let pace = pace.durable(committed.events, shared.clock.monotonic_ms());
+        let was_full = pace.is_some_and(|pace| shared.in_flight.follow(pace));
+        let (blocks, events) = if has(Bug::RoomAfterWake) { (0, 0) } else { (committed.blocks, committed.events) };
+        let was_full = shared.in_flight.remove(blocks, events) || was_full;
         step.recycle(&shared.lanes, |ring| shared.lanes[ring].waker.wake());
-        if in_flight >= shared.bounds.in_flight_events {
+        if was_full {
             shared.wake_partitions(); // who was put off for what others had in flight has nothing in the group
         }
         if has(Bug::RoomAfterWake) {
-            shared.in_flight_blocks.fetch_sub(committed.blocks, Ordering::AcqRel);
+            shared.in_flight.remove(committed.blocks, committed.events);
         }
         let mut status = shared.writer_status.lock();
         status.frames += 1;

@@ -46,7 +46,7 @@ impl Partition {
 
     fn look_at(&self, submissions: &mut [Ahead]) {
         self.take_steps(submissions, |slot, _, command| slot.aim_for(command));
-        self.take_steps(submissions, |slot, looked, command| slot.aim_behind(looked, command));
+        self.take_steps(submissions, Slot::aim_behind);
     }
 
     /// One step for all of them, then the next.
