@@ -178,7 +178,7 @@ fn steps_of(shared: &Shared, rules: &Arc<Rules>, parameters: Parameters, slots: 
         shares[shared.partition_of(slot.index())].push(slot);
     }
     let step = |(index, share): (usize, Vec<Slot>)| {
-        let mut partition = Partition::new(parameters.seed, Arc::clone(rules), share);
+        let mut partition = Partition::recovered(parameters.seed, Arc::clone(rules), shared.clock.now(), share);
         partition.set_last_seq(last_seq);
         Step::new(index, partitions, partition)
     };

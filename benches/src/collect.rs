@@ -118,6 +118,19 @@ pub fn load_report(output: &str) -> Result<Option<Collected>, String> {
         #[allow(clippy::cast_precision_loss, reason = "a figure to compare")]
         add(&format!("latency {name}"), Unit::Ns, ns as f64);
     }
+    #[allow(clippy::cast_precision_loss, reason = "figures to compare")]
+    if let Some(opening) = read.opening.filter(|opening| opening.events_replayed > 0 || opening.from_checkpoint) {
+        add("opening", Unit::Ns, opening.took_ms as f64 * 1e6);
+        add(
+            "opening, events replayed",
+            Unit::PerSecond,
+            opening.events_replayed as f64 * 1e3 / opening.took_ms.max(1) as f64,
+        );
+    }
+    #[allow(clippy::cast_precision_loss, reason = "a figure to compare")]
+    if let Some(disk) = read.disk {
+        add("disk p50", Unit::Ns, disk.p50_ns as f64);
+    }
     let verdict = match read.verdict {
         Verdict::Pass => "pass",
         Verdict::Fail => "fail",

@@ -92,13 +92,19 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// Takes slots over, empty or recovered.
+    /// Takes slots over, empty or recovered, at the beginning of time.
     pub fn new(seed: SlotSeed, rules: Arc<Rules>, slots: impl IntoIterator<Item = Slot>) -> Self {
+        Self::recovered(seed, rules, Time(0), slots)
+    }
+
+    /// Takes slots over at a time that no turn will be before: what expires is put where that time will look for it. (Seen from the
+    /// beginning of time all holds are far ahead, and the first turn would move every one of them.)
+    pub fn recovered(seed: SlotSeed, rules: Arc<Rules>, now: Time, slots: impl IntoIterator<Item = Slot>) -> Self {
         let mut partition = Self {
             slots: SlotIndex::all().map(|_| None).collect(),
             seed,
             rules,
-            wheel: Wheel::new(),
+            wheel: Wheel::at(now),
             waiting: BTreeMap::new(),
             ready: VecDeque::new(),
             ahead: Vec::with_capacity(LOOK_AHEAD),

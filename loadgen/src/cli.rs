@@ -157,6 +157,9 @@ struct RunArgs {
     /// first touches. As if the engine had run for longer than the key window before.
     #[arg(long, help_heading = "Target")]
     prefault: bool,
+    /// Measure before the run what appends of 4 KiB with their fdatasync take in the data directory.
+    #[arg(long, help_heading = "Target")]
+    probe_disk: bool,
     #[command(flatten)]
     accept: Accept,
 
@@ -224,6 +227,7 @@ impl RunArgs {
             ("--journal", self.journal != Journal::Segment),
             ("--throttle-sync", self.throttle_sync.is_some()),
             ("--throttle-rate", self.throttle_rate.is_some()),
+            ("--probe-disk", self.probe_disk),
             ("--accept-tail", self.accept.accept_tail),
             ("--accept-clock", self.accept.accept_clock),
         ];
@@ -322,6 +326,7 @@ impl RunArgs {
             data_dir: self.data_dir.clone(),
             mirror: self.mirror.clone(),
             record_acks: self.record_acks.clone(),
+            probe_disk: self.probe_disk,
         };
         // A stall of half a second must not overflow the inboxes.
         let rate_max = usize::try_from(plan.rate_max()).unwrap_or(usize::MAX);

@@ -158,6 +158,19 @@ pub fn summary(report: &Report) -> String {
     } else {
         lines.push(format!("memory     {} MiB resident (the generator)", mib(report.rss_bytes)));
     }
+    if let Some(opening) = report.opening.filter(|opening| opening.events_replayed > 0 || opening.from_checkpoint) {
+        let from = if opening.from_checkpoint { "a checkpoint and " } else { "" };
+        let (took, events) = (latency(opening.took_ms.saturating_mul(1_000_000)), count(opening.events_replayed));
+        let pace = count(opening.events_replayed.saturating_mul(1_000) / opening.took_ms.max(1));
+        lines.push(format!("opening    {took} from {from}{events} events of the journal ({pace}/s)"));
+    }
+    if let Some(disk) = report.disk {
+        let (p50, p99) = (latency(disk.p50_ns), latency(disk.p99_ns));
+        lines.push(format!(
+            "disk       p50 {p50}  p99 {p99} an append of 4 KiB with its fdatasync ({})",
+            count(disk.appends)
+        ));
+    }
     match report.verdict {
         Verdict::Pass => lines.push("verdict    pass".to_owned()),
         Verdict::Fail => lines.push(format!("verdict    FAIL: {}", report.failures.join("; "))),

@@ -16,7 +16,7 @@ use tpcore::{
 
 use crate::money;
 use crate::plan::{EmbeddedPlan, ThrottlePlan, WorkloadPlan, ledger};
-use crate::report::MoneyCheck;
+use crate::report::{MoneyCheck, Opening};
 use crate::target::{Activity, Closing, Inspect, Progress, Session, Stand, Sums, Target, TargetStopped};
 use crate::workload::Workload;
 
@@ -135,6 +135,15 @@ impl Target for Embedded {
 
     fn fault(&self) -> Option<anyhow::Error> {
         self.sums().err().filter(anyhow::Error::is::<TargetStopped>)
+    }
+
+    fn opening(&self) -> Option<Opening> {
+        let recovery = self.engine.recovery();
+        self.path.as_ref().map(|_| Opening {
+            took_ms: recovery.took_ms,
+            events_replayed: recovery.events_replayed,
+            from_checkpoint: recovery.checkpoint.is_some(),
+        })
     }
 
     fn progress(&self) -> Progress {

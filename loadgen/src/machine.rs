@@ -2,9 +2,11 @@
 //!
 //! Owns reading `/proc` and asking the file system; refuses to record names of hosts, users or directories.
 
+use std::io::Write as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use crate::report::Machine;
+use crate::report::{DiskProbe, Machine};
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
@@ -42,6 +44,32 @@ fn file_system(path: &Path, mounts: &str) -> String {
     matching.max_by_key(|(length, _)| *length).map_or("unknown", |(_, kind)| kind).to_owned()
 }
 
+/// At most so many appends of the probe, in at most that time.
+const PROBE_APPENDS: usize = 2_000;
+const PROBE_TIME: Duration = Duration::from_secs(2);
+
+/// What an append of 4 KiB with its `fdatasync` takes in a folder. The file is removed again.
+///
+/// # Errors
+/// What the system reports.
+pub fn probe_disk(folder: &Path) -> std::io::Result<DiskProbe> {
+    let path = folder.join("tp-loadgen-probe.tmp");
+    let measured = std::fs::File::create(&path).and_then(|mut file| {
+        let (mut took_ns, began) = (Vec::with_capacity(PROBE_APPENDS), Instant::now());
+        while took_ns.is_empty() || took_ns.len() < PROBE_APPENDS && began.elapsed() < PROBE_TIME {
+            let start = Instant::now();
+            file.write_all(&[1; 4096])?;
+            file.sync_data()?;
+            took_ns.push(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        }
+        took_ns.sort_unstable();
+        let [p50_ns, p99_ns] = [50, 99].map(|percent| took_ns[(took_ns.len() - 1) * percent / 100]);
+        Ok(DiskProbe { appends: took_ns.len() as u64, p50_ns, p99_ns })
+    });
+    let removed = std::fs::remove_file(&path);
+    measured.and_then(|probe| removed.map(|()| probe))
+}
+
 /// Resident memory of this process, bytes; 0: not known.
 pub fn resident_bytes() -> u64 {
     kilobytes(&read("/proc/self/status"), "VmRSS")
@@ -64,6 +92,17 @@ pub fn available_space_bytes(path: &Path) -> std::io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_probe_leaves_nothing_behind_and_says_where_it_could_not_write() {
+        let folder = tempfile::tempdir().expect("a place to write");
+        let probe = probe_disk(folder.path()).expect("a disk");
+        assert!(
+            (1..=PROBE_APPENDS as u64).contains(&probe.appends) && probe.p50_ns > 0 && probe.p99_ns >= probe.p50_ns
+        );
+        assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 0);
+        assert!(probe_disk(&folder.path().join("missing")).is_err());
+    }
 
     #[test]
     fn the_longest_mount_counts() {

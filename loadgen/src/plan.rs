@@ -40,6 +40,8 @@ pub struct Plan {
     pub mirror: Option<PathBuf>,
     /// Where acknowledgements are written.
     pub record_acks: Option<PathBuf>,
+    /// Whether the disk is measured before.
+    pub probe_disk: bool,
 }
 
 /// What commands are made.

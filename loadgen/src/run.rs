@@ -130,8 +130,11 @@ pub fn run(plan: &Plan, command: &str, stop: &AtomicBool, display: &mut Display)
     check_room(plan, place.path())?;
     let mirror_path = mirror.as_ref().map(Place::path);
     mirror_path.map_or(Ok(()), |path| check_room(plan, path))?;
+    let probe = || machine::probe_disk(place.path()).context("the disk could not be probed");
+    let disk = plan.probe_disk.then(probe).transpose()?;
     let target = Box::new(Embedded::open(&plan.embedded, place.path(), mirror_path)?);
     let report = run_on(target, machine::describe(place.path()), plan, command, stop, display)?;
+    let report = Report { disk, ..report };
     mirror.map_or(Ok(()), Place::remove)?;
     place.remove()?;
     Ok(report)
@@ -147,6 +150,7 @@ fn run_on(
 ) -> Result<Report> {
     let acks = plan.record_acks.as_deref().map(AckRecorder::create).transpose()?;
     let acks = acks.map(|acks| acks.of_tenant(target.tenant()));
+    let opening = target.opening();
     display.say(&format!("preparing {} accounts", count(plan.workload.accounts)));
     let given = setup::prepare(&*target, &plan.workload, stop, &mut |per_mille| display.preparing(per_mille));
     let given = given.map_err(|error| target.fault().unwrap_or(error))?;
@@ -160,7 +164,7 @@ fn run_on(
     let journal_rss = (running.target.progress().journal_bytes, machine::resident_bytes());
     display.say("checking the money");
     let (money, transport) = running.finish()?;
-    Ok(Report { transport, ..report(plan, command, machine, judged, trials, money, journal_rss) })
+    Ok(Report { transport, opening, ..report(plan, command, machine, judged, trials, money, journal_rss) })
 }
 
 /// A target with accounts, between two schedules.
@@ -366,6 +370,8 @@ fn report(
         transport: BTreeMap::new(),
         rss_bytes,
         journal_bytes,
+        opening: None,
+        disk: None,
     }
 }
 

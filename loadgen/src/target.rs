@@ -10,7 +10,7 @@ use tpcore::{Command, Reply, Seq, StateDigest, Time};
 
 use crate::network::Standing;
 use crate::plan::WorkloadPlan;
-use crate::report::MoneyCheck;
+use crate::report::{MoneyCheck, Opening};
 use crate::workload::Workload;
 
 /// Submits commands and hands back their replies, in any order.
@@ -125,6 +125,10 @@ pub trait Target: Send + Sync {
     fn progress(&self) -> Progress;
     /// Why it says nothing more, if so: the reason for whatever else went wrong.
     fn fault(&self) -> Option<anyhow::Error>;
+    /// How it came up on its directory; nothing where it has none or is not this process's.
+    fn opening(&self) -> Option<Opening> {
+        None
+    }
     /// What became of connections, by name; nothing where there are none.
     fn transport(&self) -> BTreeMap<String, u64> {
         BTreeMap::new()

@@ -120,6 +120,8 @@ fn realistic() -> Report {
         transport: BTreeMap::new(),
         rss_bytes: 1_503_238_553,
         journal_bytes: 734_003_200,
+        opening: None,
+        disk: None,
     }
 }
 

@@ -68,6 +68,34 @@ pub struct Report {
     pub rss_bytes: u64,
     /// Bytes of the journal in use at the end of the measured part.
     pub journal_bytes: u64,
+    /// How the target came up; nothing of a server's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opening: Option<Opening>,
+    /// What the disk does by itself, where it was asked (`--probe-disk`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskProbe>,
+}
+
+/// How an engine came up on its directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Opening {
+    /// From the call to the engine that serves, with whatever memory it takes ahead, ms.
+    pub took_ms: u64,
+    /// Events replayed from the journal.
+    pub events_replayed: u64,
+    /// Whether a checkpoint was loaded before.
+    pub from_checkpoint: bool,
+}
+
+/// Appends of 4 KiB, each followed by `fdatasync`, to a file of the run's own beside the data, before the run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct DiskProbe {
+    /// How many.
+    pub appends: u64,
+    /// The median of one, ns.
+    pub p50_ns: u64,
+    /// 99 of 100 took no longer, ns.
+    pub p99_ns: u64,
 }
 
 /// Whether a run met everything asked of it.

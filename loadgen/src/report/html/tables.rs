@@ -170,7 +170,16 @@ pub(super) fn what_was_run(report: &Report, html: &mut Html) {
         ("resident at the end", bytes(report.rss_bytes)),
         ("journal at the end", if report.journal_bytes == 0 { "0 B".to_owned() } else { bytes(report.journal_bytes) }),
     ];
-    name_value(html, "Machine", rows.into_iter());
+    let opened = report.opening.map(|opening| {
+        let from = if opening.from_checkpoint { "a checkpoint and " } else { "" };
+        let events = count(opening.events_replayed);
+        ("opened in", format!("{} from {from}{events} events", latency(opening.took_ms.saturating_mul(1_000_000))))
+    });
+    let disk = report.disk.map(|disk| {
+        let (p50, p99) = (latency(disk.p50_ns), latency(disk.p99_ns));
+        ("append of 4 KiB with its fdatasync", format!("p50 {p50}, p99 {p99} of {}", count(disk.appends)))
+    });
+    name_value(html, "Machine", rows.into_iter().chain(opened).chain(disk));
     if !report.transport.is_empty() {
         let counts = report.transport.iter().map(|(name, n)| (name.as_str(), count(*n)));
         name_value(html, "Connections", counts);
