@@ -133,3 +133,27 @@ impl Slot {
         account ^ authorization ^ u128::from(looked.key.unwrap_or(0)) ^ self.touch_ends()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::Account;
+    use crate::amount::Ledger;
+    use crate::command::Settings;
+    use crate::ids::{SlotIndex, SlotSeed};
+    use crate::rules::Windows;
+
+    #[test]
+    fn a_hint_at_another_account_costs_a_look_and_no_more() {
+        let index = SlotIndex::all().next().expect("there are 1,024");
+        let mut slot = Slot::new(index, SlotSeed([7; 16]), Windows::default());
+        let settings = Settings::new(Ledger::new("EUR", 2).expect("valid"));
+        let ids = [AccountId(1), AccountId(2), AccountId(3)];
+        let places = ids.map(|id| slot.insert_account(Account::new(id, &settings)));
+        for place in places.into_iter().chain([999]) {
+            slot.hint(Looked { account: Some(place), ..Looked::default() });
+            assert_eq!(ids.map(|id| slot.account_position(id)), places.map(Some));
+            assert_eq!(slot.account_position(AccountId(4)), None);
+        }
+    }
+}
