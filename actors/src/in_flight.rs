@@ -63,18 +63,19 @@ impl InFlight {
 
     /// They are durable. Whether somebody may have found it full before: nobody else takes away.
     pub(crate) fn remove(&self, blocks: u64, events: u64) -> bool {
-        self.is_above(self.packed.fetch_sub(blocks << EVENT_BITS | events, Ordering::AcqRel))
+        let before = self.packed.fetch_sub(blocks << EVENT_BITS | events, Ordering::AcqRel);
+        debug_assert!(before >> EVENT_BITS >= blocks && before & EVENTS >= events, "what was not added is taken away");
+        self.is_above(before)
     }
 
-    /// The disk takes so many events a second. Whether somebody may have found it full before who no longer would.
+    /// The disk takes so many events a second. Whether somebody may have found it full before who no longer would: whenever the bound
+    /// rises, for a partition may look at it and at the count while this changes it.
     pub(crate) fn follow(&self, events_per_s: u64) -> bool {
         if !self.follows_pace {
             return false;
         }
         let most = (events_per_s / 1_000 * AHEAD_MS).clamp(self.events_least, EVENTS / 2);
-        let was_full = self.is_full();
-        self.events_max.store(most, Ordering::Release);
-        was_full
+        self.events_max.swap(most, Ordering::AcqRel) < most
     }
 }
 
@@ -122,11 +123,12 @@ mod tests {
         let in_flight = InFlight::new(1_000, None);
         in_flight.add(10, 1_000);
         assert!(in_flight.is_full() && in_flight.follow(2_400_000) && !in_flight.is_full());
+        assert!(!in_flight.follow(2_400_000), "it has not risen");
         in_flight.add(10, 58_999);
         assert!(!in_flight.is_full());
         in_flight.add(10, 1);
         assert!(in_flight.is_full());
-        in_flight.follow(0);
+        assert!(!in_flight.follow(0), "it falls");
         in_flight.remove(20, 59_001);
         assert!(!in_flight.is_full());
         in_flight.add(1, 1_000 - 999);

@@ -317,6 +317,7 @@ mod tests {
             let mut bytes = EventBytes::new();
             bytes.extend_from_slice(&[7; 16]);
             let batch = Batch { first_seq: seq, count: 1, blocks: 0, time_min: seq, time_max: seq, bytes };
+            crank.shared.in_flight.add(0, 1);
             assert!(crank.shared.lanes[0].ring.push(batch).is_ok());
             assert_eq!(crank.turn(false).expect("no fault"), None, "there was a group to commit");
         };
