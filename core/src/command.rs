@@ -521,9 +521,8 @@ impl Command {
 
     /// The fingerprint of the body: verb, key kind, ids, ledger, amounts and flags.
     pub fn fingerprint(&self) -> Fingerprint {
-        let kind = self.key().map_or(0, |key| key.kind as u64);
         let mut print = FingerprintBuilder::new(self.verb() as u8);
-        let start = print.narrow(kind);
+        let start = print.narrow(self.key().map_or(0, |key| key.kind as u64));
         let lifetime = |lifetime: Option<u64>| lifetime.map(u128::from);
         let account = |account: Option<AccountId>| account.map(|account| account.0);
         let print = match self {
