@@ -119,7 +119,7 @@ pub fn load_report(output: &str) -> Result<Option<Collected>, String> {
         add(&format!("latency {name}"), Unit::Ns, ns as f64);
     }
     #[allow(clippy::cast_precision_loss, reason = "figures to compare")]
-    if let Some(opening) = read.opening.filter(|opening| opening.events_replayed > 0 || opening.from_checkpoint) {
+    if let Some(opening) = read.opening {
         add("opening", Unit::Ns, opening.took_ms as f64 * 1e6);
         add(
             "opening, events replayed",

@@ -158,7 +158,7 @@ pub fn summary(report: &Report) -> String {
     } else {
         lines.push(format!("memory     {} MiB resident (the generator)", mib(report.rss_bytes)));
     }
-    if let Some(opening) = report.opening.filter(|opening| opening.events_replayed > 0 || opening.from_checkpoint) {
+    if let Some(opening) = report.opening {
         let from = if opening.from_checkpoint { "a checkpoint and " } else { "" };
         let (took, events) = (latency(opening.took_ms.saturating_mul(1_000_000)), count(opening.events_replayed));
         let pace = count(opening.events_replayed.saturating_mul(1_000) / opening.took_ms.max(1));

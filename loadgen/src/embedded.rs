@@ -139,11 +139,9 @@ impl Target for Embedded {
 
     fn opening(&self) -> Option<Opening> {
         let recovery = self.engine.recovery();
-        self.path.as_ref().map(|_| Opening {
-            took_ms: recovery.took_ms,
-            events_replayed: recovery.events_replayed,
-            from_checkpoint: recovery.checkpoint.is_some(),
-        })
+        let (events_replayed, from_checkpoint) = (recovery.events_replayed, recovery.checkpoint.is_some());
+        let found_something = events_replayed > 0 || from_checkpoint;
+        found_something.then_some(Opening { took_ms: recovery.took_ms, events_replayed, from_checkpoint })
     }
 
     fn progress(&self) -> Progress {

@@ -125,7 +125,7 @@ pub trait Target: Send + Sync {
     fn progress(&self) -> Progress;
     /// Why it says nothing more, if so: the reason for whatever else went wrong.
     fn fault(&self) -> Option<anyhow::Error>;
-    /// How it came up on its directory; nothing where it has none or is not this process's.
+    /// How it came up on what its directory held; nothing where that was nothing, or is not this process's.
     fn opening(&self) -> Option<Opening> {
         None
     }

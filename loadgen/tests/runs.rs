@@ -97,8 +97,18 @@ fn a_used_directory_is_used_again() {
     let (first, second) = (report(&arguments), report(&arguments));
     let journal = |report: &Value| number(report, "journal_bytes");
     assert!(journal(&second) > journal(&first), "the second run adds to the first");
+    assert!(first["opening"].is_null(), "there was nothing to open: {}", first["opening"]);
+    let replayed = second["opening"]["events_replayed"].as_u64();
+    assert!(replayed > first["completed"].as_u64(), "{replayed:?}: the commands, and the accounts' opening");
     let wider = report(&format!("{} --seed 2", arguments.replace("--accounts 50", "--accounts 80")));
     assert!(number(&wider, "completed") > 0);
+}
+
+#[test]
+fn the_disk_is_probed_where_it_is_asked_for() {
+    let probed = report(&format!("{SMALL} --probe-disk"));
+    assert!(number(&probed["disk"], "appends") > 0 && number(&probed["disk"], "p50_ns") > 0, "{}", probed["disk"]);
+    assert!(report(SMALL)["disk"].is_null());
 }
 
 #[test]

@@ -68,7 +68,7 @@ pub struct Report {
     pub rss_bytes: u64,
     /// Bytes of the journal in use at the end of the measured part.
     pub journal_bytes: u64,
-    /// How the target came up; nothing of a server's.
+    /// How the target came up on what its directory held; nothing of a new one's or a server's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub opening: Option<Opening>,
     /// What the disk does by itself, where it was asked (`--probe-disk`).
