@@ -31,13 +31,12 @@ impl Characters {
     pub(crate) const fn allows(self, at: usize, byte: u8) -> bool {
         match self {
             Self::Letters => byte.is_ascii_alphabetic() || byte == b' ',
-            Self::Digits => byte.is_ascii_digit(),
             Self::LettersDigits => byte.is_ascii_alphanumeric() || byte == b' ',
             Self::Text => byte.is_ascii_graphic() || byte == b' ',
             Self::Binary => true,
             Self::Track => byte.is_ascii_digit() || matches!(byte, b'=' | b'D'),
             Self::SignedDigits if at == 0 => matches!(byte, b'C' | b'D'),
-            Self::SignedDigits => byte.is_ascii_digit(),
+            Self::Digits | Self::SignedDigits => byte.is_ascii_digit(),
         }
     }
 }

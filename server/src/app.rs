@@ -28,8 +28,9 @@ use crate::api::problem::{Problem, Refusal};
 use crate::api::reply::ProblemJson;
 use crate::api::request::{Answer, Answered, Caller, Request, depth_exceeds};
 use crate::api::routes::{Access, Operation, ROUTES, Route, is_operators};
-use crate::api::{admin, approvals, batch, commands, openapi, reads};
+use crate::api::{admin, approvals, batch, cards, commands, openapi, reads};
 use crate::auth::seal::Sealer;
+use crate::cards::Vault;
 use crate::control::{Control, NO_KEY, Role};
 use crate::gate::{Again, Connection, Failed, Failures, Gate, Rooms};
 use crate::observe::{AuthenticationFailure, Metrics, RateLimit, Stage, Stopwatch, TraceContext, log};
@@ -40,6 +41,7 @@ use crate::tenancy::TenantId;
 pub(crate) struct Serving {
     pub(crate) engine: Arc<Engine>,
     pub(crate) control: Arc<Control>,
+    pub(crate) vault: Arc<Vault>,
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) metrics: Arc<Metrics>,
@@ -374,6 +376,12 @@ async fn operate_other(serving: &Serving, route: &Route, request: &Request) -> A
         Operation::AddTenant => admin::add_tenant(serving, request).await,
         Operation::AddAgreement => admin::add_agreement(serving, request).await,
         Operation::EndAgreement => admin::end_agreement(serving, request).await,
+        Operation::AddCard => cards::add(serving, request).await,
+        Operation::Cards => cards::list(serving, request),
+        Operation::Card => cards::get(serving, request),
+        Operation::UpdateCard => cards::update(serving, request).await,
+        Operation::RevealCard => cards::reveal(serving, request).await,
+        Operation::CardKeys => Ok(cards::keys(serving)),
         // Commands have their own way; the others were answered before anybody was asked who he is.
         Operation::Command(_) | Operation::Live | Operation::Ready | Operation::Version | Operation::OpenApi => {
             Err(Problem::new(Refusal::NotFound, ""))

@@ -12,6 +12,7 @@ use tp_actors::tp_core::key::Key;
 
 use crate::app::Serving;
 use crate::auth::key_id::KeyId;
+use crate::cards::{NewCard, Pan};
 use crate::control::{Change, Control, KeyKind, NewKey, Role};
 use crate::tenancy::TenantId;
 
@@ -25,6 +26,8 @@ pub struct Demo {
     pub second_key: String,
     /// A key of the operator's tenant.
     pub operator_key: String,
+    /// The number of account 1's card; the others follow in the ninth digit behind the issuer's.
+    pub first_card: String,
 }
 
 /// The number of the demonstration's tenant.
@@ -35,6 +38,10 @@ const ACCOUNTS: u64 = 10;
 const MERCHANT: u64 = 100;
 /// Where the money comes from.
 const FUNDING: u64 = 1_000;
+/// What card messages are settled with.
+const SETTLEMENT: u64 = 900;
+/// The issuer of the demonstration's cards.
+const ISSUER: u32 = 400_000;
 /// What each account gets: 10,000.00 EUR.
 const FUNDS: u64 = 1_000_000;
 
@@ -54,7 +61,7 @@ pub(crate) async fn make(serving: &Serving) -> Result<Demo, String> {
     }
     let id = |number: u64| tenant.account(&number.to_string()).ok_or("an account");
     let accounts = (1..=ACCOUNTS).map(|number| (number, CreditLimit::default()));
-    let others = [MERCHANT, FUNDING].map(|number| (number, CreditLimit::Unlimited));
+    let others = [MERCHANT, SETTLEMENT, FUNDING].map(|number| (number, CreditLimit::Unlimited));
     for (number, credit_limit) in accounts.chain(others) {
         let settings = Settings { tenant: TENANT, credit_limit, ..Settings::new(ledger) };
         let key = Key::opaque(u128::from(number));
@@ -70,8 +77,17 @@ pub(crate) async fn make(serving: &Serving) -> Result<Demo, String> {
         }
         command(serving, Transfer { key, account, payee, ledger, amount, note: Note::default() }).await?;
     }
+    let mut first_card = String::new();
+    for number in (1..=ACCOUNTS).rev() {
+        let pan = Pan::of_parts(ISSUER, u32::try_from(number).unwrap_or(0)).map_err(|error| error.to_string())?;
+        // Nobody's: made up here, for everybody to see.
+        first_card = String::from_utf8_lossy(pan.digits()).into_owned();
+        let new = NewCard { tenant, pan, account: id(number)?, expiry: None };
+        serving.vault.add(new, "serve --dev").await.map_err(|error| error.to_string())?;
+    }
     revoke_old(&serving.control).await?;
     Ok(Demo {
+        first_card,
         key: key(serving, tenant, "demo").await?,
         second_key: key(serving, tenant, "second").await?,
         operator_key: key(serving, TenantId::OPERATOR, "demo").await?,

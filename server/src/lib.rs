@@ -17,9 +17,11 @@
 mod api;
 mod app;
 pub mod auth;
+pub mod cards;
 pub mod control;
 mod demo;
 mod gate;
+pub mod iso8583;
 mod net;
 pub mod observe;
 pub mod offline;

@@ -29,9 +29,11 @@ use crate::auth::nonces::{NonceBudget, Nonces};
 use crate::auth::seal::{MasterKey, MasterKeyError, SealError, Sealer};
 use crate::auth::signature::Limits;
 use crate::auth::tls::{ClientCertificates as TlsClients, Tls, TlsError, TlsFiles};
-use crate::control::{Control, ControlError, now};
+use crate::cards::{CardKeyError, KEYS_VARIABLE, KeySource, LocalCardKeys, Vault, VaultFold};
+use crate::control::{Control, ControlError, ControlFold, fold, now};
 use crate::demo::{self, Demo};
 use crate::gate::{Failures, Gate, Rooms};
+use crate::iso8583::{self, CardListener, Edge, Listeners, ListenersError, Totals};
 use crate::net::connection::Shape;
 use crate::net::listener;
 use crate::observe::{EngineLimits, METRICS_CONTENT_TYPE, Metrics, MetricsOptions, status_json, status_page};
@@ -81,6 +83,18 @@ pub enum ServeError {
     /// The master key cannot be used.
     #[error("the master key: {0}")]
     Seal(#[from] SealError),
+    /// The keys of card numbers.
+    #[error("the keys of card numbers: {0}")]
+    CardKeys(#[from] CardKeyError),
+    /// The keys of card numbers are gone, and cards are kept under them.
+    #[error("{} is gone, and card numbers are sealed under its keys: put it back, or name it in `cards.keys`", path.display())]
+    CardKeysLost {
+        /// Where they were.
+        path: PathBuf,
+    },
+    /// The listeners of card messages.
+    #[error(transparent)]
+    Listeners(#[from] ListenersError),
     /// The engine did not open.
     #[error(transparent)]
     Open(Box<OpenError>),
@@ -120,6 +134,8 @@ pub enum Told {
         admin: SocketAddr,
         /// Whether gateways speak TLS.
         is_encrypted: bool,
+        /// For card messages, by name.
+        cards: Vec<(String, SocketAddr)>,
     },
     /// The engine has recovered: requests are served.
     Ready {
@@ -148,6 +164,7 @@ pub async fn serve(
     settings.validate()?;
     let (listener, admin) = (bind(settings.listen).await?, bind(settings.admin_listen).await?);
     let parts = Parts::open(&settings)?;
+    let sockets = card_sockets(&settings).await?;
     let app = parts.app(&settings, &data_dir)?;
     let (stopper, stopped) = watch::channel(false);
     let metrics = || Arc::clone(&app.metrics);
@@ -158,7 +175,9 @@ pub async fn serve(
     let most = connections_with_files(settings.connections_max.size());
     let front = tokio::spawn(listener::run(listener, Arc::new(front), most, metrics(), stopped.clone()));
     let back = tokio::spawn(listener::run(admin, Arc::new(back), 64, metrics(), stopped.clone()));
-    tell(Told::Listening { listen: listen_at, admin: admin_at, is_encrypted: parts.tls.is_some() });
+    let cards =
+        sockets.iter().map(|(listener, socket)| (listener.name.clone(), address(socket, listener.listen))).collect();
+    tell(Told::Listening { listen: listen_at, admin: admin_at, is_encrypted: parts.tls.is_some(), cards });
 
     let began = Instant::now();
     let serving = {
@@ -173,17 +192,26 @@ pub async fn serve(
     let demo = if dev { Some(demo::make(&serving).await.map_err(ServeError::Demo)?) } else { None };
     let is_first = app.serving.set(Arc::clone(&serving)).is_ok();
     debug_assert!(is_first, "set once");
+    let edge = CardEdge::start(sockets, &serving, &parts, &settings, &data_dir, &stopped)?;
     tell(Told::Ready { last_seq: serving.engine.last_seq().0, took: began.elapsed(), demo });
 
     // What was approved and perhaps not executed when the process before this one ended, and what cannot be executed at once.
     let finishing = tokio::spawn(crate::api::approvals::finish(Arc::clone(&serving)));
-    let upkeep = tokio::spawn(upkeep(Arc::clone(&serving), parts.tls.clone(), parts.tokens.clone(), settings.clone()));
+    let upkeep = tokio::spawn(upkeep(
+        Arc::clone(&serving),
+        parts.tls.clone(),
+        parts.tokens.clone(),
+        settings.clone(),
+        card_key_source(&settings, &data_dir),
+    ));
     let poisoned = wait(&mut stop, &serving.engine).await;
     app.is_stopping.store(true, Ordering::Release);
     let _ = stopper.send(true); // the listeners hold the other end
     tell(Told::Draining);
+    let edge_totals = edge.totals.clone();
     let drained = tokio::time::timeout(settings.drain_ms.ms(), async {
         let _ = front.await; // a panic of the accept loop is in the logs already
+        edge.ended().await;
     });
     if drained.await.is_err() {
         tracing::warn!("connections were still open at the end of the drain");
@@ -193,7 +221,53 @@ pub async fn serve(
     send_last_traces(&app).await;
     finishing.abort();
     back.abort();
-    close(&serving, poisoned).await
+    close(&serving, edge_totals, poisoned).await
+}
+
+/// The listeners of card messages, bound.
+async fn card_sockets(settings: &Settings) -> Result<Vec<(Arc<CardListener>, TcpListener)>, ServeError> {
+    let Some(path) = &settings.card_listeners else { return Ok(Vec::new()) };
+    let listeners = Listeners::read(path, settings.tls_certificate.is_some())?;
+    iso8583::bind(&listeners).await.map_err(|(address, error)| ServeError::Listen { address, error })
+}
+
+/// The card edge at work.
+struct CardEdge {
+    listeners: tokio::task::JoinSet<()>,
+    totals: Option<Arc<Totals>>,
+}
+
+impl CardEdge {
+    /// Accepts links from now on.
+    fn start(
+        sockets: Vec<(Arc<CardListener>, TcpListener)>,
+        serving: &Arc<Serving>,
+        parts: &Parts,
+        settings: &Settings,
+        data_dir: &std::path::Path,
+        stopped: &watch::Receiver<bool>,
+    ) -> Result<Self, ServeError> {
+        let mut listeners = tokio::task::JoinSet::new();
+        if sockets.is_empty() {
+            return Ok(Self { listeners, totals: None });
+        }
+        let totals = Totals::start(Arc::clone(&serving.engine), &folder(data_dir));
+        let totals = totals.map_err(|_| ServeError::Thread("no thread for the totals of card messages"))?;
+        let mut stats = Vec::new();
+        for (listener, socket) in sockets {
+            let (serving, totals) = (Arc::clone(serving), Arc::clone(&totals));
+            let edge = Arc::new(Edge::new(serving, listener, totals, parts.tls.clone(), settings.tls_ms.ms()));
+            stats.push(edge.stats());
+            listeners.spawn(iso8583::run(edge, socket, stopped.clone()));
+        }
+        serving.metrics.show_cards(stats);
+        Ok(Self { listeners, totals: Some(totals) })
+    }
+
+    /// Waits until every link has ended.
+    async fn ended(mut self) {
+        while self.listeners.join_next().await.is_some() {}
+    }
 }
 
 /// Files that stay for the journal, checkpoints, logs and the operators, whatever connections come.
@@ -250,11 +324,17 @@ async fn send_last_traces(app: &Arc<App>) {
 }
 
 /// Closes the engine on a thread of its own.
-async fn close(serving: &Arc<Serving>, poisoned: bool) -> Result<Closed, ServeError> {
+async fn close(serving: &Arc<Serving>, totals: Option<Arc<Totals>>, poisoned: bool) -> Result<Closed, ServeError> {
     let serving = Arc::clone(serving);
     let closing = tokio::task::spawn_blocking(move || {
         if let Err(error) = serving.control.write_image(true) {
             tracing::warn!(%error, "no image of tenants and keys was written: the next start reads their records");
+        }
+        if let Some(Err(error)) = totals.map(|totals| totals.write(&serving.engine)) {
+            tracing::warn!(%error, "the day's totals were not written: the next start reads the journal for them");
+        }
+        if let Err(error) = serving.vault.write_cache(true) {
+            tracing::warn!(%error, "the file of cards was not written: the next start reads their records");
         }
         let cause = serving.engine.status().poison;
         let closed = serving.engine.close_in_place();
@@ -380,6 +460,35 @@ pub(crate) fn sealer(settings: &Settings, data_dir: &std::path::Path, control: &
     Ok(Sealer::new(&master_key(settings, data_dir)?, &[])?)
 }
 
+/// Where the keys of card numbers come from.
+pub(crate) fn card_key_source(settings: &Settings, data_dir: &std::path::Path) -> KeySource {
+    match &settings.card_keys {
+        Some(path) => KeySource::File(path.clone()),
+        None if std::env::var_os(KEYS_VARIABLE).is_some() => KeySource::Environment,
+        None => KeySource::File(folder(data_dir).join("card.keys")),
+    }
+}
+
+/// The keys of card numbers. Keys that are gone are not replaced while cards are kept under them.
+///
+/// # Errors
+/// [`ServeError::CardKeys`], [`ServeError::CardKeysLost`].
+fn card_keys(settings: &Settings, data_dir: &std::path::Path, vault: &VaultFold) -> Result<LocalCardKeys, ServeError> {
+    let source = card_key_source(settings, data_dir);
+    if let KeySource::File(path) = &source
+        && settings.card_keys.is_none()
+        && !path.exists()
+    {
+        if vault.has_cards() {
+            return Err(ServeError::CardKeysLost { path: path.clone() });
+        }
+        MasterKey::create_file(path)?;
+    }
+    let keys = source.read()?;
+    vault.check_keys(&keys)?;
+    Ok(keys)
+}
+
 /// The engine's configuration.
 pub(crate) fn engine_config(settings: &Settings, data_dir: &std::path::Path) -> Config {
     let mut config = Config::at(data_dir);
@@ -398,12 +507,18 @@ pub(crate) fn engine_config(settings: &Settings, data_dir: &std::path::Path) -> 
 fn open(app: &App, settings: &Settings, data_dir: &std::path::Path) -> Result<Serving, ServeError> {
     let engine = Engine::open(engine_config(settings, data_dir)).map_err(|error| ServeError::Open(Box::new(error)))?;
     let engine = Arc::new(engine);
-    let control = Arc::new(Control::open(Arc::clone(&engine), Some(folder(data_dir)))?);
+    let (mut control, mut vault) =
+        (ControlFold::open(&engine, Some(folder(data_dir))), VaultFold::open(&engine, Some(folder(data_dir))));
+    fold(&engine, &mut [&mut control, &mut vault])?;
+    let control = Arc::new(Control::new(Arc::clone(&engine), control));
     // Only now: a folder of ours would keep the engine from making a new directory.
     let sealer = Arc::new(sealer(settings, data_dir, &control)?);
+    let keys = card_keys(settings, data_dir, &vault)?;
+    let vault = Arc::new(Vault::new(Arc::clone(&engine), vault, keys));
     Ok(Serving {
         engine,
         control,
+        vault,
         sealer,
         rooms: Arc::clone(&app.rooms),
         metrics: Arc::clone(&app.metrics),
@@ -416,7 +531,20 @@ fn open(app: &App, settings: &Settings, data_dir: &std::path::Path) -> Result<Se
 }
 
 /// What has to be looked at now and then: changed certificate and key files, the image of the control state.
-async fn upkeep(serving: Arc<Serving>, tls: Option<Arc<Tls>>, tokens: Option<Arc<TokenVerifier>>, settings: Settings) {
+async fn upkeep(
+    serving: Arc<Serving>,
+    tls: Option<Arc<Tls>>,
+    tokens: Option<Arc<TokenVerifier>>,
+    settings: Settings,
+    card_source: KeySource,
+) {
+    let card_files = match &card_source {
+        KeySource::File(path) => vec![Some(path.clone())],
+        KeySource::Environment => Vec::new(),
+    };
+    let mut card_keys_seen = changed(&card_files);
+    // What an earlier process did not get done.
+    rotate_cards(&serving).await;
     let certificates = [&settings.tls_certificate, &settings.tls_key, &settings.tls_client_ca].map(Clone::clone);
     let (mut seen, mut seen_keys) = (changed(&certificates), changed(std::slice::from_ref(&settings.jwt_keys)));
     loop {
@@ -436,11 +564,41 @@ async fn upkeep(serving: Arc<Serving>, tls: Option<Arc<Tls>>, tokens: Option<Arc
             }
             seen_keys = now_keys;
         }
-        let serving = Arc::clone(&serving);
-        let written = tokio::task::spawn_blocking(move || serving.control.write_image(false)).await;
-        if let Ok(Err(error)) = written {
-            tracing::warn!(%error, "no image of tenants and keys was written");
+        let card_keys_now = changed(&card_files);
+        if card_keys_now != card_keys_seen {
+            renew_card_keys(&serving, &card_source).await;
+            card_keys_seen = card_keys_now;
         }
+        let serving = Arc::clone(&serving);
+        let written = tokio::task::spawn_blocking(move || {
+            serving.control.write_image(false).and_then(|()| serving.vault.write_cache(false))
+        });
+        if let Ok(Err(error)) = written.await {
+            tracing::warn!(%error, "no image of tenants, keys and cards was written");
+        }
+    }
+}
+
+/// Takes the keys of card numbers that the file has now, and seals what is under another than the current one again.
+async fn renew_card_keys(serving: &Arc<Serving>, source: &KeySource) {
+    let taken = match source.read() {
+        Ok(keys) => serving.vault.set_keys(keys).await,
+        Err(error) => Err(error),
+    };
+    match taken {
+        Ok(()) => {
+            tracing::info!("new keys of card numbers are in use");
+            rotate_cards(serving).await;
+        }
+        Err(error) => tracing::error!(%error, "the new keys of card numbers are not used; the old ones stay"),
+    }
+}
+
+async fn rotate_cards(serving: &Arc<Serving>) {
+    match serving.vault.rotate().await {
+        Ok(0) => {}
+        Ok(cards) => tracing::info!(cards, "card numbers are sealed under the current key now: the older ones may go"),
+        Err(error) => tracing::warn!(%error, "not all card numbers are sealed under the current key yet"),
     }
 }
 

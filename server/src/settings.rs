@@ -330,6 +330,11 @@ settings! {
     command_ms: Number<1, 60_000> = "10000", "deadlines.command_ms", "ms";
     /// How long connections may finish what they sent after SIGTERM or SIGINT.
     drain_ms: Number<0, 3_600_000> = "30000", "deadlines.drain_ms", "ms";
+    /// File with the keys of card numbers, 64 hexadecimal digits a line, the current one first. Empty: the variable `TPCORE_CARD_KEYS`, else
+    /// `server/card.keys` in the data directory, made when it is missing.
+    card_keys: Option<PathBuf> = "", "cards.keys", "file";
+    /// TOML file with the listeners for card messages (ISO 8583). Empty: there are none.
+    card_listeners: Option<PathBuf> = "", "cards.listeners", "file";
     /// How long a command waits for its second person.
     approval_ms: Number<1_000, 2_592_000_000> = "86400000", "approvals.lifetime_ms", "ms";
     /// Approvals of one tenant that may be pending at once.
@@ -399,8 +404,15 @@ impl Settings {
         variables: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(), SettingError> {
         // Other parts of the command, the load generator and the tests read these.
-        const OTHERS: [&str; 6] =
-            ["TPCORE_KEY", "TPCORE_CONFIG", "TPCORE_DATA_DIR", "TPCORE_NO_SKIP", "TPCORE_RENEW", "TPCORE_TEST_SEED"];
+        const OTHERS: [&str; 7] = [
+            "TPCORE_KEY",
+            "TPCORE_CONFIG",
+            "TPCORE_DATA_DIR",
+            "TPCORE_NO_SKIP",
+            "TPCORE_RENEW",
+            "TPCORE_TEST_SEED",
+            crate::cards::KEYS_VARIABLE,
+        ];
         for (variable, value) in variables {
             let Some(rest) = variable.strip_prefix("TPCORE_") else { continue };
             if OTHERS.contains(&variable.as_str()) {

@@ -75,16 +75,20 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 fn tell(output: &RefCell<&mut Output>, told: &Told) {
     let scheme = |is_encrypted: bool| if is_encrypted { "https" } else { "http" };
     let lines = match told {
-        Told::Listening { listen, admin, is_encrypted } => {
-            vec![
+        Told::Listening { listen, admin, is_encrypted, cards } => {
+            let mut lines = vec![
                 format!("listening on {}://{listen}, recovering", scheme(*is_encrypted)),
                 format!("status page and metrics on http://{admin}"),
-            ]
+            ];
+            lines.extend(cards.iter().map(|(name, address)| format!("card messages for {name} on {address}")));
+            lines
         }
         Told::Ready { last_seq, took, demo } => {
             let mut lines = vec![format!("ready after {} ms, last sequence number {last_seq}", took.as_millis())];
             if let Some(demo) = demo {
-                lines.push("tenant 1: accounts 1 to 10 with 10000.00 EUR each, merchant 100".to_owned());
+                lines
+                    .push("tenant 1: accounts 1 to 10 with 10000.00 EUR each, merchant 100, settlement 900".to_owned());
+                lines.push(format!("card of account 1: {}", demo.first_card));
                 lines.push(format!("key {}", demo.key));
                 lines.push(format!("second person's key {}", demo.second_key));
                 lines.push(format!("operator's key {}", demo.operator_key));
@@ -112,16 +116,18 @@ fn tell_text(output: &RefCell<&mut Output>, line: &str) {
 
 fn tell_json(output: &RefCell<&mut Output>, told: &Told) {
     let fields: Map<_, _> = match told {
-        Told::Listening { listen, admin, is_encrypted } => object([
+        Told::Listening { listen, admin, is_encrypted, cards } => object([
             ("told", json!("listening")),
             ("listen", json!(listen.to_string())),
             ("admin", json!(admin.to_string())),
             ("tls", json!(is_encrypted)),
+            ("cards", cards.iter().map(|(name, address)| (name.clone(), json!(address.to_string()))).collect()),
         ]),
         Told::Ready { last_seq, took, demo } => object([
             ("told", json!("ready")),
             ("last_seq", json!(last_seq)),
             ("took_ms", json!(u64::try_from(took.as_millis()).unwrap_or(u64::MAX))),
+            ("first_card", json!(demo.as_ref().map(|demo| &demo.first_card))),
             ("key", json!(demo.as_ref().map(|demo| &demo.key))),
             ("second_key", json!(demo.as_ref().map(|demo| &demo.second_key))),
             ("operator_key", json!(demo.as_ref().map(|demo| &demo.operator_key))),

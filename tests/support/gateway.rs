@@ -29,6 +29,10 @@ pub(crate) struct Gateway {
     pub(crate) key: String,
     pub(crate) second_key: String,
     pub(crate) operator_key: String,
+    /// The listeners of card messages, by name.
+    pub(crate) cards: Vec<(String, SocketAddr)>,
+    /// With `--dev`: the number of account 1's card.
+    pub(crate) first_card: String,
     /// What it prints after `ready`.
     stdout: BufReader<std::process::ChildStdout>,
 }
@@ -85,6 +89,7 @@ impl Gateway {
         };
         let (listening, ready) = (told("listening"), told("ready"));
         let address = |name: &str| listening[name].as_str().expect("an address").parse().expect("an address");
+        let cards = listening["cards"].as_object().cloned().unwrap_or_default();
         let text = |name: &str| ready[name].as_str().unwrap_or_default().to_owned();
         Self {
             listen: address("listen"),
@@ -92,6 +97,11 @@ impl Gateway {
             key: text("key"),
             second_key: text("second_key"),
             operator_key: text("operator_key"),
+            first_card: text("first_card"),
+            cards: cards
+                .iter()
+                .map(|(name, at)| (name.clone(), at.as_str().expect("text").parse().expect("an address")))
+                .collect(),
             child,
             stdout,
         }

@@ -15,6 +15,7 @@ use super::command::{parse_amount, parse_ledger};
 use super::problem::{Problem, Refusal};
 use super::request::{Answer, Answered, Caller, Request};
 use crate::app::Serving;
+use crate::cards::names_card;
 use crate::control::{Change, KeyEntry, KeyId, KeyKind, Maker, NewKey, Refused, Role, Tenant};
 use crate::tenancy::{TenantId, parse_decimal};
 
@@ -128,6 +129,9 @@ pub(crate) async fn add_key(serving: &Serving, request: &Request) -> Answered {
         "bearer".to_owned()
     }
     let body: Body = request.json()?;
+    if names_card(&body.person) {
+        return Err(Problem::new(Refusal::CardNumber, "`person`"));
+    }
     let public = body.public.as_deref().map(|text| STANDARD.decode(text)).transpose();
     let public = public.map_err(|_| Problem::invalid("`public` is Base64"))?;
     let kind = KeyKind::parse(&body.kind, public).map_err(Problem::invalid)?;
@@ -175,6 +179,9 @@ pub(crate) async fn add_tenant(serving: &Serving, request: &Request) -> Answered
         name: String,
     }
     let body: Body = request.json()?;
+    if names_card(&body.name) {
+        return Err(Problem::new(Refusal::CardNumber, "`name`"));
+    }
     let change = Change::TenantAdded { tenant: body.tenant, name: body.name };
     serving.control.change(&by(&request.caller), change).await.map_err(problem_of)?;
     let shown = serving.control.read(|state| state.tenant(body.tenant).map(tenant_json)).unwrap_or_default();

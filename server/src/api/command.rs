@@ -14,7 +14,8 @@ use tp_actors::tp_core::metadata::Metadata;
 
 use super::key::{parse_key, parse_kind};
 use super::members::{LimitsBody, Members, PeriodBody, Text};
-use super::problem::Problem;
+use super::problem::{Problem, Refusal};
+use crate::cards::names_card;
 use crate::tenancy::{TenantId, parse_decimal};
 
 /// A command as it was asked for: ready for the engine once its payee is allowed.
@@ -36,6 +37,9 @@ pub(crate) fn command(verb: Verb, m: &Members<'_>, key: Key, tenant: TenantId) -
     let note = reader.note()?;
     let command = match verb {
         Verb::OpenAccount => {
+            if m.account.as_deref().is_some_and(names_card) {
+                return Err(Problem::new(Refusal::CardNumber, "`account`"));
+            }
             OpenAccount { key, account: reader.account()?, settings: reader.settings(needed(ledger, "asset")?)?, note }
                 .into()
         }
@@ -282,6 +286,10 @@ impl Reader<'_> {
         let value_date = m.value_date.as_deref().map(str::parse).transpose();
         let value_date =
             value_date.map_err(|_| Problem::invalid("`value_date` is a date from 1970-01-01 to 2149-06-06"))?;
+        let texts = m.metadata.iter().flatten().flat_map(|(name, value)| [&**name, &**value]);
+        if m.reference.as_deref().into_iter().chain(texts).any(names_card) {
+            return Err(Problem::new(Refusal::CardNumber, "`reference` or `metadata`"));
+        }
         let mut metadata = Metadata::EMPTY;
         let too_long = |_| Problem::invalid("`reference` and `metadata` are more than 256 bytes together");
         if let Some(reference) = &m.reference {

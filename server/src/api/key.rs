@@ -6,7 +6,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use tp_actors::tp_core::ids::parse_uuid;
 use tp_actors::tp_core::key::{Key, KeyKind};
 
-use super::problem::Problem;
+use super::problem::{Problem, Refusal};
+use crate::cards::names_card;
 
 /// Longest text of a key, bytes.
 const KEY_BYTES_MAX: usize = 255;
@@ -26,6 +27,10 @@ pub(crate) fn parse_key(text: &str, kind: KeyKind) -> Result<Key, Problem> {
     let is_visible = text.bytes().all(|byte| (0x20..0x7F).contains(&byte));
     if text.is_empty() || text.len() > KEY_BYTES_MAX || !is_visible {
         return Err(Problem::invalid("an idempotency key is 1 to 255 visible ASCII characters"));
+    }
+    // What the journal keeps of it is a hash that anybody could make of every card number.
+    if names_card(text) {
+        return Err(Problem::new(Refusal::CardNumber, "the idempotency key"));
     }
     let uuid = is_canonical_uuid(text).then(|| parse_uuid(text)).flatten();
     let key = match (uuid, kind) {

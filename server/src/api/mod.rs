@@ -5,6 +5,7 @@
 pub(crate) mod admin;
 pub(crate) mod approvals;
 pub(crate) mod batch;
+pub(crate) mod cards;
 pub(crate) mod command;
 pub(crate) mod commands;
 pub(crate) mod key;

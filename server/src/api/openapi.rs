@@ -105,7 +105,7 @@ fn parameters(route: &Route) -> Vec<Value> {
         let schema = match name {
             "account" => value_schema(Kind::Account),
             "authorization" => value_schema(Kind::Id),
-            "approval" => json!({"type": "string", "pattern": "^[0-9a-f]{32}$"}),
+            "approval" | "card" => json!({"type": "string", "pattern": "^[0-9a-f]{32}$"}),
             "key" if route.path.starts_with("/v1/keys") => json!({"type": "string", "pattern": "^[0-9a-f]{16}$"}),
             "key" => json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}),
             _ => json!({"type": "integer", "minimum": 0, "maximum": 4_294_967_294_u64}),
@@ -119,7 +119,7 @@ fn parameters(route: &Route) -> Vec<Value> {
     let cursor = || query("cursor", json!({"type": "string"}), "Where the page begins: `next` of the page before.");
     let point = json!({"type": "string"});
     match route.operation {
-        Operation::Accounts | Operation::Approvals => parameters.extend([limit(), cursor()]),
+        Operation::Accounts | Operation::Approvals | Operation::Cards => parameters.extend([limit(), cursor()]),
         Operation::Statement => {
             parameters.extend([limit(), cursor()]);
             parameters.push(query("from", point, "Leave out what was recorded before this time."));
@@ -190,11 +190,22 @@ fn body(route: &Route) -> Option<Value> {
             json!({"tenant": tenant(), "name": {"type": "string", "minLength": 1, "maxLength": 100}}),
         ),
         Operation::AddAgreement => object(&["payer", "payee"], json!({"payer": tenant(), "payee": tenant()})),
+        Operation::AddCard => object(
+            &["card_number", "account"],
+            json!({
+                "card_number": {"type": "string", "pattern": "^[0-9]{12,19}$", "description": "With its check digit."},
+                "account": value_schema(Kind::Account),
+                "expires": {"type": "string", "pattern": "^[0-9]{2}(0[1-9]|1[0-2])$", "description": "YYMM."},
+            }),
+        ),
+        Operation::UpdateCard => {
+            object(&["status"], json!({"status": {"type": "string", "enum": ["active", "blocked", "closed"]}}))
+        }
         _ => return None,
     })
 }
 
-const ROLES: [&str; 4] = ["read", "authorize", "money_movement", "admin"];
+const ROLES: [&str; 5] = ["read", "authorize", "money_movement", "admin", "card_data"];
 
 fn responses(route: &Route) -> Value {
     let answer = |meaning: &str, schema: Value| json!({"description": meaning, "content": {"application/json": {"schema": schema}}});
@@ -222,6 +233,10 @@ fn responses(route: &Route) -> Value {
                 let meaning = "Approved; it could not be executed yet and is tried again.";
                 responses.insert("202".to_owned(), answer(meaning, reference("Approval")));
             }
+        }
+        Operation::AddCard => {
+            responses.insert("200".to_owned(), answer("It was there before.", json!({"type": "object"})));
+            responses.insert("201".to_owned(), answer("Made.", json!({"type": "object"})));
         }
         Operation::AddKey | Operation::AddTenant | Operation::AddAgreement => {
             responses.insert("201".to_owned(), answer("Made.", json!({"type": "object"})));

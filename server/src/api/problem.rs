@@ -46,6 +46,7 @@ refusals! {
     TooManyInFlight = "too_many_in_flight", 429, "Too many requests under way";
     Recovering = "recovering", 503, "The engine has not recovered yet";
     BodyTimeout = "body_timeout", 408, "The body did not come in time";
+    CardNumber = "card_number_refused", 400, "What looks like a card number belongs into no other place than a card's";
     ControlFailed = "control_failed", 503, "What was asked could not be recorded";
     HistoryFailed = "history_failed", 500, "Old facts could not be read";
 }
@@ -68,7 +69,7 @@ impl Problem {
             status: status_of_number(refusal.status()),
             name: refusal.name(),
             title: Cow::Borrowed(refusal.title()),
-            detail: detail.into(),
+            detail: without_numbers(detail.into()),
             reply: None,
         }
     }
@@ -99,6 +100,26 @@ impl Problem {
     pub(crate) fn is_temporary(&self) -> bool {
         matches!(self.status.as_u16(), 429 | 503)
     }
+}
+
+/// A detail without what may be a card number: it may repeat words of the caller's.
+fn without_numbers(detail: Cow<'static, str>) -> Cow<'static, str> {
+    let is_long = |run: &[u8]| run.len() >= 12;
+    let Cow::Owned(text) = &detail else { return detail };
+    if !text.as_bytes().split(|byte| !byte.is_ascii_digit()).any(is_long) {
+        return detail;
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, from) = rest.split_at(start);
+        let (digits, after) = from.split_at(from.find(|c: char| !c.is_ascii_digit()).unwrap_or(from.len()));
+        shown.push_str(before);
+        shown.push_str(if is_long(digits.as_bytes()) { "(digits)" } else { digits });
+        rest = after;
+    }
+    shown.push_str(rest);
+    Cow::Owned(shown)
 }
 
 fn status_of_number(number: u16) -> StatusCode {
@@ -187,6 +208,14 @@ mod tests {
                 |row: &String| row.split('|').nth(1).is_some_and(|cell| cell.contains(&status.to_string()));
             assert!(rows.len() == 1 && has_status(&rows[0]), "{name} is {status}; the table says {rows:?}");
         }
+    }
+
+    #[test]
+    fn a_detail_repeats_no_card_number() {
+        let detail = |text: &str| Problem::invalid(text.to_owned()).detail.into_owned();
+        assert_eq!(detail("unknown field `x4111111111111111` at line 12"), "unknown field `x(digits)` at line 12");
+        assert_eq!(detail("é4111111111111111"), "é(digits)");
+        assert_eq!(detail("11 digits: 41111111111"), "11 digits: 41111111111");
     }
 
     #[test]

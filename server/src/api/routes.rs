@@ -42,6 +42,12 @@ pub(crate) enum Operation {
     AddTenant,
     AddAgreement,
     EndAgreement,
+    AddCard,
+    Cards,
+    Card,
+    UpdateCard,
+    RevealCard,
+    CardKeys,
     Live,
     Ready,
     Version,
@@ -72,6 +78,7 @@ const READ: Access = Access::Role(Role::Read);
 const AUTHORIZE: Access = Access::Role(Role::Authorize);
 const MONEY: Access = Access::Role(Role::MoneyMovement);
 const ADMIN: Access = Access::Role(Role::Admin);
+const CARD_DATA: Access = Access::Role(Role::CardData);
 
 /// Every route.
 pub(crate) const ROUTES: &[Route] = &{
@@ -145,6 +152,18 @@ pub(crate) const ROUTES: &[Route] = &{
         route(GET, "/v1/approvals/{approval}", READ, Op::Approval, "Show a command that needs a second person"),
         route(POST, "/v1/approvals/{approval}/approve", MONEY, Op::Approve, "Approve a command of another person"),
         route(POST, "/v1/approvals/{approval}/reject", MONEY, Op::Reject, "Reject a command of another person"),
+        route(
+            POST,
+            "/v1/cards",
+            ADMIN,
+            Op::AddCard,
+            "Add a card: its number is kept sealed, and a token stands for it",
+        ),
+        route(GET, "/v1/cards", READ, Op::Cards, "List the tenant's cards"),
+        route(GET, "/v1/cards/{card}", READ, Op::Card, "Show a card, its number masked"),
+        route(Method::PATCH, "/v1/cards/{card}", ADMIN, Op::UpdateCard, "Block, unblock or close a card"),
+        route(POST, "/v1/cards/{card}/reveal", CARD_DATA, Op::RevealCard, "Show a card's number; that is recorded"),
+        route(GET, "/v1/card-keys", ADMIN, Op::CardKeys, "List the keys of card numbers (operator)"),
         route(GET, "/v1/tenant", READ, Op::Tenant, "Show the caller's tenant"),
         route(
             Method::PUT,
@@ -179,7 +198,14 @@ pub(crate) const fn role_of(verb: Verb) -> Role {
 
 /// Whether only the operator's tenant may call it.
 pub(crate) const fn is_operators(operation: Operation) -> bool {
-    matches!(operation, Operation::Tenants | Operation::AddTenant | Operation::AddAgreement | Operation::EndAgreement)
+    matches!(
+        operation,
+        Operation::Tenants
+            | Operation::AddTenant
+            | Operation::AddAgreement
+            | Operation::EndAgreement
+            | Operation::CardKeys
+    )
 }
 
 #[cfg(test)]

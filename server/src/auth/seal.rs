@@ -7,19 +7,18 @@
 //!            12   nonce
 //!             n   AES-256-GCM of the secret
 //!            16   tag
-//!  authenticated beside it: domain, version, master key id, purpose, key id
+//!  authenticated beside it: domain, version, master key id, purpose, subject (a key's id, a card's token)
 //! ```
 //!
-//! Invariant SEA-1: an envelope opens only under the master key that closed it, for the key and the purpose that it was closed for.
+//! Invariant SEA-1: an envelope opens only under the master key that closed it, for the subject and the purpose that it was closed for.
 //!
-//! Nonces are random, 96 bits: NIST SP 800-38D, 8.3 bounds them at 2^32 seals of one master key. A seal is made when a key is made or
-//! the master is rotated: a million keys a day reach the bound after eleven years, so it is written here and not counted.
+//! Nonces are random, 96 bits: NIST SP 800-38D, 8.3 bounds them at 2^32 seals of one master key. A seal is made when a key or
+//! a card is made or a master is rotated: a million a day reach the bound after eleven years, so it is written here and not counted.
 
 use std::fmt;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 
-use super::key_id::KeyId;
 pub use master::{MasterKey, MasterKeyError, MasterKeyId};
 use zeroize::Zeroizing;
 
@@ -37,14 +36,17 @@ pub const SEALED_SECRET_BYTES_MAX: usize = 1024;
 /// What a sealed secret is for. The number is part of what is authenticated: it never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// The shared secret of a client's `hmac-sha256` request signatures.
+    /// The shared secret of a client's `hmac-sha256` request signatures; for a key's id.
     RequestSignature,
+    /// A card number; for a card's token.
+    CardNumber,
 }
 
 impl Purpose {
     const fn code(self) -> u8 {
         match self {
             Self::RequestSignature => 1,
+            Self::CardNumber => 2,
         }
     }
 }
@@ -90,18 +92,18 @@ impl Sealer {
         Ok(Self { current: Master::new(current)?, older: older.iter().map(Master::new).collect::<Result<_, _>>()? })
     }
 
-    /// Seals `secret` for `key`.
+    /// Seals `secret` for `subject`, which has the same length for all of one purpose.
     ///
     /// # Errors
     /// [`SealError::Size`], [`SealError::Cipher`].
-    pub fn seal(&self, purpose: Purpose, key: KeyId, secret: &[u8]) -> Result<Vec<u8>, SealError> {
+    pub fn seal(&self, purpose: Purpose, subject: &[u8], secret: &[u8]) -> Result<Vec<u8>, SealError> {
         if secret.is_empty() || secret.len() > SEALED_SECRET_BYTES_MAX {
             return Err(SealError::Size);
         }
         // Room for the tag from the start: growing would leave a copy of the secret behind, unwiped.
         let mut sealed = Zeroizing::new(Vec::with_capacity(secret.len() + TAG_BYTES));
         sealed.extend_from_slice(secret);
-        let beside = associated(self.current.id, purpose, key);
+        let beside = associated(self.current.id, purpose, subject);
         let nonce = self
             .current
             .cipher
@@ -119,11 +121,11 @@ impl Sealer {
     ///
     /// # Errors
     /// [`SealError::Envelope`], [`SealError::UnknownMaster`], [`SealError::DoesNotFit`].
-    pub fn open(&self, purpose: Purpose, key: KeyId, envelope: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    pub fn open(&self, purpose: Purpose, subject: &[u8], envelope: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let (id, nonce, sealed) = split(envelope)?;
         let master = self.masters().find(|master| master.id == id).ok_or(SealError::UnknownMaster(id))?;
         let mut in_place = Zeroizing::new(sealed.to_vec());
-        let beside = associated(id, purpose, key);
+        let beside = associated(id, purpose, subject);
         let nonce = Nonce::assume_unique_for_key(nonce);
         let length = master
             .cipher
@@ -157,9 +159,9 @@ impl Master {
     }
 }
 
-fn associated(master: MasterKeyId, purpose: Purpose, key: KeyId) -> Vec<u8> {
-    // Every part but the domain has a fixed length: no two sets of parts give the same bytes.
-    [DOMAIN, &[VERSION], &master.to_bytes(), &[purpose.code()], &key.to_bytes()].concat()
+fn associated(master: MasterKeyId, purpose: Purpose, subject: &[u8]) -> Vec<u8> {
+    // Every part but the domain has a fixed length, the subject by its purpose: no two sets of parts give the same bytes.
+    [DOMAIN, &[VERSION], &master.to_bytes(), &[purpose.code()], subject].concat()
 }
 
 fn split(envelope: &[u8]) -> Result<(MasterKeyId, [u8; NONCE_BYTES], &[u8]), SealError> {
@@ -176,7 +178,7 @@ fn split(envelope: &[u8]) -> Result<(MasterKeyId, [u8; NONCE_BYTES], &[u8]), Sea
 mod tests {
     use super::*;
 
-    const KEY: KeyId = KeyId::from_bytes([1; 8]);
+    const KEY: &[u8] = &[1; 8];
     const PURPOSE: Purpose = Purpose::RequestSignature;
 
     fn master(byte: u8) -> MasterKey {
@@ -212,7 +214,7 @@ mod tests {
     #[test]
     fn a_sealed_secret_cannot_be_moved_to_another_key() {
         let envelope = sealer().seal(PURPOSE, KEY, b"a secret").unwrap();
-        assert_eq!(sealer().open(PURPOSE, KeyId::from_bytes([2; 8]), &envelope), Err(SealError::DoesNotFit));
+        assert_eq!(sealer().open(PURPOSE, &[2; 8], &envelope), Err(SealError::DoesNotFit));
     }
 
     #[test]

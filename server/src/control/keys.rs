@@ -89,7 +89,7 @@ impl NewKey {
                 let key = KeyId::random().map_err(|_| NO_RANDOMNESS)?;
                 let mut secret = Zeroizing::new([0; HMAC_SECRET_BYTES]);
                 SystemRandom::new().fill(secret.as_mut_slice()).map_err(|_| NO_RANDOMNESS)?;
-                let sealed = sealer.seal(Purpose::RequestSignature, key, secret.as_slice());
+                let sealed = sealer.seal(Purpose::RequestSignature, &key.to_bytes(), secret.as_slice());
                 let sealed = sealed.map_err(|_| "the secret could not be sealed")?;
                 let shown = Zeroizing::new(STANDARD.encode(secret.as_slice()));
                 (key, Credential::Hmac(sealed), Some(shown))

@@ -22,8 +22,8 @@ pub use keys::{KeyKind, NewKey};
 pub(crate) use record::Change;
 pub use record::{ApprovalId, AskedFor, Credential, Maker, Role, Roles, UnixMs};
 pub use state::{Approval, ApprovalState, ControlState, KeyEntry, Refused, Tenant};
-pub(crate) use store::now;
 pub use store::{Control, ControlError};
+pub(crate) use store::{ControlFold, Fold, fold, is_recorded, now};
 
 pub use crate::auth::key_id::KeyId;
 

@@ -60,13 +60,15 @@ pub enum Role {
     Authorize,
     /// Captures, refunds, transfers, advices; deciding approvals.
     MoneyMovement,
-    /// Accounts, keys, thresholds.
+    /// Accounts, keys, thresholds, cards.
     Admin,
+    /// Card numbers in the clear.
+    CardData,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 4] = [Self::Read, Self::Authorize, Self::MoneyMovement, Self::Admin];
+    pub const ALL: [Self; 5] = [Self::Read, Self::Authorize, Self::MoneyMovement, Self::Admin, Self::CardData];
 
     /// The stable name.
     pub const fn name(self) -> &'static str {
@@ -75,6 +77,7 @@ impl Role {
             Self::Authorize => "authorize",
             Self::MoneyMovement => "money_movement",
             Self::Admin => "admin",
+            Self::CardData => "card_data",
         }
     }
 }
@@ -83,7 +86,7 @@ impl FromStr for Role {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let role = Self::ALL.into_iter().find(|role| role.name() == text);
-        role.ok_or("a role is `read`, `authorize`, `money_movement` or `admin`")
+        role.ok_or("a role is `read`, `authorize`, `money_movement`, `admin` or `card_data`")
     }
 }
 

@@ -81,54 +81,110 @@ const RECORD_MS_MAX: u64 = 7 * 86_400_000;
 /// An image is written again when so many events lie behind the one before.
 const IMAGE_EVENTS: u64 = 1_000_000;
 
+/// What is folded from a stream of records while a server starts.
+pub(crate) trait Fold {
+    /// Which stream.
+    fn stream(&self) -> u32;
+    /// Up to which event it has been folded.
+    fn as_of(&self) -> Seq;
+    /// Takes a record of the stream.
+    fn take(&mut self, seq: Seq, bytes: &[u8]) -> Result<(), String>;
+    /// Everything up to that event was given.
+    fn pass(&mut self, seq: Seq);
+}
+
+/// Gives all folds what they lack, in one reading of the journal. Blocks.
+pub(crate) fn fold(engine: &Engine, folds: &mut [&mut dyn Fold]) -> Result<(), ControlError> {
+    let end = engine.durable_seq();
+    let Some(mut reached) = folds.iter().map(|fold| fold.as_of()).min().filter(|from| *from < end) else {
+        return Ok(());
+    };
+    let mut feed = engine.events(Seq(reached.0 + 1));
+    while feed.position() <= end {
+        let next = feed.next_timeout(Duration::from_mins(1))?;
+        let (seq, event) = next.ok_or(ControlError::Short { reached: reached.0, end: end.0 })?;
+        for fold in folds.iter_mut().filter(|fold| fold.as_of() < seq) {
+            if let Body::Recorded(recorded) = &event.body
+                && recorded.stream == fold.stream()
+            {
+                fold.take(seq, &recorded.bytes).map_err(|what| ControlError::Record { seq: seq.0, what })?;
+            }
+            fold.pass(seq);
+        }
+        reached = seq;
+    }
+    Ok(())
+}
+
+/// The control state while a start folds it: the newest image that fits, then the records after it.
+pub(crate) struct ControlFold {
+    image: Option<Image>,
+    as_of: Seq,
+    last: Option<LastRecord>,
+    state: ControlState,
+}
+
+impl ControlFold {
+    pub(crate) fn open(engine: &Engine, folder: Option<PathBuf>) -> Self {
+        let image = folder.map(|folder| Image::new(&folder, engine.seed()));
+        let kept = image.as_ref().and_then(|image| image.read(engine.durable_seq())).filter(|kept| fits(engine, kept));
+        if let (Some(image), None) = (&image, &kept) {
+            // Of a journal that was put back: what goes on from here must not come to look like what it stands for.
+            image.remove();
+        }
+        let (as_of, last, state) =
+            kept.map_or_else(Default::default, |Read { as_of, last, state }| (as_of, last, state));
+        Self { image, as_of, last, state }
+    }
+}
+
+impl Fold for ControlFold {
+    fn stream(&self) -> u32 {
+        CONTROL_STREAM
+    }
+
+    fn as_of(&self) -> Seq {
+        self.as_of
+    }
+
+    fn take(&mut self, seq: Seq, bytes: &[u8]) -> Result<(), String> {
+        let record = ControlRecord::from_bytes(bytes).map_err(|error: RecordError| error.to_string())?;
+        // What was written was checked then; a check that fails now means that the records do not fit.
+        let checked = self.state.check(&record.change, record.at);
+        checked.map_err(|refused| format!("it does not follow from the records before it: {refused}"))?;
+        self.state.apply(record.change, record.at);
+        self.last = Some(LastRecord::new(seq, bytes));
+        Ok(())
+    }
+
+    fn pass(&mut self, seq: Seq) {
+        self.as_of = seq;
+    }
+}
+
 impl Control {
     /// Builds the state from the newest image that fits and the records after it. Blocks.
     ///
     /// # Errors
     /// [`ControlError`].
     pub fn open(engine: Arc<Engine>, folder: Option<PathBuf>) -> Result<Self, ControlError> {
-        let image = folder.map(|folder| Image::new(&folder, engine.seed()));
-        let end = engine.durable_seq();
-        let kept = image.as_ref().and_then(|image| image.read(end)).filter(|kept| fits(&engine, kept));
-        if let (Some(image), None) = (&image, &kept) {
-            // Of a journal that was put back: what goes on from here must not come to look like what it stands for.
-            image.remove();
-        }
-        let (mut as_of, mut last, mut state) =
-            kept.map_or_else(Default::default, |Read { as_of, last, state }| (as_of, last, state));
-        let from = Seq(as_of.0 + 1);
-        if from <= end {
-            let mut feed = engine.events(from);
-            while feed.position() <= end {
-                let next = feed.next_timeout(Duration::from_mins(1))?;
-                let (seq, event) = next.ok_or(ControlError::Short { reached: as_of.0, end: end.0 })?;
-                if let Body::Recorded(recorded) = &event.body
-                    && recorded.stream == CONTROL_STREAM
-                {
-                    let record = ControlRecord::from_bytes(&recorded.bytes)
-                        .map_err(|error: RecordError| ControlError::Record { seq: seq.0, what: error.to_string() })?;
-                    // What was written was checked then; a check that fails now means that the records do not fit.
-                    state.check(&record.change, record.at).map_err(|refused| ControlError::Record {
-                        seq: seq.0,
-                        what: format!("it does not follow from the records before it: {refused}"),
-                    })?;
-                    state.apply(record.change, record.at);
-                    last = Some(LastRecord::new(seq, &recorded.bytes));
-                }
-                as_of = seq;
-            }
-        }
-        let control = Self {
+        let mut own = ControlFold::open(&engine, folder);
+        fold(&engine, &mut [&mut own])?;
+        Ok(Self::new(engine, own))
+    }
+
+    /// Goes on with a state that was folded.
+    pub(crate) fn new(engine: Arc<Engine>, fold: ControlFold) -> Self {
+        let ControlFold { image, as_of, last, state } = fold;
+        Self {
             engine,
             state: RwLock::new(state),
             writer: Arc::default(),
             is_in_doubt: AtomicBool::new(false),
             last: RwLock::new(last),
             image,
-            image_as_of: AtomicU64::new(0),
-        };
-        control.image_as_of.store(as_of.0, Ordering::Relaxed);
-        Ok(control)
+            image_as_of: AtomicU64::new(as_of.0),
+        }
     }
 
     /// Looks at the state. Be short: changes wait meanwhile.
@@ -219,12 +275,18 @@ impl Control {
 /// Whether the journal has the image's last record where the image says.
 fn fits(engine: &Engine, kept: &Read) -> bool {
     let Some(last) = &kept.last else { return true };
-    let found = engine.events(Seq(last.seq)).next_timeout(Duration::from_mins(1));
-    match found {
+    recorded_at(engine, Seq(last.seq), CONTROL_STREAM, |seq, bytes| LastRecord::new(seq, bytes) == *last)
+}
+
+/// Whether the journal has that record of that stream there.
+pub(crate) fn is_recorded(engine: &Engine, at: Seq, stream: u32, record: &[u8]) -> bool {
+    recorded_at(engine, at, stream, |_, bytes| bytes == record)
+}
+
+fn recorded_at(engine: &Engine, at: Seq, stream: u32, is_it: impl FnOnce(Seq, &[u8]) -> bool) -> bool {
+    match engine.events(at).next_timeout(Duration::from_mins(1)) {
         Ok(Some((seq, event))) => match &event.body {
-            Body::Recorded(recorded) => {
-                recorded.stream == CONTROL_STREAM && LastRecord::new(seq, &recorded.bytes) == *last
-            }
+            Body::Recorded(recorded) => seq == at && recorded.stream == stream && is_it(seq, &recorded.bytes),
             _ => false,
         },
         _ => false,

@@ -6,6 +6,7 @@
 //!
 //! LIM-1: the labels are closed sets (routes, status codes, verbs, outcomes, reasons), so the number of series is known at the start.
 
+mod cards;
 mod engine;
 mod families;
 mod histogram;
@@ -17,14 +18,15 @@ pub(crate) mod tests;
 mod window;
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tp_actors::tp_core::command::Verb;
 use tp_actors::tp_core::outcome::Outcome;
 use tp_actors::{Config, EngineStatus};
 
+pub use cards::CardStats;
 pub use reasons::{AuthenticationFailure, ConnectionRefusal, RateLimit, TlsFailure};
 pub use window::{Latencies, SecondCounts};
 
@@ -157,6 +159,7 @@ pub struct Metrics {
     tls_failures: Reasons<{ TlsFailure::ALL.len() }>,
     authentication_failures: Reasons<{ AuthenticationFailure::ALL.len() }>,
     rate_limited: Reasons<{ RateLimit::ALL.len() }>,
+    cards: OnceLock<Vec<Arc<CardStats>>>,
     scrape: Scrape,
 }
 
@@ -195,6 +198,7 @@ impl Metrics {
             tls_failures: Reasons::new(),
             authentication_failures: Reasons::new(),
             rate_limited: Reasons::new(),
+            cards: OnceLock::new(),
             scrape: Scrape::new(),
         }
     }
@@ -258,6 +262,12 @@ impl Metrics {
         self.rate_limited.add(limit as usize);
     }
 
+    /// Shows the numbers of card listeners from now on. Once.
+    pub fn show_cards(&self, listeners: Vec<Arc<CardStats>>) {
+        let is_first = self.cards.set(listeners).is_ok();
+        debug_assert!(is_first, "set once");
+    }
+
     /// Everything in the text format 0.0.4 of Prometheus ([`METRICS_CONTENT_TYPE`]). For one scraper at a time; costs about a millisecond.
     pub fn render(&self, status: &EngineStatus, now: Instant) -> String {
         let uptime = now.saturating_duration_since(self.epoch);
@@ -300,6 +310,7 @@ impl Metrics {
         scrape.counter(families::CONNECTIONS_ACCEPTED, &[], load(&self.connections_accepted));
         scrape.counter(families::LOG_SUPPRESSED, &[], super::log::lines_suppressed());
         self.record_reasons();
+        self.cards.get().into_iter().flatten().for_each(|listener| listener.record(&self.scrape));
     }
 
     fn record_reasons(&self) {

@@ -24,8 +24,8 @@ pub mod trace_context;
 mod documents;
 
 pub use metrics::{
-    AuthenticationFailure, ConnectionRefusal, Counted, EngineLimits, METRICS_CONTENT_TYPE, Metrics, MetricsOptions,
-    RateLimit, TlsFailure,
+    AuthenticationFailure, CardStats, ConnectionRefusal, Counted, EngineLimits, METRICS_CONTENT_TYPE, Metrics,
+    MetricsOptions, RateLimit, TlsFailure,
 };
 pub use page::status_page;
 pub use stages::{Stage, Stopwatch};

@@ -71,6 +71,15 @@ impl MasterKey {
     /// # Errors
     /// [`MasterKeyError`]: also when anyone but the owner has any right on the file.
     pub fn from_file(path: &Path) -> Result<Self, MasterKeyError> {
+        let content = Self::private_content(path, FILE_BYTES_MAX)?;
+        Self::from_content(&content).ok_or_else(|| MasterKeyError::Form { path: path.to_owned() })
+    }
+
+    /// What a file has that nobody but its owner may use, up to `bytes_max` and one byte more, which tells that it is longer.
+    ///
+    /// # Errors
+    /// [`MasterKeyError`].
+    pub(crate) fn private_content(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, MasterKeyError> {
         let io = |error| MasterKeyError::Io { path: path.to_owned(), error };
         let mut file = File::open(path).map_err(io)?;
         // Of the file that was opened, so that it cannot be exchanged between the look and the read.
@@ -81,7 +90,7 @@ impl MasterKey {
         if meta.mode() & FOREIGN_RIGHTS != 0 {
             return Err(MasterKeyError::TooOpen { path: path.to_owned(), mode: meta.mode() & 0o7777 });
         }
-        let mut content = Zeroizing::new([0; FILE_BYTES_MAX + 1]);
+        let mut content = Zeroizing::new(vec![0; bytes_max + 1]);
         let mut length = 0;
         while length < content.len() {
             match file.read(&mut content[length..]) {
@@ -91,7 +100,8 @@ impl MasterKey {
                 Err(error) => return Err(io(error)),
             }
         }
-        Self::from_content(&content[..length]).ok_or_else(|| MasterKeyError::Form { path: path.to_owned() })
+        content.truncate(length);
+        Ok(content)
     }
 
     /// Makes a random key and writes it to a new file with mode 0600, as hexadecimal digits. Durable when it returns.
@@ -120,7 +130,7 @@ impl MasterKey {
         MasterKeyId(id)
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.0.as_slice()
     }
 
@@ -129,7 +139,11 @@ impl MasterKey {
             return Some(Self::from_bytes(raw));
         }
         let text = content.strip_suffix(b"\n").unwrap_or(content);
-        let digits = text.strip_suffix(b"\r").unwrap_or(text);
+        Self::from_digits(text.strip_suffix(b"\r").unwrap_or(text))
+    }
+
+    /// The key of 64 hexadecimal digits.
+    pub(crate) fn from_digits(digits: &[u8]) -> Option<Self> {
         if digits.len() != 2 * KEY_BYTES {
             return None;
         }
@@ -159,11 +173,11 @@ impl fmt::Debug for MasterKey {
 }
 
 impl MasterKeyId {
-    pub(super) const fn from_bytes(bytes: [u8; 8]) -> Self {
+    pub(crate) const fn from_bytes(bytes: [u8; 8]) -> Self {
         Self(bytes)
     }
 
-    pub(super) const fn to_bytes(self) -> [u8; 8] {
+    pub(crate) const fn to_bytes(self) -> [u8; 8] {
         self.0
     }
 }

@@ -47,6 +47,9 @@ families! {
     Counter AUTHENTICATION_FAILURES, "tpcore_authentication_failures_total", "Requests of callers not believed or not allowed, by reason.";
     Counter RATE_LIMITED, "tpcore_rate_limited_total", "Requests answered 429, by the limit that they met.";
     Counter LOG_SUPPRESSED, "tpcore_log_lines_suppressed_total", "Log lines of this process left out because their kind came too often.";
+    Counter CARD_MESSAGES, "tpcore_card_messages_total", "Card messages answered, by listener, type of the answer and response code.";
+    Gauge CARD_LINKS, "tpcore_card_links_open", "Links of acquirers that are open, by listener.";
+    Counter CARD_LATE, "tpcore_card_late_undone_total", "Approvals undone because their answer was late, by listener.";
     // The engine.
     Gauge POISONED, "tpcore_engine_poisoned", "1 when the engine has stopped acknowledging: a failed write, or a bug.";
     Gauge LAST_SEQ, "tpcore_engine_last_seq", "The last sequence number given out.";

@@ -1,0 +1,116 @@
+//! Answers: what of a message comes back, and what the reply adds.
+//!
+//! Owns elements 38, 39, 54 and the echo of what names the transaction. Refuses to give back anything of a card but the number that the
+//! sender itself sent (element 2): no track, no PIN data, no chip data, no private element.
+
+use tp_actors::tp_core::outcome::Outcome;
+use tp_actors::tp_core::reply::{Detail, Reply};
+use tp_iso8583::{Layout, Message, currency_of};
+
+use super::codes::Code;
+
+/// Elements that come back as they came (ISO 8583:1987, table of message types: mandatory echo and conditional ones).
+const ECHOED: [usize; 18] = [2, 3, 4, 7, 11, 12, 13, 15, 32, 33, 37, 41, 42, 49, 50, 70, 90, 95];
+
+/// The beginnings of an answer; `None`: the message asks for none.
+pub(super) fn begun(request: &Message) -> Option<Box<Message>> {
+    let mut answer = Box::new(Message::new(request.mti().response()?));
+    for element in ECHOED {
+        answer.echo(request, element);
+    }
+    Some(answer)
+}
+
+/// Puts an element in, where the layout has it.
+pub(super) fn put(layout: &Layout, answer: &mut Message, element: usize, value: &str) {
+    if layout.element(element).is_some() {
+        answer.set(element, value.as_bytes());
+    }
+}
+
+/// Puts in what a reply says.
+pub(super) fn filled(layout: &Layout, answer: &mut Message, reply: &Reply) -> Code {
+    let code = Code::of(reply);
+    put(layout, answer, 39, code.0);
+    let is_authorized = answer.mti().function() == 1 && answer.mti().class() != 4;
+    if reply.outcome.is_approval() && code != Code::LATE && is_authorized && reply.seq.0 > 0 {
+        put(layout, answer, 38, &approval_code(reply.seq.0));
+    }
+    if reply.outcome == Outcome::ApprovedPartially {
+        let asked = answer.text(4).unwrap_or_default().to_owned();
+        put(layout, answer, 4, &format!("{:012}", reply.amount.get()));
+        let original = additional(answer, ORIGINAL_AMOUNT, false, asked.parse().unwrap_or(0));
+        put(layout, answer, 54, &original);
+    }
+    if let Some(Detail::Account(view)) = reply.detail.as_deref() {
+        let posted = signed(view.balances.posted);
+        let available = view.balances.available.map(signed);
+        let each = [Some((LEDGER_BALANCE, posted)), available.map(|available| (AVAILABLE_BALANCE, available))];
+        let text: String = each
+            .into_iter()
+            .flatten()
+            .map(|(kind, (is_debit, amount))| additional(answer, kind, is_debit, amount))
+            .collect();
+        put(layout, answer, 54, &text);
+    }
+    code
+}
+
+/// Makes an answer a refusal.
+pub(super) fn refused(layout: &Layout, answer: &mut Message, code: Code) {
+    answer.remove(38);
+    answer.remove(54);
+    put(layout, answer, 39, code.0);
+}
+
+/// Amount types of element 54 (ISO 8583:1993, table of amount types).
+const LEDGER_BALANCE: &str = "01";
+const AVAILABLE_BALANCE: &str = "02";
+const ORIGINAL_AMOUNT: &str = "57";
+
+/// One additional amount: account type, amount type, currency, `C` or `D`, twelve digits. Empty where the amount has more.
+fn additional(answer: &Message, kind: &str, is_debit: bool, amount: u128) -> String {
+    let numeric = answer.get(49).and_then(currency_of).map_or(0, |currency| currency.numeric);
+    let sign = if is_debit { 'D' } else { 'C' };
+    if amount > 999_999_999_999 { String::new() } else { format!("00{kind}{numeric:03}{sign}{amount:012}") }
+}
+
+fn signed(amount: i128) -> (bool, u128) {
+    (amount < 0, amount.unsigned_abs())
+}
+
+/// Six characters of base 36 that stand for the event: it is found again by them within some two billion events.
+fn approval_code(seq: u64) -> String {
+    const DIGITS: &[u8; 36] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    let mut rest = seq;
+    let mut code = ['0'; 6];
+    for place in code.iter_mut().rev() {
+        *place = char::from(DIGITS[usize::try_from(rest % 36).unwrap_or(0)]);
+        rest /= 36;
+    }
+    code.iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tp_iso8583::Mti;
+
+    #[test]
+    fn an_answer_has_what_names_the_transaction_and_nothing_secret() {
+        let mut request = Message::new(Mti::from_digits(*b"0101").expect("digits"));
+        for element in 2..=128 {
+            request.set(element, b"1");
+        }
+        let answer = begun(&request).expect("an answer");
+        assert_eq!(answer.mti().text(), "0110");
+        assert!(answer.elements().eq(ECHOED));
+        assert!(begun(&answer).is_none(), "an answer has no answer");
+    }
+
+    #[test]
+    fn approval_codes_are_six_characters_and_differ() {
+        assert_eq!((approval_code(1), approval_code(36)), ("000001".to_owned(), "000010".to_owned()));
+        assert_eq!(approval_code(u64::MAX).len(), 6);
+    }
+}

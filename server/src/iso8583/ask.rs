@@ -1,0 +1,332 @@
+//! From a message to what it asks for.
+//!
+//! Owns the meaning of message types, processing codes and elements. A message becomes a command of the engine, a question, or network
+//! management, or it is refused with a code and a reason for the log. Nothing of a card goes into a command but the account behind it.
+//! Refuses to wait for anything: what needs the engine's answer first says so ([`Ask::Completion`], [`Ask::IfKnown`]).
+//!
+//! ```text
+//!   type        processing code 00-19 (debit)              20-29 (credit)                        30-39 (inquiry)
+//!   0100 0101   authorize; amount 0: account check         account check                         balances
+//!   0120 0121   advise a hold; declined: recorded          recorded
+//!   0200 0201   transfer: card's account to settlement     transfer: settlement to card's account   balances
+//!   0220 0221   advise a posting, completes its original   advise a posting
+//!   04xx        reverse the original of element 90; element 95: down to that amount
+//!   05xx        the day's totals        08xx  element 70: 001 sign on, 002 sign off, 201 cut-over, 301 echo
+//! ```
+
+use tp_actors::tp_core::amount::{Amount, Ledger};
+use tp_actors::tp_core::command::{Advice, Advise, Authorize, Command, Lookup, Note, Reverse, Transfer};
+use tp_actors::tp_core::ids::AccountId;
+use tp_actors::tp_core::metadata::Metadata;
+use tp_actors::tp_core::time::Time;
+use tp_iso8583::{Message, currency_of};
+
+use super::codes::Code;
+use super::key::{Kind, Matching, Original};
+use super::listeners::Listener;
+use super::totals::Class;
+use crate::cards::{Card, CardStatus, Expiry, Pan, Vault, is_over, names_card};
+
+/// What a message asks for.
+#[derive(Debug)]
+pub(super) enum Ask {
+    /// A decision of the engine.
+    Command(Box<Planned>),
+    /// A posting that completes an authorization, which is known by its key only.
+    Completion(Box<Planned>, Lookup),
+    /// Refused with that code, unless it was decided before: then the first answer.
+    IfKnown(Lookup, Code),
+    /// What stands on the account.
+    Balances(AccountId),
+    /// Links: element 70.
+    SignOn,
+    SignOff,
+    CutOver,
+    Echo,
+    /// The day's totals.
+    Totals,
+    /// Refused, and why: for the log.
+    Refused(Refused),
+}
+
+/// A command, and what undoes it when its answer is late.
+#[derive(Clone, Debug)]
+pub(super) struct Planned {
+    pub(super) command: Command,
+    pub(super) ledger: Option<Ledger>,
+    /// There for requests: an advice reports what was decided elsewhere, however late it is answered.
+    pub(super) undo: Option<Reverse>,
+}
+
+/// Refused by the edge.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Refused {
+    pub(super) code: Code,
+    pub(super) reason: Reason,
+}
+
+/// Why: for the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reason {
+    /// An element is missing or says nothing that belongs there.
+    Element(usize),
+    /// In words.
+    Text(&'static str),
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Element(element) => write!(f, "element {element} is missing or says nothing that belongs there"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+const fn refused(code: Code, reason: &'static str) -> Refused {
+    Refused { code, reason: Reason::Text(reason) }
+}
+
+const fn missing(element: usize) -> Refused {
+    Refused { code: Code::FORMAT, reason: Reason::Element(element) }
+}
+
+/// What a processing code's first two digits are about (ISO 8583:1987, element 3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Direction {
+    Debit,
+    Credit,
+    Inquiry,
+}
+
+/// What messages are read with.
+pub(super) struct Reader<'a> {
+    pub(super) listener: &'a Listener,
+    pub(super) vault: &'a Vault,
+    pub(super) now: Time,
+}
+
+/// A message's parts that all transactions have.
+struct Transaction<'a> {
+    message: &'a Message,
+    kind: Kind,
+    direction: Direction,
+    fields: Matching<'a>,
+    /// The card's account, or what stands for a card that is not known.
+    account: AccountId,
+    card: Option<Card>,
+}
+
+impl Reader<'_> {
+    /// What a message asks for.
+    pub(super) fn ask(&self, message: &Message) -> Ask {
+        let asked = match message.mti().class() {
+            1 | 2 | 4 => self.transaction(message),
+            5 => Ok(Ask::Totals),
+            8 => match message.number(70) {
+                Some(1) => Ok(Ask::SignOn),
+                Some(2) => Ok(Ask::SignOff),
+                Some(201) => Ok(Ask::CutOver),
+                Some(301) => Ok(Ask::Echo),
+                Some(_) => Err(refused(Code::INVALID, "element 70: no such network management")),
+                None => Err(missing(70)),
+            },
+            _ => Err(refused(Code::INVALID, "no such message type here")),
+        };
+        asked.unwrap_or_else(Ask::Refused)
+    }
+
+    fn transaction(&self, message: &Message) -> Result<Ask, Refused> {
+        let kind = Kind::of(message.mti()).ok_or(refused(Code::INVALID, "no such message type here"))?;
+        let direction = direction(message)?;
+        let fields = Matching::of(message).map_err(missing)?;
+        if !self.listener.acquirers.is_empty() && !self.listener.acquirers.iter().any(|one| one == fields.acquirer) {
+            return Err(refused(Code::NO_ACQUIRER, "element 32: not an acquirer of this listener"));
+        }
+        let pan = pan_of(message)?;
+        let card = self.vault.find(self.listener.tenant, &pan).map_err(|error| {
+            tracing::error!(%error, "a card could not be looked up");
+            refused(Code::MALFUNCTION, "the keys of card numbers do not work")
+        })?;
+        drop(pan);
+        let account = card.map_or(self.listener.unknown_cards, |card| card.account);
+        let transaction = Transaction { message, kind, direction, fields, account, card };
+        match kind {
+            Kind::Reversal | Kind::LateReversal => self.reversal(&transaction),
+            Kind::AuthorizationAdvice | Kind::FinancialAdvice => self.advice(&transaction),
+            Kind::Authorization | Kind::Financial => self.request(&transaction),
+        }
+    }
+
+    fn request(&self, t: &Transaction<'_>) -> Result<Ask, Refused> {
+        let card = t.card.ok_or(refused(Code::NO_CARD, "the card is not known"))?;
+        if t.direction == Direction::Inquiry {
+            return Ok(match self.flaw_of(t, &card) {
+                Some(code) => Ask::Refused(refused(code, "the card may not be used")),
+                None => Ask::Balances(card.account),
+            });
+        }
+        let (ledger, amount) = money(t.message)?;
+        let key = t.fields.key(t.kind);
+        let is_check = amount == Amount::ZERO || (t.direction == Direction::Credit && t.kind == Kind::Authorization);
+        let command: Command = if is_check || t.kind == Kind::Authorization {
+            Authorize {
+                lifetime_ms: self.listener.hold_lifetime_ms.filter(|_| !is_check),
+                allow_partial: !is_check && self.takes_part(t.message),
+                note: self.note(t, Class::Authorization),
+                ..Authorize::new(key, card.account, ledger, if is_check { Amount::ZERO } else { amount })
+            }
+            .into()
+        } else {
+            let settlement = self.settlement(ledger)?;
+            let (account, payee, class) = match t.direction {
+                Direction::Credit => (settlement, card.account, Class::Credit),
+                _ => (card.account, settlement, Class::Debit),
+            };
+            Transfer { key, account, payee, ledger, amount, note: self.note(t, class) }.into()
+        };
+        let owner = if let Command::Transfer(transfer) = &command { transfer.account } else { card.account };
+        if let Some(code) = self.flaw_of(t, &card) {
+            // A repeat of what was approved before the card was blocked has the first answer.
+            return Ok(Ask::IfKnown(Lookup { account: owner, key, fence: false }, code));
+        }
+        let undo_class = if t.direction == Direction::Credit { Class::CreditReversal } else { Class::DebitReversal };
+        let undo = Reverse {
+            key: t.fields.key(Kind::LateReversal),
+            account: owner,
+            original: key,
+            new_total: None,
+            note: self.note(t, if t.kind == Kind::Financial { undo_class } else { Class::AuthorizationReversal }),
+        };
+        Ok(Ask::Command(Box::new(Planned { command, ledger: Some(ledger), undo: Some(undo) })))
+    }
+
+    fn advice(&self, t: &Transaction<'_>) -> Result<Ask, Refused> {
+        if t.direction == Direction::Inquiry {
+            return Err(refused(Code::INVALID, "an inquiry is no advice"));
+        }
+        let (ledger, amount) = money(t.message)?;
+        let key = t.fields.key(t.kind);
+        let is_recorded_only = !Code::is_approval(t.message.text(39))
+            || amount == Amount::ZERO
+            || (t.direction == Direction::Credit && t.kind == Kind::AuthorizationAdvice);
+        let original = Original::of(t.message).filter(|original| Kind::of(original.mti) == Some(Kind::Authorization));
+        let (account, advice, class) = match (t.kind, t.direction) {
+            _ if is_recorded_only => (t.account, Advice::Declined, Class::Authorization),
+            (Kind::AuthorizationAdvice, _) => {
+                let advice = Advice::Hold { lifetime_ms: self.listener.hold_lifetime_ms, payee: None };
+                (t.account, advice, Class::Authorization)
+            }
+            (_, Direction::Credit) => {
+                let advice = Advice::Post { payee: t.account, authorization: None };
+                (self.settlement(ledger)?, advice, Class::Credit)
+            }
+            _ => {
+                let advice = Advice::Post { payee: self.settlement(ledger)?, authorization: None };
+                (t.account, advice, Class::Debit)
+            }
+        };
+        let advise = Advise { key, account, ledger, amount, advice, note: self.note(t, class) };
+        let planned = Box::new(Planned { command: advise.into(), ledger: Some(ledger), undo: None });
+        let completes = !is_recorded_only && class == Class::Debit;
+        Ok(match original.and_then(|original| original.key()).filter(|_| completes) {
+            Some(key) => Ask::Completion(planned, Lookup { account, key, fence: false }),
+            None => Ask::Command(planned),
+        })
+    }
+
+    fn reversal(&self, t: &Transaction<'_>) -> Result<Ask, Refused> {
+        let original = Original::of(t.message).ok_or(missing(90))?;
+        let original_key =
+            original.key().ok_or(refused(Code::INVALID, "element 90: messages of that type are not reversed"))?;
+        let is_financial = matches!(Kind::of(original.mti), Some(Kind::Financial | Kind::FinancialAdvice));
+        let is_credit = t.direction == Direction::Credit && is_financial;
+        let (account, class) = match (is_credit, is_financial) {
+            (true, _) => (self.settlement(money(t.message)?.0)?, Class::CreditReversal),
+            (false, true) => (t.account, Class::DebitReversal),
+            (false, false) => (t.account, Class::AuthorizationReversal),
+        };
+        let replacement = t.message.text(95).and_then(|text| text.get(..12)).map(str::parse);
+        let replacement: u128 = replacement.transpose().map_err(|_| missing(95))?.unwrap_or(0);
+        let new_total = Amount::new(replacement).filter(|amount| *amount > Amount::ZERO);
+        // Down to an amount: of that currency.
+        let ledger = new_total.map(|_| money(t.message).map(|(ledger, _)| ledger)).transpose()?;
+        let key = t.fields.key(Kind::Reversal);
+        let command = Reverse { key, account, original: original_key, new_total, note: self.note(t, class) };
+        Ok(Ask::Command(Box::new(Planned { command: command.into(), ledger, undo: None })))
+    }
+
+    /// Why a card may not be used now.
+    fn flaw_of(&self, t: &Transaction<'_>, card: &Card) -> Option<Code> {
+        let said = t.message.get(14).and_then(Expiry::parse);
+        match card.status {
+            CardStatus::Blocked => Some(Code::RESTRICTED),
+            CardStatus::Closed => Some(Code::NO_CARD),
+            CardStatus::Active if card.expiry.or(said).is_some_and(|expiry| is_over(expiry, self.now)) => {
+                Some(Code::EXPIRED)
+            }
+            CardStatus::Active => None,
+        }
+    }
+
+    fn takes_part(&self, message: &Message) -> bool {
+        self.listener.partial.as_ref().is_some_and(|signal| {
+            let value = message.get(signal.element).and_then(|value| value.get(signal.at..));
+            value.is_some_and(|value| value.starts_with(signal.value.as_bytes()))
+        })
+    }
+
+    fn settlement(&self, ledger: Ledger) -> Result<AccountId, Refused> {
+        let account = self.listener.settlement.get(&ledger.asset()).copied();
+        account.ok_or(refused(Code::INVALID, "element 49: the listener has no settlement account of that currency"))
+    }
+
+    /// What the event keeps of the message: what names it, and nothing of the card.
+    fn note(&self, t: &Transaction<'_>, class: Class) -> Note {
+        let own = |element| t.message.text(element).unwrap_or_default().trim_end();
+        let merchant = own(42);
+        let entries = [
+            ("listener", self.listener.name.as_str()),
+            ("total", class.name()),
+            ("mti", t.message.mti().text()),
+            ("stan", own(11)),
+            ("rrn", own(37)),
+            ("terminal", own(41)),
+            ("merchant", if names_card(merchant) { "" } else { merchant }),
+            ("acquirer", t.fields.acquirer),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut metadata = Metadata::EMPTY;
+        for (name, value) in entries.iter().filter(|(_, value)| !value.is_empty()) {
+            // At most 150 bytes of the 256.
+            metadata = metadata.clone().with(name, value).unwrap_or(metadata);
+        }
+        Note { value_date: None, metadata }
+    }
+}
+
+fn direction(message: &Message) -> Result<Direction, Refused> {
+    // Six digits, the first two of which say what is meant: tens are enough.
+    match message.get(3).and_then(|code| code.first()).ok_or(missing(3))? {
+        b'0' | b'1' => Ok(Direction::Debit),
+        b'2' => Ok(Direction::Credit),
+        b'3' => Ok(Direction::Inquiry),
+        _ => Err(refused(Code::INVALID, "element 3: a processing code that is not served")),
+    }
+}
+
+/// The number of the card: element 2, else the track's.
+fn pan_of(message: &Message) -> Result<Pan, Refused> {
+    let track = || message.get(35).and_then(|track| track.split(|byte| matches!(byte, b'=' | b'D')).next());
+    let digits = message.get(2).or_else(track).ok_or(missing(2))?;
+    Pan::parse(digits).map_err(|_| refused(Code::NO_CARD, "element 2 is no card number"))
+}
+
+/// Currency and amount: elements 49 and 4.
+fn money(message: &Message) -> Result<(Ledger, Amount), Refused> {
+    let currency = message.get(49).ok_or(missing(49))?;
+    let currency = currency_of(currency).ok_or(refused(Code::INVALID, "element 49: no currency with a minor unit"))?;
+    let ledger = Ledger::new(currency.code, currency.scale).ok_or(missing(49))?;
+    let amount = message.number(4).and_then(|amount| Amount::new(u128::from(amount))).ok_or(missing(4))?;
+    Ok((ledger, amount))
+}

@@ -1,0 +1,248 @@
+//! Listeners at work: accepting links, and what all links of a listener share.
+//!
+//! Owns the accept loop, the calls to the engine within the listener's tenant, cut-over and totals, the undoing of late answers, and the
+//! numbers of the listener. Refuses to know frames.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tp_actors::CallOptions;
+use tp_actors::tp_core::amount::Ledger;
+use tp_actors::tp_core::command::{Command, Record, Reverse};
+use tp_actors::tp_core::outcome::Outcome;
+use tp_actors::tp_core::reply::Reply;
+use tp_actors::tp_core::scope::Scope;
+use tp_iso8583::{Message, currency_of};
+
+use super::codes::Code;
+use super::link::{self, Ended};
+use super::listeners::Listener;
+use super::totals::{CUT_OVER_STREAM, CutOver, Period, Sum, Totals};
+use crate::app::Serving;
+use crate::auth::tls::Tls;
+use crate::observe::{CardStats, ConnectionRefusal};
+
+/// What the links of a listener share.
+pub(crate) struct Edge {
+    pub(super) serving: Arc<Serving>,
+    pub(super) listener: Arc<Listener>,
+    pub(super) totals: Arc<Totals>,
+    pub(super) stats: Arc<CardStats>,
+    tls: Option<Arc<Tls>>,
+    tls_handshake: Duration,
+    /// Approvals that are being undone because their answer was late.
+    undoing: AtomicUsize,
+}
+
+/// Binds all listeners of a file.
+///
+/// # Errors
+/// The address that cannot be listened on, and why.
+pub(crate) async fn bind(
+    listeners: &super::Listeners,
+) -> Result<Vec<(Arc<Listener>, TcpListener)>, (SocketAddr, std::io::Error)> {
+    let mut bound = Vec::new();
+    for listener in &listeners.0 {
+        let socket = TcpListener::bind(listener.listen).await.map_err(|error| (listener.listen, error))?;
+        bound.push((Arc::clone(listener), socket));
+    }
+    Ok(bound)
+}
+
+/// How long no link is accepted after the system refused one.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts links until told to stop, then waits for them to end and for what is being undone.
+pub(crate) async fn run(edge: Arc<Edge>, socket: TcpListener, mut stop: watch::Receiver<bool>) {
+    let links = tokio::task::JoinSet::new();
+    let mut links = accept(&edge, socket, &mut stop, links).await;
+    while links.join_next().await.is_some() {}
+    while edge.undoing.load(Ordering::Acquire) > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn accept(
+    edge: &Arc<Edge>,
+    socket: TcpListener,
+    stop: &mut watch::Receiver<bool>,
+    mut links: tokio::task::JoinSet<()>,
+) -> tokio::task::JoinSet<()> {
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.accept() => accepted,
+            Some(_) = links.join_next() => continue,
+            _ = stop.wait_for(|is_stopping| *is_stopping) => return links,
+        };
+        match accepted {
+            Err(error) => {
+                edge.serving.metrics.connection_refused(ConnectionRefusal::Accept);
+                tracing::warn!(%error, "a link could not be accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Ok((stream, peer)) => {
+                let is_client =
+                    edge.listener.clients.is_empty() || edge.listener.clients.contains(&peer.ip().to_canonical());
+                if !is_client || links.len() >= edge.listener.links_max {
+                    edge.serving.metrics.connection_refused(ConnectionRefusal::Limit);
+                    tracing::info!(listener = edge.listener.name, address = %peer.ip(), is_client, "a link was refused");
+                    continue;
+                }
+                let (edge, stop) = (Arc::clone(edge), stop.clone());
+                links.spawn(async move { edge.link(stream, peer, stop).await });
+            }
+        }
+    }
+}
+
+impl Edge {
+    pub(crate) fn new(
+        serving: Arc<Serving>,
+        listener: Arc<Listener>,
+        totals: Arc<Totals>,
+        tls: Option<Arc<Tls>>,
+        tls_handshake: Duration,
+    ) -> Self {
+        let tls = tls.filter(|_| listener.tls);
+        let stats = Arc::new(CardStats::new(&listener.name));
+        Self { serving, listener, totals, stats, tls, tls_handshake, undoing: AtomicUsize::new(0) }
+    }
+
+    /// The numbers of this listener.
+    pub(crate) fn stats(&self) -> Arc<CardStats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// Serves one link.
+    async fn link(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, stop: watch::Receiver<bool>) {
+        self.stats.link_opened();
+        let _ = stream.set_nodelay(true); // a peer that is gone is seen by the first read
+        let (name, address) = (self.listener.name.clone(), peer.ip());
+        tracing::info!(listener = name, %address, "a link was opened");
+        let ended = match self.tls.clone() {
+            None => link::serve(Arc::clone(&self), stream, stop).await,
+            Some(tls) => {
+                let accepted = TlsAcceptor::from(tls.config()).accept(stream);
+                match tokio::time::timeout(self.tls_handshake, accepted).await {
+                    Ok(Ok(stream)) => link::serve(Arc::clone(&self), stream, stop).await,
+                    Ok(Err(error)) => Ended::Broken(error.kind()),
+                    Err(_) => Ended::Idle,
+                }
+            }
+        };
+        tracing::info!(listener = name, %address, reason = %ended, "a link was closed");
+        self.stats.link_closed();
+    }
+
+    /// Hands a command to the engine, bound to the listener's tenant.
+    pub(super) async fn call(&self, command: Command, ledger: Option<Ledger>, deadline_ms: u64) -> Reply {
+        let tenant = self.listener.tenant;
+        let scope = Scope { tenant: Some(tenant.get()), ledger, counter: Some(tenant.accounts()) };
+        self.serving.engine.call_with(command, CallOptions { deadline_ms: Some(deadline_ms), scope }).await
+    }
+
+    /// Undoes an approval that was answered as declined. It is tried until the engine has decided it, whatever happens to the link.
+    pub(super) fn undo(self: &Arc<Self>, reverse: Reverse) {
+        self.undoing.fetch_add(1, Ordering::AcqRel);
+        self.stats.late_undone();
+        let edge = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut pause = Duration::from_millis(5);
+            loop {
+                let reply = edge.call(reverse.clone().into(), None, 60_000).await;
+                edge.serving.count(tp_actors::tp_core::command::Verb::Reverse, reply.outcome);
+                if reply.outcome == Outcome::Stopping || edge.serving.engine.is_poisoned() {
+                    tracing::error!(
+                        listener = edge.listener.name,
+                        "an approval that was answered late is not undone: the engine stops"
+                    );
+                    break;
+                }
+                if !reply.outcome.leaves_at_once() {
+                    if !reply.outcome.is_approval() {
+                        tracing::error!(
+                            listener = edge.listener.name,
+                            outcome = reply.outcome.name(),
+                            "an approval that was answered late cannot be undone"
+                        );
+                    }
+                    break;
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+            edge.undoing.fetch_sub(1, Ordering::AcqRel);
+        });
+    }
+
+    /// Begins the next period, once that is durable.
+    pub(super) async fn cut_over(&self, answer: &Message, deadline_ms: u64) -> Code {
+        let date = answer.text(15).or_else(|| answer.text(7).and_then(|time| time.get(..4)));
+        let Some(date) = date else { return Code::FORMAT };
+        let record = CutOver { v: 1, listener: self.listener.name.clone(), date: date.to_owned() };
+        let bytes = serde_json::to_vec(&record).unwrap_or_default().into_boxed_slice();
+        let options = CallOptions { deadline_ms: Some(deadline_ms), ..CallOptions::default() };
+        let reply = self.serving.engine.call_with(Record { stream: CUT_OVER_STREAM, bytes }, options).await;
+        if reply.outcome.is_approval() { Code::APPROVED } else { Code::of(&reply) }
+    }
+
+    /// Puts the totals of the period of element 15 in, in the currency of element 50, and whether those of the message are the same.
+    pub(super) async fn totals(&self, answer: &mut Message, until: Instant) -> Code {
+        let currency = answer.get(50).or_else(|| answer.get(49)).and_then(currency_of);
+        let Some(currency) = currency else { return Code::FORMAT };
+        // Everything that was answered before counts.
+        let wanted = self.serving.engine.durable_seq();
+        while self.totals.position() < wanted {
+            if Instant::now() > until {
+                return Code::INOPERATIVE;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let Some(period) = self.totals.period(&self.listener.name, answer.text(15)) else { return Code::INVALID };
+        let asked: Vec<(usize, String)> = SUMS
+            .into_iter()
+            .chain([AUTHORIZATIONS, NET])
+            .filter_map(|element| answer.text(element).map(|text| (element, text.to_owned())))
+            .collect();
+        for (element, text) in ours(&period, currency.code) {
+            super::answer::put(&self.listener.layout, answer, element, &text);
+        }
+        let is_same = asked.iter().all(|(element, text)| answer.text(*element) == Some(text));
+        super::answer::put(&self.listener.layout, answer, 66, if is_same { "1" } else { "2" });
+        Code::APPROVED
+    }
+}
+
+/// Elements with sums: numbers, then amounts.
+const SUMS: [usize; 8] = [74, 75, 76, 77, 86, 87, 88, 89];
+const AUTHORIZATIONS: usize = 81;
+const NET: usize = 97;
+
+/// The elements of a period's totals in one currency.
+fn ours(period: &Period, asset: &str) -> Vec<(usize, String)> {
+    let sums = period.sums.get(asset).copied().unwrap_or_default();
+    let each = [
+        (74, 86, sums.credits),
+        (75, 87, sums.credit_reversals),
+        (76, 88, sums.debits),
+        (77, 89, sums.debit_reversals),
+    ];
+    let mut elements = Vec::new();
+    for (number_at, amount_at, Sum { number, amount }) in each {
+        elements.push((number_at, format!("{number:010}")));
+        elements.push((amount_at, format!("{amount:016}")));
+    }
+    elements.push((AUTHORIZATIONS, format!("{:010}", period.authorizations)));
+    let (to_pay, back) = (
+        sums.debits.amount.saturating_add(sums.credit_reversals.amount),
+        sums.credits.amount.saturating_add(sums.debit_reversals.amount),
+    );
+    let sign = if to_pay >= back { 'D' } else { 'C' };
+    elements.push((NET, format!("{sign}{:016}", to_pay.abs_diff(back))));
+    elements
+}
