@@ -59,6 +59,30 @@ fn the_example_in_python_pays_settles_doubts_and_signs() {
 }
 
 #[test]
+fn the_acquirer_in_python_speaks_both_layouts_with_a_library_that_is_not_ours() {
+    let Some(python) = support::python_with("iso8583") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let listeners = std::fs::read_to_string(format!("{}/examples/iso8583/listeners.toml", env!("CARGO_MANIFEST_DIR")));
+    let free = listeners.expect("the example").replace(":8583", ":0").replace(":8584", ":0");
+    let file = folder.path().join("listeners.toml");
+    std::fs::write(&file, free).expect("written");
+    let setting = format!("cards.listeners={}", file.display());
+    let gateway = Gateway::dev(&folder.path().join("data"), &["--set", &setting]);
+    for ((_, at), layout) in gateway.cards.iter().zip(["ascii", "bcd"]) {
+        let program = format!("{}/examples/iso8583/acquirer.py", env!("CARGO_MANIFEST_DIR"));
+        let (at, card) = (at.to_string(), gateway.first_card.as_str());
+        let run = Command::new(&python).args([&program, "--at", &at, "--layout", layout, "--card", card]).output();
+        let printed = said(&run.expect("it runs"));
+        for line in
+            ["purchase: 0110 00", "completion: 0230 00", "its repeat after that: 0110 68", "100 at once: all answered"]
+        {
+            assert!(printed.contains(line), "{layout}: {printed}");
+        }
+    }
+    assert_eq!(gateway.get(&gateway.key, "/v1/accounts/900").json()["balances"]["posted"], "4000");
+}
+
+#[test]
 fn prometheus_finds_nothing_to_say_about_the_metrics_of_a_server_with_traffic() {
     if !has_tool("promtool") {
         return;

@@ -424,3 +424,21 @@ pub(crate) fn has_tool(tool: &str) -> bool {
     }
     found
 }
+
+/// A Python that has the module: the system's, or one of a folder of `PATH` (a virtual environment). Without one the test skips with a
+/// reason, and fails where nothing may be skipped.
+pub(crate) fn python_with(module: &str) -> Option<PathBuf> {
+    let folders =
+        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>()).unwrap_or_default();
+    let pythons = folders.iter().flat_map(|folder| [folder.join("python3"), folder.join("python")]);
+    let has_it = |python: &PathBuf| {
+        let tried = Command::new(python).args(["-I", "-c", &format!("import {module}")]).stderr(Stdio::null()).status();
+        python.is_file() && tried.is_ok_and(|status| status.success())
+    };
+    let found = pythons.into_iter().find(has_it);
+    if found.is_none() {
+        assert!(std::env::var_os("TPCORE_NO_SKIP").is_none(), "no Python has {module}, and nothing may be skipped");
+        let _ = writeln!(std::io::stderr(), "skipped: no Python has the module {module}");
+    }
+    found
+}

@@ -3,6 +3,9 @@
 //! Owns the order of a change (reserve, record, apply), building the state at start, the file of records and the rotation of keys.
 //! Changes of different cards run beside each other; a card has one at a time. Refuses to know who may do what.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;

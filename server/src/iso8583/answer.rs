@@ -32,7 +32,7 @@ pub(super) fn put(layout: &Layout, answer: &mut Message, element: usize, value: 
 pub(super) fn filled(layout: &Layout, answer: &mut Message, reply: &Reply) -> Code {
     let code = Code::of(reply);
     put(layout, answer, 39, code.0);
-    let is_authorized = answer.mti().function() == 1 && answer.mti().class() != 4;
+    let is_authorized = answer.mti().function() == 1 && answer.mti().class() != 4 && reply.detail.is_none();
     if reply.outcome.is_approval() && code != Code::LATE && is_authorized && reply.seq.0 > 0 {
         put(layout, answer, 38, &approval_code(reply.seq.0));
     }
