@@ -7,6 +7,7 @@
 """
 
 import argparse
+import os
 import socket
 import struct
 import time
@@ -74,11 +75,12 @@ def main():
     arguments = options.parse_args()
     link = Link(arguments.at, layout(arguments.layout))
     stan = int(time.time() * 1000) % 900_000
+    terminal = f"T{os.getpid() % 10_000_000:07}"
 
     def transaction(mti, **more):
         message = {
             "t": mti, "2": arguments.card, "3": "000000", "4": "000000002500", "7": time.strftime("%m%d%H%M%S"),
-            "11": f"{stan:06}", "13": time.strftime("%m%d"), "32": "12345", "37": f"RRN{stan:09}", "41": "TERM0001",
+            "11": f"{stan:06}", "13": time.strftime("%m%d"), "32": "12345", "37": f"RRN{stan:09}", "41": terminal,
             "42": "MERCHANT0000001", "49": "978",
         }
         message.update({name[1:]: value for name, value in more.items()})
