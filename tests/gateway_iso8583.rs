@@ -1,4 +1,5 @@
 //! The card edge from outside: the real binary, links, messages.
+#![cfg(feature = "serve")]
 
 #[path = "support/cards.rs"]
 mod cards;

@@ -24,6 +24,10 @@ def layout(name):
             return {"data_enc": "b", "len_enc": "bcd", "len_type": 0 if fixed else 1, "max_len": length,
                     "len_count": "nibbles", "left_pad": pad, "desc": "packed digits"}
 
+        # Two digits of length are one byte, three are two.
+        for element in spec.values():
+            if element["len_type"] > 0:
+                element["len_enc"], element["len_type"] = "bcd", element["len_type"] - 1
         spec["t"] = {"data_enc": "b", "len_enc": "ascii", "len_type": 0, "max_len": 2, "desc": "type"}
         for bitmap in ("p", "1"):
             spec[bitmap] = {"data_enc": "b", "len_enc": "ascii", "len_type": 0, "max_len": 8, "desc": "bitmap"}
@@ -31,9 +35,6 @@ def layout(name):
         spec["32"] = packed(11, fixed=False)
         for number, digits in {"3": 6, "4": 12, "7": 10, "11": 6, "12": 6, "13": 4, "70": 3, "90": 42}.items():
             spec[number] = packed(digits)
-        for element in spec.values():
-            if element["len_type"] > 0:
-                element["len_enc"] = "bcd"
         spec["35"] = {"data_enc": "b", "len_enc": "bcd", "len_type": 1, "max_len": 37, "len_count": "nibbles",
                       "right_pad": "F", "desc": "track 2"}
     return spec
