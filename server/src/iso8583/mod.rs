@@ -23,6 +23,8 @@ mod key;
 mod link;
 mod listener;
 mod listeners;
+#[cfg(test)]
+mod tests;
 mod totals;
 
 pub(crate) use listener::{Edge, bind, run};
