@@ -180,8 +180,64 @@ fn advices_are_booked_whatever_stands_against_them() {
     place.assert_stands("900", "900", "0");
     assert_eq!(link.code(&transaction("0220", "4111111111111111", 4, 100, &[])), "00");
     place.assert_stands("900", "1000", "0");
-    // The hold of the stand-in, completed.
-    assert_eq!(link.code(&transaction("0220", &card, 5, 500, &[(90, &original("0120", 1))])), "00");
+    // The hold of the stand-in, completed: it is released.
+    place.assert_stands("1", "999100", "1500000");
+    assert_eq!(
+        link.code(&transaction("0220", &card, 5, 500, &[(37, "RRN000000001"), (90, &original("0120", 1))])),
+        "00"
+    );
+    place.assert_stands("1", "998600", "0");
+}
+
+#[test]
+fn what_was_decided_stays_with_its_account_when_the_card_is_closed_or_becomes_known() {
+    let place = place("");
+    let mut link = place.ascii();
+    let (key, card) = (place.gateway.key.clone(), place.card().to_owned());
+    let close = || {
+        let cards = place.gateway.get(&key, "/v1/cards").json();
+        let of_one = |card: &&serde_json::Value| card["account"] == "1" && card["status"] == "active";
+        let token = cards["cards"].as_array().expect("cards").iter().find(of_one).expect("one")["card"].clone();
+        let path = format!("/v1/cards/{}", token.as_str().expect("text"));
+        assert_eq!(place.gateway.call(&key, "PATCH", &path, &[], r#"{"status":"closed"}"#).status, 200);
+    };
+    let add = |number: &str, account: &str| {
+        let body = format!(r#"{{"card_number":"{number}","account":"{account}"}}"#);
+        assert_eq!(place.gateway.call(&key, "POST", "/v1/cards", &[], &body).status, 201);
+    };
+    assert_eq!(link.code(&transaction("0100", &card, 1, 3000, &[])), "00");
+    assert_eq!(link.code(&transaction("0200", &card, 2, 500, &[])), "00");
+    assert_eq!(link.code(&transaction("0220", &card, 3, 700, &[])), "00");
+    close();
+    let check = |link: &mut Link| {
+        assert_eq!(link.code(&transaction("0100", &card, 9, 1, &[])), "14", "a closed card");
+        assert_eq!(link.code(&transaction("0201", &card, 2, 500, &[])), "00", "its repeat");
+        assert_eq!(link.code(&transaction("0221", &card, 3, 700, &[])), "00", "posted once");
+        place.assert_stands("900", "1200", "0");
+    };
+    check(&mut link);
+    // The number comes again, for another account: what was before stays where it was.
+    add(&card, "2");
+    assert_eq!(link.code(&transaction("0201", &card, 2, 500, &[])), "00");
+    assert_eq!(link.code(&transaction("0221", &card, 3, 700, &[])), "00");
+    assert_eq!(
+        link.code(&transaction("0220", &card, 4, 2500, &[(37, "RRN000000001"), (90, &original("0100", 1))])),
+        "00"
+    );
+    place.assert_stands("1", "996300", "0");
+    assert_eq!(link.code(&transaction("0400", &card, 2, 500, &[(90, &original("0200", 2))])), "00");
+    place.assert_stands("1", "996800", "0");
+    place.assert_stands("2", "1000000", "0");
+    // A card that is known only after what others decided for it.
+    let late = "4111111111111111";
+    assert_eq!(link.code(&transaction("0220", late, 20, 100, &[])), "00");
+    place.assert_stands("900", "3300", "0");
+    add(late, "3");
+    assert_eq!(link.code(&transaction("0221", late, 20, 100, &[])), "00");
+    place.assert_stands("900", "3300", "0");
+    assert_eq!(link.code(&transaction("0420", late, 20, 100, &[(90, &original("0220", 20))])), "00");
+    place.assert_stands("900", "3200", "0");
+    place.assert_stands("3", "1000000", "0");
 }
 
 #[test]

@@ -73,9 +73,20 @@ impl Message {
     pub fn set(&mut self, element: usize, value: &[u8]) {
         let (Ok(start), Ok(length)) = (u32::try_from(self.values.len()), u16::try_from(value.len())) else { return };
         if (2..=ELEMENTS).contains(&element) {
+            self.make_room(value.len());
             self.values.extend_from_slice(value);
             self.spans[element] = Span { start, length };
             self.present |= bit(element);
+        }
+    }
+
+    /// Room for more. What is outgrown is wiped: an allocator would give it to others as it is.
+    fn make_room(&mut self, more: usize) {
+        let needed = self.values.len() + more;
+        if needed > self.values.capacity() {
+            let mut larger = Vec::with_capacity(needed.next_power_of_two().max(256));
+            larger.extend_from_slice(&self.values);
+            std::mem::replace(&mut self.values, larger).zeroize();
         }
     }
 

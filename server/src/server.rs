@@ -33,7 +33,7 @@ use crate::cards::{CardKeyError, KEYS_VARIABLE, KeySource, LocalCardKeys, Vault,
 use crate::control::{Control, ControlError, ControlFold, fold, now};
 use crate::demo::{self, Demo};
 use crate::gate::{Failures, Gate, Rooms};
-use crate::iso8583::{self, CardListener, Edge, Listeners, ListenersError, Totals};
+use crate::iso8583::{self, CardListener, Edge, KeyLocks, Listeners, ListenersError, Totals};
 use crate::net::connection::Shape;
 use crate::net::listener;
 use crate::observe::{EngineLimits, METRICS_CONTENT_TYPE, Metrics, MetricsOptions, status_json, status_page};
@@ -172,7 +172,8 @@ pub async fn serve(
     let back = Shape::new(&settings, None, admin_router(&app), metrics());
     let address = |listener: &TcpListener, asked| listener.local_addr().unwrap_or(asked);
     let (listen_at, admin_at) = (address(&listener, settings.listen), address(&admin, settings.admin_listen));
-    let most = connections_with_files(settings.connections_max.size());
+    let links = sockets.iter().map(|(listener, _)| listener.links_max).sum();
+    let most = connections_with_files(settings.connections_max.size(), links);
     let front = tokio::spawn(listener::run(listener, Arc::new(front), most, metrics(), stopped.clone()));
     let back = tokio::spawn(listener::run(admin, Arc::new(back), 64, metrics(), stopped.clone()));
     let cards =
@@ -253,10 +254,10 @@ impl CardEdge {
         }
         let totals = Totals::start(Arc::clone(&serving.engine), &folder(data_dir));
         let totals = totals.map_err(|_| ServeError::Thread("no thread for the totals of card messages"))?;
-        let mut stats = Vec::new();
+        let (mut stats, keys) = (Vec::new(), Arc::new(KeyLocks::default()));
         for (listener, socket) in sockets {
-            let (serving, totals) = (Arc::clone(serving), Arc::clone(&totals));
-            let edge = Arc::new(Edge::new(serving, listener, totals, parts.tls.clone(), settings.tls_ms.ms()));
+            let (serving, shared) = (Arc::clone(serving), (Arc::clone(&totals), Arc::clone(&keys)));
+            let edge = Arc::new(Edge::new(serving, listener, shared, parts.tls.clone(), settings.tls_ms.ms()));
             stats.push(edge.stats());
             listeners.spawn(iso8583::run(edge, socket, stopped.clone()));
         }
@@ -273,16 +274,17 @@ impl CardEdge {
 /// Files that stay for the journal, checkpoints, logs and the operators, whatever connections come.
 const FILES_KEPT: u64 = 320;
 
-/// As many connections as are wanted and the process may have files for. Without this bound a flood of connections would take the files
+/// As many connections as are wanted and the process may have files for, beside the links of card messages. Without this bound a flood of connections would take the files
 /// that the journal needs for its next segment, and stop the engine. The limit is raised as far as it may be first.
-fn connections_with_files(wanted: usize) -> usize {
+fn connections_with_files(wanted: usize, links: usize) -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }); // else with what there is
     }
     let Some(files) = getrlimit(Resource::Nofile).current else { return wanted };
-    let room = usize::try_from(files - FILES_KEPT.min(files / 2)).unwrap_or(usize::MAX).max(1);
+    let room = usize::try_from(files - FILES_KEPT.min(files / 2)).unwrap_or(usize::MAX);
+    let room = room.saturating_sub(links).max(1);
     if room < wanted {
         tracing::warn!(
             files,
@@ -443,9 +445,15 @@ fn master_key(settings: &Settings, data_dir: &std::path::Path) -> Result<MasterK
     if path.exists() {
         return Ok(MasterKey::from_file(&path)?);
     }
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
-    made.map_err(|error| ServeError::MasterKey(MasterKeyError::Io { path: folder, error }))?;
+    make_folder(data_dir)?;
     Ok(MasterKey::create_file(&path)?)
+}
+
+/// Makes the folder of the server's own files, for its owner only.
+fn make_folder(data_dir: &std::path::Path) -> Result<(), MasterKeyError> {
+    let path = folder(data_dir);
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+    made.map_err(|error| MasterKeyError::Io { path, error })
 }
 
 /// The sealer of HMAC secrets. A master key that is gone is not replaced while secrets are sealed under it.
@@ -482,7 +490,9 @@ fn card_keys(settings: &Settings, data_dir: &std::path::Path, vault: &VaultFold)
         if vault.has_cards() {
             return Err(ServeError::CardKeysLost { path: path.clone() });
         }
-        MasterKey::create_file(path)?;
+        // With a master key that lies elsewhere nothing has made it yet.
+        make_folder(data_dir)?;
+        MasterKey::create_file(path).map_err(CardKeyError::from)?;
     }
     let keys = source.read()?;
     vault.check_keys(&keys)?;
@@ -544,7 +554,7 @@ async fn upkeep(
     };
     let mut card_keys_seen = changed(&card_files);
     // What an earlier process did not get done.
-    rotate_cards(&serving).await;
+    let mut is_rotated = rotate_cards(&serving).await;
     let certificates = [&settings.tls_certificate, &settings.tls_key, &settings.tls_client_ca].map(Clone::clone);
     let (mut seen, mut seen_keys) = (changed(&certificates), changed(std::slice::from_ref(&settings.jwt_keys)));
     loop {
@@ -566,8 +576,10 @@ async fn upkeep(
         }
         let card_keys_now = changed(&card_files);
         if card_keys_now != card_keys_seen {
-            renew_card_keys(&serving, &card_source).await;
+            is_rotated = renew_card_keys(&serving, &card_source).await;
             card_keys_seen = card_keys_now;
+        } else if !is_rotated {
+            is_rotated = rotate_cards(&serving).await;
         }
         let serving = Arc::clone(&serving);
         let written = tokio::task::spawn_blocking(move || {
@@ -580,7 +592,7 @@ async fn upkeep(
 }
 
 /// Takes the keys of card numbers that the file has now, and seals what is under another than the current one again.
-async fn renew_card_keys(serving: &Arc<Serving>, source: &KeySource) {
+async fn renew_card_keys(serving: &Arc<Serving>, source: &KeySource) -> bool {
     let taken = match source.read() {
         Ok(keys) => serving.vault.set_keys(keys).await,
         Err(error) => Err(error),
@@ -588,17 +600,27 @@ async fn renew_card_keys(serving: &Arc<Serving>, source: &KeySource) {
     match taken {
         Ok(()) => {
             tracing::info!("new keys of card numbers are in use");
-            rotate_cards(serving).await;
+            rotate_cards(serving).await
         }
-        Err(error) => tracing::error!(%error, "the new keys of card numbers are not used; the old ones stay"),
+        Err(error) => {
+            tracing::error!(%error, "the new keys of card numbers are not used; the old ones stay");
+            true
+        }
     }
 }
 
-async fn rotate_cards(serving: &Arc<Serving>) {
+/// Seals what is not under the current key again. Gives back whether nothing is left to do.
+async fn rotate_cards(serving: &Arc<Serving>) -> bool {
     match serving.vault.rotate().await {
-        Ok(0) => {}
-        Ok(cards) => tracing::info!(cards, "card numbers are sealed under the current key now: the older ones may go"),
-        Err(error) => tracing::warn!(%error, "not all card numbers are sealed under the current key yet"),
+        Ok(0) => true,
+        Ok(cards) => {
+            tracing::info!(cards, "card numbers are sealed under the current key now: the older ones may go");
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%error, "not all card numbers are sealed under the current key yet");
+            false
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use super::key::{parse_key, parse_kind};
 use super::members::{LimitsBody, Members, PeriodBody, Text};
 use super::problem::{Problem, Refusal};
 use crate::cards::names_card;
+use crate::iso8583::CARD_PREFIX;
 use crate::tenancy::{TenantId, parse_decimal};
 
 /// A command as it was asked for: ready for the engine once its payee is allowed.
@@ -298,6 +299,9 @@ impl Reader<'_> {
         for (name, value) in m.metadata.iter().flatten() {
             if name.is_empty() {
                 return Err(Problem::invalid("a name in `metadata` is empty: that is the `reference`"));
+            }
+            if name.starts_with(CARD_PREFIX) {
+                return Err(Problem::invalid("names in `metadata` that begin with `card.` are those of card messages"));
             }
             metadata = metadata.with(name, value).map_err(too_long)?;
         }

@@ -29,7 +29,7 @@ pub use pan::{Pan, PanError, names_card};
 pub use record::{CardStatus, Expiry, Token};
 pub use state::{Card, CardCounts};
 pub(crate) use vault::VaultFold;
-pub use vault::{CardError, NewCard, Vault};
+pub use vault::{CardError, Found, NewCard, Vault};
 
 /// Whether a card's last month is over on that day (UTC).
 pub(crate) fn is_over(expiry: Expiry, at: tp_actors::tp_core::time::Time) -> bool {

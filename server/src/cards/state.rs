@@ -71,7 +71,10 @@ pub struct CardCounts(pub Vec<(CardKeyId, usize)>);
 #[derive(Default)]
 pub(crate) struct CardState {
     cards: HashMap<Token, Kept>,
+    /// The card that a number is now: closed ones too, until the number comes again.
     by_lookup: HashMap<Lookup, Token, BuildHasherDefault<FirstBytes>>,
+    /// The closed cards that it was before. Few numbers come again.
+    earlier: HashMap<Lookup, Vec<Token>>,
 }
 
 impl CardState {
@@ -80,9 +83,41 @@ impl CardState {
         self.cards.get(&token).map(|kept| &kept.card)
     }
 
-    /// The card of a lookup; closed ones are none.
+    /// The card that a number is now; a closed one when it has not come again.
     pub(crate) fn found(&self, lookup: &Lookup) -> Option<&Card> {
         self.by_lookup.get(lookup).and_then(|token| self.card(*token))
+    }
+
+    /// The accounts of the cards that it was before.
+    pub(crate) fn accounts_before(&self, lookup: &Lookup) -> impl Iterator<Item = AccountId> {
+        self.earlier.get(lookup).into_iter().flatten().filter_map(|token| self.card(*token)).map(|card| card.account)
+    }
+
+    /// Puts a card under a lookup. Of two the one in use comes first, else the younger.
+    fn place(&mut self, lookup: Lookup, token: Token) {
+        let rank =
+            |token: &Token| self.card(*token).map(|card| (card.status != CardStatus::Closed, card.added, *token));
+        match self.by_lookup.get(&lookup).copied() {
+            Some(other) if rank(&other) > rank(&token) => self.earlier.entry(lookup).or_default().push(token),
+            Some(other) => {
+                self.by_lookup.insert(lookup, token);
+                self.earlier.entry(lookup).or_default().push(other);
+            }
+            None => _ = self.by_lookup.insert(lookup, token),
+        }
+    }
+
+    /// Takes a card from under a lookup.
+    fn displace(&mut self, lookup: &Lookup, token: Token) {
+        let mut others = self.earlier.remove(lookup).unwrap_or_default();
+        if self.by_lookup.get(lookup) == Some(&token) {
+            self.by_lookup.remove(lookup);
+        } else {
+            others.retain(|other| *other != token);
+        }
+        for other in others {
+            self.place(*lookup, other);
+        }
     }
 
     /// A card's number as it is kept.
@@ -131,21 +166,22 @@ impl CardState {
         match change {
             CardChange::Added { tenant, account, sealed, issuer, last_four, digits, expiry, .. } => {
                 let tenant = TenantId::new(tenant).ok_or("it names no tenant")?;
-                if self.cards.contains_key(&token) || self.by_lookup.contains_key(&sealed.lookup) {
+                let is_in_use = self.found(&sealed.lookup).is_some_and(|card| card.status != CardStatus::Closed);
+                if self.cards.contains_key(&token) || is_in_use {
                     return Err("it adds a card that exists");
                 }
                 let (account, status) = (AccountId(account), CardStatus::Active);
                 let card = Card { token, tenant, account, expiry, status, added: at, issuer, last_four, digits };
-                self.by_lookup.insert(sealed.lookup, token);
+                let lookup = sealed.lookup;
                 self.cards.insert(token, Kept { card, sealed });
+                self.place(lookup, token);
             }
             CardChange::Sealed(sealed) => {
                 let kept = self.cards.get_mut(&token).ok_or(MISSING)?;
-                if kept.card.status != CardStatus::Closed {
-                    self.by_lookup.remove(&kept.sealed.lookup);
-                    self.by_lookup.insert(sealed.lookup, token);
-                }
+                let (before, after) = (kept.sealed.lookup, sealed.lookup);
                 kept.sealed = sealed;
+                self.displace(&before, token);
+                self.place(after, token);
             }
             CardChange::Status { status, .. } => {
                 let kept = self.cards.get_mut(&token).ok_or(MISSING)?;
@@ -153,10 +189,6 @@ impl CardState {
                     return Err("it changes a card that is closed");
                 }
                 kept.card.status = status;
-                if status == CardStatus::Closed {
-                    // The number may come again, on a new card.
-                    self.by_lookup.remove(&kept.sealed.lookup);
-                }
             }
             CardChange::Revealed { .. } => {}
         }

@@ -9,6 +9,8 @@ mod tests;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use parking_lot::{Mutex, RwLock};
@@ -67,6 +69,15 @@ pub struct NewCard {
     pub expiry: Option<Expiry>,
 }
 
+/// What a number is and was.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// The card that it is now; a closed one when it has not come again.
+    pub card: Card,
+    /// The accounts of the closed cards that it was before, where they are others.
+    pub accounts_before: Vec<AccountId>,
+}
+
 /// What must not be changed twice at once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Reserved {
@@ -86,6 +97,8 @@ pub struct Vault {
     changes: Arc<tokio::sync::RwLock<()>>,
     cache: Option<Cache>,
     cache_as_of: Mutex<Seq>,
+    /// It is not known whether a record is durable: what the file says would be wrong.
+    is_in_doubt: AtomicBool,
 }
 
 impl std::fmt::Debug for Vault {
@@ -183,6 +196,7 @@ impl Vault {
             changes: Arc::default(),
             cache: fold.cache,
             cache_as_of: Mutex::new(fold.cache_as_of),
+            is_in_doubt: AtomicBool::new(false),
         }
     }
 
@@ -190,19 +204,25 @@ impl Vault {
         Arc::clone(&self.keys.read())
     }
 
-    /// The card of a number. It is looked for under every key: while cards are sealed again, they are under different ones.
+    /// The card that a number is now (closed ones too), and the accounts of the cards that it was before. It is looked for under every
+    /// key: while cards are sealed again, they are under different ones.
     ///
     /// # Errors
     /// [`CardKeyError`].
-    pub fn find(&self, tenant: TenantId, pan: &Pan) -> Result<Option<Card>, CardKeyError> {
-        let keys = self.keys();
+    pub fn find(&self, tenant: TenantId, pan: &Pan) -> Result<Option<Found>, CardKeyError> {
+        let (keys, mut cards, mut accounts) = (self.keys(), Vec::new(), Vec::new());
         for key in keys.ids() {
             let lookup = lookup(&*keys, key, tenant, pan)?;
-            if let Some(card) = self.state.read().found(&lookup) {
-                return Ok(Some(*card));
-            }
+            let state = self.state.read();
+            cards.extend(state.found(&lookup).copied());
+            accounts.extend(state.accounts_before(&lookup));
         }
-        Ok(None)
+        let now = cards.iter().max_by_key(|card| (card.status != CardStatus::Closed, card.added, card.token)).copied();
+        Ok(now.map(|card| {
+            accounts.extend(cards.iter().map(|other| other.account));
+            accounts.retain(|account| *account != card.account);
+            Found { card, accounts_before: accounts }
+        }))
     }
 
     /// A card of a tenant.
@@ -233,7 +253,8 @@ impl Vault {
         let lookups: Vec<Lookup> = ids.iter().map(lookup_of).collect::<Result<_, _>>()?;
         // Nobody else adds the same number from here on, under whichever key.
         let hold = self.reserve(lookups.iter().map(|lookup| Reserved::Lookup(*lookup)).collect())?;
-        if let Some(card) = self.find(new.tenant, &new.pan)? {
+        let found = self.find(new.tenant, &new.pan)?.map(|found| found.card);
+        if let Some(card) = found.filter(|card| card.status != CardStatus::Closed) {
             return if card.account == new.account { Ok((card, false)) } else { Err(CardError::OtherAccount) };
         }
         let token = random_token()?;
@@ -326,9 +347,17 @@ impl Vault {
                 let vault = Arc::clone(self);
                 sealed.push(tokio::spawn(async move { vault.seal_again(token).await }));
             }
+            let mut is_held_up = false;
             for task in sealed {
-                task.await.unwrap_or(Err(CardError::InDoubt))?;
-                count += 1;
+                match task.await.unwrap_or(Err(CardError::InDoubt)) {
+                    Ok(()) => count += 1,
+                    // Somebody else changes it just now.
+                    Err(CardError::UnderWay) => is_held_up = true,
+                    Err(error) => return Err(error),
+                }
+            }
+            if is_held_up {
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
@@ -379,6 +408,7 @@ impl Vault {
                     Ok(())
                 }
                 Outcome::InProgress | Outcome::SystemError => {
+                    vault.is_in_doubt.store(true, Ordering::Release);
                     std::mem::forget(hold); // until the next start has read the journal
                     Err(CardError::InDoubt)
                 }
@@ -399,7 +429,7 @@ impl Vault {
         let Ok(_no_change) = self.changes.try_write() else { return Ok(()) };
         let (as_of, mut before) = (self.engine.durable_seq(), self.cache_as_of.lock());
         let behind = as_of.0.saturating_sub(before.0);
-        if behind < if at_once { 1 } else { CACHE_EVENTS } {
+        if self.is_in_doubt.load(Ordering::Acquire) || behind < if at_once { 1 } else { CACHE_EVENTS } {
             return Ok(());
         }
         let mut fresh = self.fresh.lock();

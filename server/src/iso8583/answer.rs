@@ -29,7 +29,7 @@ pub(super) fn put(layout: &Layout, answer: &mut Message, element: usize, value: 
 }
 
 /// Puts in what a reply says.
-pub(super) fn filled(layout: &Layout, answer: &mut Message, reply: &Reply) -> Code {
+pub(super) fn filled(layout: &Layout, answer: &mut Message, reply: &Reply) {
     let code = Code::of(reply);
     put(layout, answer, 39, code.0);
     let is_authorized = answer.mti().function() == 1 && answer.mti().class() != 4 && reply.detail.is_none();
@@ -39,21 +39,23 @@ pub(super) fn filled(layout: &Layout, answer: &mut Message, reply: &Reply) -> Co
     if reply.outcome == Outcome::ApprovedPartially {
         let asked = answer.text(4).unwrap_or_default().to_owned();
         put(layout, answer, 4, &format!("{:012}", reply.amount.get()));
-        let original = additional(answer, ORIGINAL_AMOUNT, false, asked.parse().unwrap_or(0));
+        let currency = answer.get(49).and_then(currency_of).map_or(0, |currency| currency.numeric);
+        let original = additional(currency, ORIGINAL_AMOUNT, false, asked.parse().unwrap_or(0));
         put(layout, answer, 54, &original);
     }
     if let Some(Detail::Account(view)) = reply.detail.as_deref() {
+        let asset = view.settings.ledger.asset();
+        let currency = currency_of(asset.as_bytes()).map_or(0, |currency| currency.numeric);
         let posted = signed(view.balances.posted);
         let available = view.balances.available.map(signed);
         let each = [Some((LEDGER_BALANCE, posted)), available.map(|available| (AVAILABLE_BALANCE, available))];
         let text: String = each
             .into_iter()
             .flatten()
-            .map(|(kind, (is_debit, amount))| additional(answer, kind, is_debit, amount))
+            .map(|(kind, (is_debit, amount))| additional(currency, kind, is_debit, amount))
             .collect();
         put(layout, answer, 54, &text);
     }
-    code
 }
 
 /// Makes an answer a refusal.
@@ -69,10 +71,9 @@ const AVAILABLE_BALANCE: &str = "02";
 const ORIGINAL_AMOUNT: &str = "57";
 
 /// One additional amount: account type, amount type, currency, `C` or `D`, twelve digits. Empty where the amount has more.
-fn additional(answer: &Message, kind: &str, is_debit: bool, amount: u128) -> String {
-    let numeric = answer.get(49).and_then(currency_of).map_or(0, |currency| currency.numeric);
+fn additional(currency: u16, kind: &str, is_debit: bool, amount: u128) -> String {
     let sign = if is_debit { 'D' } else { 'C' };
-    if amount > 999_999_999_999 { String::new() } else { format!("00{kind}{numeric:03}{sign}{amount:012}") }
+    if amount > 999_999_999_999 { String::new() } else { format!("00{kind}{currency:03}{sign}{amount:012}") }
 }
 
 fn signed(amount: i128) -> (bool, u128) {

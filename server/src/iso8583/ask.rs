@@ -2,7 +2,8 @@
 //!
 //! Owns the meaning of message types, processing codes and elements. A message becomes a command of the engine, a question, or network
 //! management, or it is refused with a code and a reason for the log. Nothing of a card goes into a command but the account behind it.
-//! Refuses to wait for anything: what needs the engine's answer first says so ([`Ask::Completion`], [`Ask::IfKnown`]).
+//! Refuses to wait for anything: what needs the engine's answer first says so ([`Planned::owners`], [`Planned::completes`],
+//! [`Ask::IfKnown`]).
 //!
 //! ```text
 //!   type        processing code 00-19 (debit)              20-29 (credit)                        30-39 (inquiry)
@@ -15,8 +16,9 @@
 //! ```
 
 use tp_actors::tp_core::amount::{Amount, Ledger};
-use tp_actors::tp_core::command::{Advice, Advise, Authorize, Command, Lookup, Note, Reverse, Transfer};
+use tp_actors::tp_core::command::{Advice, Advise, Authorize, Command, Note, Reverse, Transfer};
 use tp_actors::tp_core::ids::AccountId;
+use tp_actors::tp_core::key::Key;
 use tp_actors::tp_core::metadata::Metadata;
 use tp_actors::tp_core::time::Time;
 use tp_iso8583::{Message, currency_of};
@@ -32,10 +34,8 @@ use crate::cards::{Card, CardStatus, Expiry, Pan, Vault, is_over, names_card};
 pub(super) enum Ask {
     /// A decision of the engine.
     Command(Box<Planned>),
-    /// A posting that completes an authorization, which is known by its key only.
-    Completion(Box<Planned>, Lookup),
-    /// Refused with that code, unless it was decided before: then the first answer.
-    IfKnown(Lookup, Code),
+    /// Refused with that code, unless it was decided before on one of these accounts: then the first answer.
+    IfKnown(Vec<AccountId>, Key, Code),
     /// What stands on the account.
     Balances(AccountId),
     /// Links: element 70.
@@ -56,6 +56,40 @@ pub(super) struct Planned {
     pub(super) ledger: Option<Ledger>,
     /// There for requests: an advice reports what was decided elsewhere, however late it is answered.
     pub(super) undo: Option<Reverse>,
+    /// What tells whether it, or what it reverses, was decided before.
+    pub(super) key: Key,
+    /// Other accounts that it may have been decided on before: the card was another one then, or not known.
+    pub(super) owners: Vec<AccountId>,
+    /// The key of the authorization that a posting completes.
+    pub(super) completes: Option<Key>,
+}
+
+impl Planned {
+    /// The account that owns the decision.
+    pub(super) fn owner(&self) -> Option<AccountId> {
+        match &self.command {
+            Command::Authorize(c) => Some(c.account),
+            Command::Transfer(c) => Some(c.account),
+            Command::Advise(c) => Some(c.account),
+            Command::Reverse(c) => Some(c.account),
+            _ => None,
+        }
+    }
+
+    /// Decided on another account: one of `owners`.
+    pub(super) fn owned_by(mut self, account: AccountId) -> Self {
+        match &mut self.command {
+            Command::Authorize(c) => c.account = account,
+            Command::Transfer(c) => c.account = account,
+            Command::Advise(c) => c.account = account,
+            Command::Reverse(c) => c.account = account,
+            _ => {}
+        }
+        if let Some(undo) = &mut self.undo {
+            undo.account = account;
+        }
+        self
+    }
 }
 
 /// Refused by the edge.
@@ -104,6 +138,8 @@ pub(super) struct Reader<'a> {
     pub(super) listener: &'a Listener,
     pub(super) vault: &'a Vault,
     pub(super) now: Time,
+    /// How long the engine remembers keys.
+    pub(super) remembered_ms: u64,
 }
 
 /// A message's parts that all transactions have.
@@ -115,6 +151,8 @@ struct Transaction<'a> {
     /// The card's account, or what stands for a card that is not known.
     account: AccountId,
     card: Option<Card>,
+    /// Other accounts that stood for the number, as far as the engine remembers keys.
+    others: Vec<AccountId>,
 }
 
 impl Reader<'_> {
@@ -144,13 +182,18 @@ impl Reader<'_> {
             return Err(refused(Code::NO_ACQUIRER, "element 32: not an acquirer of this listener"));
         }
         let pan = pan_of(message)?;
-        let card = self.vault.find(self.listener.tenant, &pan).map_err(|error| {
+        let found = self.vault.find(self.listener.tenant, &pan).map_err(|error| {
             tracing::error!(%error, "a card could not be looked up");
             refused(Code::MALFUNCTION, "the keys of card numbers do not work")
         })?;
         drop(pan);
-        let account = card.map_or(self.listener.unknown_cards, |card| card.account);
-        let transaction = Transaction { message, kind, direction, fields, account, card };
+        let unknown = self.listener.unknown_cards;
+        let card = found.as_ref().map(|found| found.card);
+        let account = card.map_or(unknown, |card| card.account);
+        let mut others = found.map(|found| found.accounts_before).unwrap_or_default();
+        // What came before the card was known was booked on what stands for unknown ones.
+        others.extend(card.filter(|card| self.is_young(card)).map(|_| unknown));
+        let transaction = Transaction { message, kind, direction, fields, account, card, others };
         match kind {
             Kind::Reversal | Kind::LateReversal => self.reversal(&transaction),
             Kind::AuthorizationAdvice | Kind::FinancialAdvice => self.advice(&transaction),
@@ -186,9 +229,13 @@ impl Reader<'_> {
             Transfer { key, account, payee, ledger, amount, note: self.note(t, class) }.into()
         };
         let owner = if let Command::Transfer(transfer) = &command { transfer.account } else { card.account };
+        let is_cards = owner == card.account;
+        // A request is never decided on what stands for unknown cards.
+        let owners: Vec<AccountId> =
+            t.others.iter().copied().filter(|other| is_cards && *other != self.listener.unknown_cards).collect();
         if let Some(code) = self.flaw_of(t, &card) {
             // A repeat of what was approved before the card was blocked has the first answer.
-            return Ok(Ask::IfKnown(Lookup { account: owner, key, fence: false }, code));
+            return Ok(Ask::IfKnown([vec![owner], owners].concat(), key, code));
         }
         let undo_class = if t.direction == Direction::Credit { Class::CreditReversal } else { Class::DebitReversal };
         let undo = Reverse {
@@ -198,7 +245,8 @@ impl Reader<'_> {
             new_total: None,
             note: self.note(t, if t.kind == Kind::Financial { undo_class } else { Class::AuthorizationReversal }),
         };
-        Ok(Ask::Command(Box::new(Planned { command, ledger: Some(ledger), undo: Some(undo) })))
+        let (ledger, undo) = (Some(ledger), Some(undo));
+        Ok(Ask::Command(Box::new(Planned { command, ledger, undo, key, owners, completes: None })))
     }
 
     fn advice(&self, t: &Transaction<'_>) -> Result<Ask, Refused> {
@@ -210,7 +258,10 @@ impl Reader<'_> {
         let is_recorded_only = !Code::is_approval(t.message.text(39))
             || amount == Amount::ZERO
             || (t.direction == Direction::Credit && t.kind == Kind::AuthorizationAdvice);
-        let original = Original::of(t.message).filter(|original| Kind::of(original.mti) == Some(Kind::Authorization));
+        let is_hold = |original: &Original<'_>| {
+            matches!(Kind::of(original.mti), Some(Kind::Authorization | Kind::AuthorizationAdvice))
+        };
+        let original = Original::of(t.message).filter(is_hold);
         let (account, advice, class) = match (t.kind, t.direction) {
             _ if is_recorded_only => (t.account, Advice::Declined, Class::Authorization),
             (Kind::AuthorizationAdvice, _) => {
@@ -227,12 +278,11 @@ impl Reader<'_> {
             }
         };
         let advise = Advise { key, account, ledger, amount, advice, note: self.note(t, class) };
-        let planned = Box::new(Planned { command: advise.into(), ledger: Some(ledger), undo: None });
-        let completes = !is_recorded_only && class == Class::Debit;
-        Ok(match original.and_then(|original| original.key()).filter(|_| completes) {
-            Some(key) => Ask::Completion(planned, Lookup { account, key, fence: false }),
-            None => Ask::Command(planned),
-        })
+        let completes = original.and_then(|original| original.key());
+        let completes = completes.filter(|_| !is_recorded_only && class == Class::Debit);
+        let owners = if account == t.account { t.others.clone() } else { Vec::new() };
+        let (command, ledger) = (advise.into(), Some(ledger));
+        Ok(Ask::Command(Box::new(Planned { command, ledger, undo: None, key, owners, completes })))
     }
 
     fn reversal(&self, t: &Transaction<'_>) -> Result<Ask, Refused> {
@@ -251,14 +301,21 @@ impl Reader<'_> {
         let new_total = Amount::new(replacement).filter(|amount| *amount > Amount::ZERO);
         // Down to an amount: of that currency.
         let ledger = new_total.map(|_| money(t.message).map(|(ledger, _)| ledger)).transpose()?;
-        let key = t.fields.key(Kind::Reversal);
-        let command = Reverse { key, account, original: original_key, new_total, note: self.note(t, class) };
-        Ok(Ask::Command(Box::new(Planned { command: command.into(), ledger, undo: None })))
+        let (key, original) = (t.fields.key(Kind::Reversal), original_key);
+        let command = Reverse { key, account, original, new_total, note: self.note(t, class) }.into();
+        let owners = if account == t.account { t.others.clone() } else { Vec::new() };
+        Ok(Ask::Command(Box::new(Planned { command, ledger, undo: None, key: original, owners, completes: None })))
+    }
+
+    /// Whether the engine may remember what came before the card was known.
+    fn is_young(&self, card: &Card) -> bool {
+        self.now.0.saturating_sub(card.added) < self.remembered_ms
     }
 
     /// Why a card may not be used now.
     fn flaw_of(&self, t: &Transaction<'_>, card: &Card) -> Option<Code> {
-        let said = t.message.get(14).and_then(Expiry::parse);
+        let said = t.message.get(14).or_else(|| track(t.message).and_then(|(_, rest)| rest.get(..4)));
+        let said = said.and_then(Expiry::parse);
         match card.status {
             CardStatus::Blocked => Some(Code::RESTRICTED),
             CardStatus::Closed => Some(Code::NO_CARD),
@@ -284,21 +341,20 @@ impl Reader<'_> {
     /// What the event keeps of the message: what names it, and nothing of the card.
     fn note(&self, t: &Transaction<'_>, class: Class) -> Note {
         let own = |element| t.message.text(element).unwrap_or_default().trim_end();
-        let merchant = own(42);
+        let (merchant, mti) = (own(42), t.message.mti());
         let entries = [
-            ("listener", self.listener.name.as_str()),
-            ("total", class.name()),
-            ("mti", t.message.mti().text()),
-            ("stan", own(11)),
-            ("rrn", own(37)),
-            ("terminal", own(41)),
-            ("merchant", if names_card(merchant) { "" } else { merchant }),
-            ("acquirer", t.fields.acquirer),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+            ("card.listener", self.listener.name.as_str()),
+            ("card.total", class.name()),
+            ("card.mti", mti.text()),
+            ("card.stan", own(11)),
+            ("card.rrn", own(37)),
+            ("card.terminal", own(41)),
+            ("card.merchant", if names_card(merchant) { "" } else { merchant }),
+            ("card.acquirer", t.fields.acquirer),
+        ];
         let mut metadata = Metadata::EMPTY;
-        for (name, value) in entries.iter().filter(|(_, value)| !value.is_empty()) {
-            // At most 150 bytes of the 256.
+        for (name, value) in entries.into_iter().filter(|(_, value)| !value.is_empty()) {
+            // At most 180 bytes of the 256.
             metadata = metadata.clone().with(name, value).unwrap_or(metadata);
         }
         Note { value_date: None, metadata }
@@ -317,9 +373,15 @@ fn direction(message: &Message) -> Result<Direction, Refused> {
 
 /// The number of the card: element 2, else the track's.
 fn pan_of(message: &Message) -> Result<Pan, Refused> {
-    let track = || message.get(35).and_then(|track| track.split(|byte| matches!(byte, b'=' | b'D')).next());
-    let digits = message.get(2).or_else(track).ok_or(missing(2))?;
+    let digits = message.get(2).or_else(|| track(message).map(|(number, _)| number)).ok_or(missing(2))?;
     Pan::parse(digits).map_err(|_| refused(Code::NO_CARD, "element 2 is no card number"))
+}
+
+/// Track 2: the number, and what stands behind the separator (the expiry first).
+fn track(message: &Message) -> Option<(&[u8], &[u8])> {
+    let track = message.get(35)?;
+    let at = track.iter().position(|byte| matches!(byte, b'=' | b'D'))?;
+    Some((&track[..at], &track[at + 1..]))
 }
 
 /// Currency and amount: elements 49 and 4.

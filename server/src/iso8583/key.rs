@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   key = the first 128 bits, highest first, of SHA-256 of
-//!         "tpcore iso8583 key" | kind | acquirer (32) | terminal (41) | STAN (11) | date (13, else the first four digits of 7) | RRN (37)
+//!         "tpcore iso8583 key" | kind | acquirer (32) | terminal (41) | STAN (11) | local date (13) | RRN (37)
 //!         each part behind its length, one byte; numbers without leading zeros, text without spaces at its end; what is missing: empty
 //!   kind: A 0100   a 0120   F 0200   f 0220   R 0400, 0420      of repeats (0101 ...) that of their originals
 //! ```
@@ -80,13 +80,14 @@ fn without_zeros(text: &str) -> &str {
 }
 
 impl<'a> Matching<'a> {
-    /// The fields of a message. The STAN and a date must be there.
+    /// The fields of a message. The STAN and the local date must be there.
     ///
     /// # Errors
     /// The number of the element that is missing.
     pub(crate) fn of(message: &'a Message) -> Result<Self, usize> {
         let text = |element| message.text(element).unwrap_or_default().trim_end();
-        let date = message.text(13).or_else(|| message.text(7).and_then(|time| time.get(..4))).ok_or(7usize)?;
+        // Not the time of transmission: a repeat has another.
+        let date = message.text(13).ok_or(13usize)?;
         Ok(Self {
             acquirer: without_zeros(text(32)),
             terminal: text(41),
@@ -111,10 +112,10 @@ impl<'a> Matching<'a> {
 }
 
 impl<'a> Original<'a> {
-    /// What element 90 names; `None`: it is missing or no original data element. Terminal and reference stay over a transaction's life, and
+    /// What element 90 names; `None`: it is missing or no original data elements, or element 13 is missing. Terminal and reference stay over a transaction's life, and
     /// so does the local date; the rest is there.
     pub(crate) fn of(message: &'a Message) -> Option<Self> {
-        let text = message.text(90).filter(|text| text.len() == 42)?;
+        let text = message.text(90).filter(|text| text.len() == 42 && text.is_ascii())?;
         let mti = Mti::from_digits(text.as_bytes()[..4].try_into().ok()?)?;
         let own = |element| message.text(element).unwrap_or_default().trim_end();
         let acquirer = without_zeros(&text[20..31]);
@@ -122,7 +123,7 @@ impl<'a> Original<'a> {
             acquirer: if acquirer.is_empty() { without_zeros(own(32)) } else { acquirer },
             terminal: own(41),
             stan: without_zeros(&text[4..10]),
-            date: message.text(13).unwrap_or(&text[10..14]),
+            date: message.text(13)?,
             reference: own(37),
         };
         Some(Self { mti, fields })
@@ -168,10 +169,12 @@ mod tests {
         let key = Matching::of(&original).expect("fields").key(Kind::Authorization);
         assert_eq!(named.key(), Some(key));
         assert_ne!(Matching::of(&reversal).expect("fields").key(Kind::Reversal), key);
-        // Without the local date and an acquirer in element 90 the others stand in.
-        let fields: Vec<_> = fields.into_iter().filter(|(element, _)| *element != 13).collect();
+        // Without an acquirer in element 90 the message's own stands in.
+        if let Some(last) = fields.last_mut() {
+            last.1 = "010000004211271010100000000000000000000000";
+        }
         let reversal = message(*b"0400", &fields);
-        assert_eq!(Original::of(&reversal).expect("an original").fields.date, "1127");
+        assert_eq!(Original::of(&reversal).and_then(|named| named.key()), Some(key));
     }
 
     #[test]
@@ -191,7 +194,7 @@ mod tests {
         let mut fields = FIELDS.to_vec();
         (fields[0].1, fields[3].1, fields[5].1) = ("1127235959", "12345", "TERM0001  ");
         assert_eq!(of(&fields, Kind::Authorization), one, "sent again, written in another form");
-        assert_eq!(Matching::of(&message(*b"0100", &FIELDS[..1])), Err(11));
-        assert_eq!(Matching::of(&message(*b"0100", &FIELDS[1..2])), Err(7));
+        assert_eq!(Matching::of(&message(*b"0100", &FIELDS[..2])), Err(13));
+        assert_eq!(Matching::of(&message(*b"0100", &FIELDS[2..])), Err(11));
     }
 }

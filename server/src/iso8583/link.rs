@@ -15,15 +15,19 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tp_actors::tp_core::command::{Command, Read, ReadTarget, Reverse};
+use tp_actors::tp_core::amount::Ledger;
+use tp_actors::tp_core::command::{Advice, Command, Lookup, Read, ReadTarget, Reverse};
+use tp_actors::tp_core::ids::AccountId;
+use tp_actors::tp_core::key::Key;
 use tp_actors::tp_core::outcome::Outcome;
 use tp_actors::tp_core::reply::Reply;
-use tp_iso8583::{FRAME_HEAD_BYTES, Message, Mti, frame_into, frame_length};
+use tp_iso8583::{FRAME_HEAD_BYTES, MESSAGE_BYTES_MAX, Message, Mti, frame_into, frame_length};
 use zeroize::Zeroize as _;
 
-use super::answer::{begun, filled, refused};
+use super::answer::{begun, filled, put, refused};
 use super::ask::{Ask, Planned, Reader, Refused};
 use super::codes::Code;
+use super::key_locks::KeyGuard;
 use super::listener::Edge;
 use crate::control::now;
 use tp_actors::tp_core::time::Time;
@@ -60,14 +64,21 @@ struct Outgoing {
     began: Instant,
     /// What undoes it, should it be too late.
     undo: Option<Reverse>,
+    held: Held,
+}
+
+/// What a message holds until it is answered.
+struct Held {
     /// Its place among those in flight.
     _place: OwnedSemaphorePermit,
+    /// Its key: a repeat waits for its answer.
+    _key: Option<KeyGuard>,
 }
 
 /// How long a peer may leave answers untaken.
 const TAKE_WITHIN: Duration = Duration::from_secs(30);
-/// Bytes read at once.
-const READ_BYTES: usize = 64 * 1024;
+/// Bytes read at once: a whole frame fits.
+const READ_BYTES: usize = FRAME_HEAD_BYTES + MESSAGE_BYTES_MAX;
 /// Bytes of answers written at once, about.
 const WRITE_BYTES: usize = 64 * 1024;
 
@@ -79,8 +90,9 @@ where
     let (input, output) = tokio::io::split(stream);
     let in_flight = Arc::new(Semaphore::new(edge.listener.in_flight_max));
     let (answers, outgoing) = mpsc::channel(edge.listener.in_flight_max);
+    let late = answers.downgrade();
     let mut link = Link { edge: Arc::clone(&edge), in_flight, answers, is_signed_on: !edge.listener.sign_on };
-    let mut writer = tokio::spawn(write(edge, output, outgoing));
+    let mut writer = tokio::spawn(Writer { edge, late }.run(output, outgoing));
     let ended = tokio::select! {
         ended = link.read(input, &mut stop) => ended,
         written = &mut writer => return written.unwrap_or(Ended::Stuck),
@@ -170,7 +182,9 @@ impl Link {
             }),
             Ok(()) => {
                 let edge = &*self.edge;
-                Reader { listener: &edge.listener, vault: &edge.serving.vault, now: Time(now().0) }.ask(message)
+                let remembered_ms = edge.serving.engine.windows().key_opaque_ms.unwrap_or(u64::MAX);
+                Reader { listener: &edge.listener, vault: &edge.serving.vault, now: Time(now().0), remembered_ms }
+                    .ask(message)
             }
         };
         if let Ask::CutOver | Ask::Totals = ask {
@@ -191,19 +205,29 @@ impl Link {
             }
             Ask::Echo => Code::APPROVED,
             ask => {
-                let decided = Decided { edge: Arc::clone(&self.edge), answer, began };
+                let key = match &ask {
+                    Ask::Command(planned) if planned.undo.is_some() => self.edge.keys.try_take(planned.key),
+                    _ => None,
+                };
+                let edge = Arc::clone(&self.edge);
+                let decided = Decided { edge, answer, began, is_repeat: mti.is_repeat(), key };
                 let answers = self.answers.clone();
                 tokio::spawn(async move {
-                    let (answer, undo) = decided.run(ask).await;
+                    let stats = Arc::clone(&decided.edge.stats);
+                    let Some(Answered { answer, undo, key }) = decided.run(ask).await else {
+                        // The peer's time-out says the right thing: it repeats or reverses.
+                        return stats.answer("", "");
+                    };
+                    let held = Held { _place: place, _key: key };
                     // The writer is gone with the connection: the peer repeats or reverses.
-                    let _ = answers.send(Outgoing { answer, began, undo, _place: place }).await;
+                    let _ = answers.send(Outgoing { answer, began, undo, held }).await;
                 });
                 return Ok(());
             }
         };
         refused(&self.edge.listener.layout, &mut answer, code);
-        self.edge.stats.answer(answer.mti().text(), code.0);
-        let outgoing = Outgoing { answer, began, undo: None, _place: place };
+        let held = Held { _place: place, _key: None };
+        let outgoing = Outgoing { answer, began, undo: None, held };
         self.answers.send(outgoing).await.map_err(|_| Ended::Stuck)
     }
 }
@@ -213,63 +237,128 @@ struct Decided {
     edge: Arc<Edge>,
     answer: Box<Message>,
     began: Instant,
+    /// It may have been decided before: what says that nothing was done now does not say that nothing was done.
+    is_repeat: bool,
+    key: Option<KeyGuard>,
+}
+
+/// What a message is answered, and what undoes that.
+struct Answered {
+    answer: Box<Message>,
+    undo: Option<Reverse>,
+    key: Option<KeyGuard>,
 }
 
 impl Decided {
-    async fn run(mut self, ask: Ask) -> (Box<Message>, Option<Reverse>) {
-        let room = self.edge.serving.rooms.enter(self.edge.listener.tenant);
-        if room.is_err() {
-            return self.refused(Code::INOPERATIVE);
-        }
+    /// `None`: nothing true can be said in time.
+    async fn run(mut self, ask: Ask) -> Option<Answered> {
+        let Ok(_room) = self.edge.serving.rooms.enter(self.edge.listener.tenant) else {
+            return if self.is_repeat { None } else { Some(self.coded(Code::INOPERATIVE)) };
+        };
         match ask {
             Ask::Command(planned) => {
-                let Planned { command, ledger, undo } = *planned;
-                let reply = self.call(command, ledger).await;
-                self.replied(&reply, undo)
+                if planned.undo.is_some() && self.key.is_none() {
+                    let (guard, has_waited) = self.edge.keys.take(planned.key, self.until()).await?;
+                    self.key = Some(guard);
+                    self.is_repeat |= has_waited;
+                }
+                match self.decide(*planned).await {
+                    (reply, undo) if reply.outcome.leaves_at_once() => self.not_known(&reply, undo).await,
+                    (reply, undo) => Some(self.replied(&reply, undo)),
+                }
             }
-            Ask::Completion(planned, lookup) => {
-                let reply = self.complete(*planned, lookup).await;
-                self.replied(&reply, None)
-            }
-            Ask::IfKnown(lookup, code) => {
-                let reply = self.call(lookup.into(), None).await;
-                if reply.repeated { self.replied(&reply, None) } else { self.refused(code) }
+            Ask::IfKnown(accounts, key, code) => {
+                let reply = match self.first_known(accounts, key).await {
+                    Ok(Some((_, reply))) => reply,
+                    Ok(None) => return Some(self.coded(code)),
+                    Err(_) => return None,
+                };
+                Some(self.replied(&reply, None))
             }
             Ask::Balances(account) => {
                 let read = Read { target: ReadTarget::Account(account) };
                 let reply = self.call(read.into(), None).await;
-                self.replied(&reply, None)
+                Some(self.replied(&reply, None))
             }
             Ask::CutOver => {
                 let code = self.edge.cut_over(&self.answer, self.left()).await;
-                self.refused(code)
+                Some(self.coded(code))
             }
             Ask::Totals => {
-                let code = self.edge.totals(&mut self.answer, self.began + self.edge.listener.deadline).await;
-                self.coded(code)
+                let until = self.until();
+                let code = self.edge.totals(&mut self.answer, until).await;
+                Some(self.coded(code))
             }
-            Ask::Refused(_) | Ask::SignOn | Ask::SignOff | Ask::Echo => self.refused(Code::MALFUNCTION),
+            Ask::Refused(_) | Ask::SignOn | Ask::SignOff | Ask::Echo => Some(self.coded(Code::MALFUNCTION)),
         }
+    }
+
+    /// The engine's reply to a command, after what has to be asked first.
+    async fn decide(&self, planned: Planned) -> (Reply, Option<Reverse>) {
+        let planned = if planned.owners.is_empty() {
+            planned
+        } else {
+            // Where it was decided before, if it was; else where the authorization is that it completes.
+            let accounts: Vec<AccountId> = planned.owner().into_iter().chain(planned.owners.iter().copied()).collect();
+            let mut keys = std::iter::once(planned.key).chain(planned.completes);
+            let mut owner = None;
+            while let (None, Some(key)) = (owner, keys.next()) {
+                match self.first_known(accounts.clone(), key).await {
+                    Ok(found) => owner = found.map(|(account, _)| account),
+                    Err(reply) => return (reply, planned.undo),
+                }
+            }
+            match owner {
+                Some(account) => planned.owned_by(account),
+                None => planned,
+            }
+        };
+        let reply = match (planned.completes, planned.owner()) {
+            (Some(original), Some(account)) => self.complete(&planned, account, original).await,
+            _ => self.call(planned.command.clone(), planned.ledger).await,
+        };
+        (reply, planned.undo)
+    }
+
+    /// The first of these accounts on which a key was decided, and what.
+    ///
+    /// # Errors
+    /// A reply that does not say.
+    async fn first_known(&self, accounts: Vec<AccountId>, key: Key) -> Result<Option<(AccountId, Reply)>, Reply> {
+        for account in accounts {
+            let reply = self.call(Lookup { account, key, fence: false }.into(), None).await;
+            if reply.outcome.leaves_at_once() {
+                return Err(reply);
+            }
+            if reply.repeated {
+                return Ok(Some((account, reply)));
+            }
+        }
+        Ok(None)
     }
 
     /// A posting that completes an authorization: its id is asked for first. The posting of a repeat whose original was not known the
     /// first time stays the one it was.
-    async fn complete(&self, planned: Planned, lookup: tp_actors::tp_core::command::Lookup) -> Reply {
-        let found = self.call(lookup.into(), None).await;
-        let named = match planned.command.clone() {
-            Command::Advise(mut advise) => {
-                if let tp_actors::tp_core::command::Advice::Post { authorization, .. } = &mut advise.advice {
-                    *authorization = found.authorization;
-                }
-                Command::Advise(advise)
-            }
-            other => other,
-        };
-        let reply = self.call(named, planned.ledger).await;
+    async fn complete(&self, planned: &Planned, account: AccountId, original: Key) -> Reply {
+        let found = self.call(Lookup { account, key: original, fence: false }.into(), None).await;
+        if found.outcome.leaves_at_once() {
+            return found;
+        }
+        let mut command = planned.command.clone();
+        if let Command::Advise(advise) = &mut command
+            && let Advice::Post { authorization, .. } = &mut advise.advice
+        {
+            *authorization = found.authorization;
+        }
+        let reply = self.call(command, planned.ledger).await;
         if reply.outcome == Outcome::IdempotencyConflict && found.authorization.is_some() {
-            return self.call(planned.command, planned.ledger).await;
+            return self.call(planned.command.clone(), planned.ledger).await;
         }
         reply
+    }
+
+    fn until(&self) -> Instant {
+        self.began + self.edge.listener.deadline
     }
 
     /// What is left of the deadline, ms.
@@ -278,74 +367,104 @@ impl Decided {
         u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
-    async fn call(&self, command: Command, ledger: Option<tp_actors::tp_core::amount::Ledger>) -> Reply {
+    async fn call(&self, command: Command, ledger: Option<Ledger>) -> Reply {
         let verb = command.verb();
         let reply = self.edge.call(command, ledger, self.left()).await;
         self.edge.serving.count(verb, reply.outcome);
         reply
     }
 
-    fn replied(mut self, reply: &Reply, undo: Option<Reverse>) -> (Box<Message>, Option<Reverse>) {
-        if reply.outcome == Outcome::InProgress {
-            // It may be approved yet: whoever asked is told that it is not, so it must not be.
-            return match undo {
-                Some(undo) => {
-                    self.edge.undo(undo);
-                    self.refused(Code::LATE)
-                }
-                None => self.refused(Code::of(reply)),
-            };
+    /// An outcome that says nothing of what was or will be decided.
+    async fn not_known(self, reply: &Reply, undo: Option<Reverse>) -> Option<Answered> {
+        match undo {
+            // An advice: it comes again until it is accepted.
+            None => Some(self.replied(reply, None)),
+            // It may be approved yet. It is told that it is not, once that is so.
+            Some(undo) if reply.outcome == Outcome::InProgress && !self.is_repeat => {
+                let is_undone = self.edge.undo(undo).await;
+                is_undone.then(|| self.coded(Code::LATE))
+            }
+            // The original may have been approved: only its own answer says.
+            Some(_) if self.is_repeat => None,
+            // Nothing was done.
+            Some(_) => Some(self.coded(Code::of(reply))),
         }
-        let code = filled(&self.edge.listener.layout, &mut self.answer, reply);
-        self.edge.stats.answer(self.answer.mti().text(), code.0);
-        (self.answer, undo.filter(|_| reply.outcome.is_approval() && !reply.repeated))
     }
 
-    fn refused(mut self, code: Code) -> (Box<Message>, Option<Reverse>) {
-        refused(&self.edge.listener.layout, &mut self.answer, code);
-        self.coded(code)
+    fn replied(mut self, reply: &Reply, undo: Option<Reverse>) -> Answered {
+        filled(&self.edge.listener.layout, &mut self.answer, reply);
+        let undo = undo.filter(|_| reply.outcome.is_approval() && !reply.repeated);
+        Answered { answer: self.answer, undo, key: self.key }
     }
 
-    fn coded(mut self, code: Code) -> (Box<Message>, Option<Reverse>) {
-        super::answer::put(&self.edge.listener.layout, &mut self.answer, 39, code.0);
-        self.edge.stats.answer(self.answer.mti().text(), code.0);
-        (self.answer, None)
+    fn coded(mut self, code: Code) -> Answered {
+        put(&self.edge.listener.layout, &mut self.answer, 39, code.0);
+        Answered { answer: self.answer, undo: None, key: self.key }
     }
 }
 
 /// Writes answers as they come, many at once when many are there.
-async fn write(edge: Arc<Edge>, mut output: impl AsyncWrite + Unpin, mut outgoing: mpsc::Receiver<Outgoing>) -> Ended {
-    let mut frames = Wiped(Vec::with_capacity(WRITE_BYTES));
-    while let Some(first) = outgoing.recv().await {
-        let mut next = Some(first);
-        while let Some(one) = next {
-            put(&edge, one, &mut frames.0);
-            next = if frames.0.len() < WRITE_BYTES { outgoing.try_recv().ok() } else { None };
-        }
-        let written = tokio::time::timeout(TAKE_WITHIN, output.write_all(&frames.0)).await;
-        frames.0.zeroize();
-        match written {
-            Err(_) => return Ended::Stuck,
-            Ok(Err(error)) => return Ended::Broken(error.kind()),
-            Ok(Ok(())) => {}
-        }
-    }
-    let _ = output.shutdown().await; // the peer may be gone
-    Ended::Peer
+struct Writer {
+    edge: Arc<Edge>,
+    /// The way for what was late and is undone. It does not keep the link open.
+    late: mpsc::WeakSender<Outgoing>,
 }
 
-/// Puts one answer's frame in; one that is late says so, and what it had approved is undone.
-fn put(edge: &Arc<Edge>, outgoing: Outgoing, frames: &mut Vec<u8>) {
-    let Outgoing { mut answer, began, undo, _place } = outgoing;
-    if let Some(undo) = undo.filter(|_| began.elapsed() > edge.listener.deadline) {
-        edge.undo(undo);
-        refused(&edge.listener.layout, &mut answer, Code::LATE);
+impl Writer {
+    async fn run(self, mut output: impl AsyncWrite + Unpin, mut outgoing: mpsc::Receiver<Outgoing>) -> Ended {
+        // Never outgrown: the last answer that goes in is no longer than a frame.
+        let mut frames = Wiped(Vec::with_capacity(WRITE_BYTES + READ_BYTES));
+        while let Some(first) = outgoing.recv().await {
+            let (mut next, mut held) = (Some(first), Vec::new());
+            while let Some(one) = next {
+                held.extend(self.put(one, &mut frames.0));
+                next = if frames.0.len() < WRITE_BYTES { outgoing.try_recv().ok() } else { None };
+            }
+            let written = tokio::time::timeout(TAKE_WITHIN, output.write_all(&frames.0)).await;
+            frames.0.zeroize();
+            drop(held);
+            match written {
+                Err(_) => return Ended::Stuck,
+                Ok(Err(error)) => return Ended::Broken(error.kind()),
+                Ok(Ok(())) => {}
+            }
+        }
+        let _ = output.shutdown().await; // the peer may be gone
+        Ended::Peer
     }
-    let layout = &edge.listener.layout;
-    if let Err(error) = frame_into(frames, |out| layout.encode(&answer, out)) {
-        // What came by the layout goes by the layout: a bug.
-        edge.stats.answer("", "");
-        tracing::error!(listener = edge.listener.name, %error, "an answer does not fit the layout");
+
+    /// Puts one answer's frame in. One that is late comes again as a refusal when what it approved is undone.
+    fn put(&self, outgoing: Outgoing, frames: &mut Vec<u8>) -> Option<Held> {
+        let Outgoing { answer, began, undo, held } = outgoing;
+        let layout = &self.edge.listener.layout;
+        if began.elapsed() <= self.edge.listener.deadline || undo.is_none() {
+            match frame_into(frames, |out| layout.encode(&answer, out)) {
+                Ok(()) => {
+                    self.edge.stats.answer(answer.mti().text(), answer.text(39).unwrap_or_default());
+                    return Some(held);
+                }
+                // What came by the layout goes by the layout, and what is put in was tested when it was read: a bug.
+                Err(error) => {
+                    tracing::error!(listener = self.edge.listener.name, %error, "an answer does not fit the layout");
+                }
+            }
+        }
+        if let Some(undo) = undo {
+            self.undo(Outgoing { answer, began, undo: None, held }, undo);
+        }
+        None
+    }
+
+    fn undo(&self, mut outgoing: Outgoing, undo: Reverse) {
+        let (edge, late) = (Arc::clone(&self.edge), self.late.clone());
+        tokio::spawn(async move {
+            if edge.undo(undo).await
+                && let Some(answers) = late.upgrade()
+            {
+                refused(&edge.listener.layout, &mut outgoing.answer, Code::LATE);
+                let _ = answers.send(outgoing).await; // the connection may be gone: the peer reverses
+            }
+        });
     }
 }
 

@@ -13,13 +13,14 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tp_actors::CallOptions;
 use tp_actors::tp_core::amount::Ledger;
-use tp_actors::tp_core::command::{Command, Record, Reverse};
+use tp_actors::tp_core::command::{Command, Record, Reverse, Verb};
 use tp_actors::tp_core::outcome::Outcome;
 use tp_actors::tp_core::reply::Reply;
 use tp_actors::tp_core::scope::Scope;
 use tp_iso8583::{Message, currency_of};
 
 use super::codes::Code;
+use super::key_locks::KeyLocks;
 use super::link::{self, Ended};
 use super::listeners::Listener;
 use super::totals::{CUT_OVER_STREAM, CutOver, Period, Sum, Totals};
@@ -32,6 +33,8 @@ pub(crate) struct Edge {
     pub(super) serving: Arc<Serving>,
     pub(super) listener: Arc<Listener>,
     pub(super) totals: Arc<Totals>,
+    /// Keys of requests that are being decided, of all listeners.
+    pub(super) keys: Arc<KeyLocks>,
     pub(super) stats: Arc<CardStats>,
     tls: Option<Arc<Tls>>,
     tls_handshake: Duration,
@@ -104,13 +107,13 @@ impl Edge {
     pub(crate) fn new(
         serving: Arc<Serving>,
         listener: Arc<Listener>,
-        totals: Arc<Totals>,
+        (totals, keys): (Arc<Totals>, Arc<KeyLocks>),
         tls: Option<Arc<Tls>>,
         tls_handshake: Duration,
     ) -> Self {
         let tls = tls.filter(|_| listener.tls);
         let stats = Arc::new(CardStats::new(&listener.name));
-        Self { serving, listener, totals, stats, tls, tls_handshake, undoing: AtomicUsize::new(0) }
+        Self { serving, listener, totals, keys, stats, tls, tls_handshake, undoing: AtomicUsize::new(0) }
     }
 
     /// The numbers of this listener.
@@ -146,38 +149,37 @@ impl Edge {
         self.serving.engine.call_with(command, CallOptions { deadline_ms: Some(deadline_ms), scope }).await
     }
 
-    /// Undoes an approval that was answered as declined. It is tried until the engine has decided it, whatever happens to the link.
-    pub(super) fn undo(self: &Arc<Self>, reverse: Reverse) {
-        self.undoing.fetch_add(1, Ordering::AcqRel);
-        self.stats.late_undone();
+    /// Undoes an approval that is answered as declined; done when that is durable. It is tried until the engine has decided it, whatever
+    /// happens to the link. `false`: it is not undone, and nothing may be answered.
+    pub(super) async fn undo(self: &Arc<Self>, reverse: Reverse) -> bool {
         let edge = Arc::clone(self);
-        tokio::spawn(async move {
-            let mut pause = Duration::from_millis(5);
-            loop {
-                let reply = edge.call(reverse.clone().into(), None, 60_000).await;
-                edge.serving.count(tp_actors::tp_core::command::Verb::Reverse, reply.outcome);
-                if reply.outcome == Outcome::Stopping || edge.serving.engine.is_poisoned() {
-                    tracing::error!(
-                        listener = edge.listener.name,
-                        "an approval that was answered late is not undone: the engine stops"
-                    );
-                    break;
-                }
-                if !reply.outcome.leaves_at_once() {
-                    if !reply.outcome.is_approval() {
-                        tracing::error!(
-                            listener = edge.listener.name,
-                            outcome = reply.outcome.name(),
-                            "an approval that was answered late cannot be undone"
-                        );
-                    }
-                    break;
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(1));
-            }
+        edge.stats.late_undone();
+        edge.undoing.fetch_add(1, Ordering::AcqRel);
+        let undone = tokio::spawn(async move {
+            let is_undone = edge.undone(reverse).await;
             edge.undoing.fetch_sub(1, Ordering::AcqRel);
+            is_undone
         });
+        undone.await.unwrap_or(false)
+    }
+
+    async fn undone(&self, reverse: Reverse) -> bool {
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let reply = self.call(reverse.clone().into(), None, 60_000).await;
+            self.serving.count(Verb::Reverse, reply.outcome);
+            let (listener, outcome) = (self.listener.name.as_str(), reply.outcome);
+            if outcome.is_approval() {
+                return true;
+            }
+            let is_over = matches!(outcome, Outcome::Stopping | Outcome::Malformed) || !outcome.leaves_at_once();
+            if is_over || self.serving.engine.is_poisoned() {
+                tracing::error!(listener, outcome = outcome.name(), "an approval whose answer was late is not undone");
+                return false;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
     }
 
     /// Begins the next period, once that is durable.

@@ -228,6 +228,7 @@ fn listener(text: ListenerText, layout: Layout, has_tls: bool) -> Result<Listene
             return Err("an acquirer is 1 to 11 digits".to_owned());
         }
     }
+    check_layout(&layout)?;
     if let Some(signal) = &text.partial {
         let max = layout.element(signal.element).map_or(0, tp_iso8583::Element::max);
         if signal.value.is_empty() || signal.at.saturating_add(signal.value.len()) > max {
@@ -254,6 +255,59 @@ fn listener(text: ListenerText, layout: Layout, has_tls: bool) -> Result<Listene
         listen: text.listen,
         name: text.name,
     })
+}
+
+/// Elements that are read or written here, as they have to be where a layout has them; the first four it must have.
+const WANTED: [(usize, &str); 32] = [
+    (3, "n6"),
+    (11, "n6"),
+    (13, "n4"),
+    (39, "an2"),
+    (2, "n..19"),
+    (4, "n12"),
+    (7, "n10"),
+    (14, "n4"),
+    (15, "n4"),
+    (32, "n..11"),
+    (35, "z..37"),
+    (37, "an12"),
+    (38, "an6"),
+    (41, "ans8"),
+    (42, "ans15"),
+    (49, "an3"),
+    (50, "an3"),
+    (54, "ans...120"),
+    (66, "n1"),
+    (70, "n3"),
+    (74, "n10"),
+    (75, "n10"),
+    (76, "n10"),
+    (77, "n10"),
+    (81, "n10"),
+    (86, "n16"),
+    (87, "n16"),
+    (88, "n16"),
+    (89, "n16"),
+    (90, "n42"),
+    (95, "an42"),
+    (97, "x+n16"),
+];
+
+/// Whether answers can be written by a layout and requests read.
+fn check_layout(layout: &Layout) -> Result<(), String> {
+    for (index, (number, notation)) in WANTED.into_iter().enumerate() {
+        let wanted = tp_iso8583::Element::parse(notation).map_err(str::to_owned)?;
+        match layout.element(number) {
+            None if index < 4 => return Err(format!("its layout has no element {number}")),
+            Some(element) if element != wanted => {
+                return Err(format!(
+                    "element {number} of its layout is not {notation}, which is what is written there"
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod answer;
 mod ask;
 mod codes;
 mod key;
+mod key_locks;
 mod link;
 mod listener;
 mod listeners;
@@ -27,6 +28,10 @@ mod listeners;
 mod tests;
 mod totals;
 
+/// What names in notes begin with that a card message made: the day's totals are counted by them, so nobody else writes such.
+pub(crate) const CARD_PREFIX: &str = "card.";
+
+pub(crate) use key_locks::KeyLocks;
 pub(crate) use listener::{Edge, bind, run};
 pub(crate) use listeners::Listener as CardListener;
 pub use listeners::{Listeners, ListenersError};

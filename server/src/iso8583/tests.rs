@@ -128,7 +128,7 @@ async fn place(more: &str) -> Place {
     let text = format!("{ONE}{more}\n[listener.settlement]\nEUR = '900'\n");
     let listener = Arc::clone(&parsed(&text).expect("a listener").0[0]);
     let totals = Totals::start(Arc::clone(&engine), folder.path()).expect("a thread");
-    let edge = Arc::new(Edge::new(serving, listener, totals, None, Duration::from_secs(1)));
+    let edge = Arc::new(Edge::new(serving, listener, (totals, Arc::default()), None, Duration::from_secs(1)));
     Place { _folder: folder, gate, engine, edge }
 }
 
@@ -149,6 +149,7 @@ fn request(mti: [u8; 4], stan: u32) -> Message {
         (4, "000000002500"),
         (7, "1127101010"),
         (11, &stan),
+        (13, "1127"),
         (41, "TERM0001"),
         (49, "978"),
     ] {
@@ -175,6 +176,13 @@ async fn code(edge: &Edge, link: &mut DuplexStream) -> String {
     answer.text(39).expect("a code").to_owned()
 }
 
+/// Nothing is answered while the disk stands still, however long the deadline is over. Then it goes on.
+async fn assert_silent_until_open(place: &Place, link: &mut DuplexStream) {
+    let early = tokio::time::timeout(Duration::from_millis(300), code(&place.edge, link)).await;
+    assert!(early.is_err(), "answered {early:?} before it was durable");
+    place.gate.set(false);
+}
+
 /// The bodies of the events from behind a number on, until one is what is looked for.
 fn until(engine: &Engine, after: Seq, is_it: impl Fn(&Body) -> bool) -> Vec<Body> {
     let mut feed = engine.events(after.next());
@@ -195,8 +203,10 @@ async fn an_authorization_that_is_durable_too_late_is_answered_68_and_undone() {
     let before = place.engine.durable_seq();
     place.gate.set(true);
     send(&place.edge, &mut link, &request(*b"0100", 1)).await;
+    // A repeat that overtook the undoing would be approved.
+    send(&place.edge, &mut link, &request(*b"0101", 1)).await;
+    assert_silent_until_open(&place, &mut link).await;
     assert_eq!(code(&place.edge, &mut link).await, "68");
-    place.gate.set(false);
     let (engine, after) = (Arc::clone(&place.engine), before);
     let bodies = tokio::task::spawn_blocking(move || until(&engine, after, |body| matches!(body, Body::Released(_))));
     let bodies = bodies.await.expect("no panic");
@@ -218,8 +228,8 @@ async fn a_purchase_that_is_durable_too_late_is_paid_back() {
     let after = place.engine.durable_seq();
     place.gate.set(true);
     send(&place.edge, &mut link, &request(*b"0200", 1)).await;
+    assert_silent_until_open(&place, &mut link).await;
     assert_eq!(code(&place.edge, &mut link).await, "68");
-    place.gate.set(false);
     let engine = Arc::clone(&place.engine);
     let paid_back = tokio::task::spawn_blocking(move || {
         until(&engine, after, |body| match body {

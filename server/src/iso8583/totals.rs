@@ -23,6 +23,8 @@ use tp_actors::tp_core::event::{Body, Event, Head, Movement};
 use tp_actors::tp_core::ids::Seq;
 use tp_actors::tp_core::metadata::Metadata;
 
+use super::CARD_PREFIX;
+
 /// The stream of the engine's records with cut-overs.
 pub(super) const CUT_OVER_STREAM: u32 = 3;
 
@@ -174,8 +176,9 @@ impl State {
             Body::Recorded(recorded) if recorded.stream == CUT_OVER_STREAM => {
                 if let Ok(CutOver { listener, date, .. }) = serde_json::from_slice(&recorded.bytes) {
                     let periods = self.listeners.entry(listener).or_default();
-                    // The same cut-over once more is the same day.
-                    if periods.current.date != date {
+                    // The same cut-over once more is the same day, and a late repeat of the one before is no new one.
+                    let is_previous = periods.previous.as_ref().is_some_and(|previous| previous.date == date);
+                    if periods.current.date != date && !is_previous {
                         let next = Period { date, ..Period::default() };
                         periods.previous = Some(std::mem::replace(&mut periods.current, next));
                     }
@@ -207,7 +210,10 @@ impl State {
 fn noted(head: &Head) -> Option<(String, Class)> {
     let bytes = &head.rare.as_ref()?.metadata;
     let metadata = Metadata::from_bytes(bytes).ok()?;
-    let of = |name: &str| metadata.entries().find(|(entry, _)| *entry == name).map(|(_, value)| value);
+    let of = |name: &str| {
+        let mut entries = metadata.entries();
+        entries.find(|(entry, _)| entry.strip_prefix(CARD_PREFIX) == Some(name)).map(|(_, value)| value)
+    };
     let (listener, class) = (of("listener")?, of("total")?);
     Some((listener.to_owned(), Class::ALL.into_iter().find(|one| one.name() == class)?))
 }
