@@ -387,3 +387,72 @@ fn the_same_authorization_by_http_and_by_card_message_has_one_effect_and_one_ans
     assert_eq!((http.status, &http.json()["repeated"]), (200, &serde_json::Value::Bool(true)), "{}", http.text);
     place.assert_stands("1", "1000000", "4200");
 }
+
+/// Purchases of one terminal, many in flight, until the server is gone: what was answered, by STAN.
+fn pay_until_the_end(
+    at: std::net::SocketAddr,
+    card: &str,
+    terminal: &str,
+    round: u32,
+    heard: &std::sync::mpsc::Sender<()>,
+) -> Vec<(u32, Option<String>)> {
+    let mut link = Link::open(at, "1987-bcd");
+    let mut sent: Vec<(u32, Option<String>)> = Vec::new();
+    let (mut next, mut in_flight) = (round * 10_000, 0);
+    loop {
+        while in_flight < 16 {
+            next += 1;
+            sent.push((next, None));
+            if !link.try_send(&transaction("0200", card, next, u64::from(next % 97 + 1), &[(41, terminal)])) {
+                return sent;
+            }
+            in_flight += 1;
+        }
+        let Some(answer) = link.answer() else { return sent };
+        assert_eq!(answer.text(39), Some("00"));
+        let stan = u32::try_from(answer.number(11).expect("a STAN")).expect("six digits");
+        let approval = answer.text(38).expect("an approval code").to_owned();
+        let place = sent.iter_mut().find(|(sent, _)| *sent == stan).expect("it was sent");
+        place.1 = Some(approval);
+        in_flight -= 1;
+        let _ = heard.send(());
+    }
+}
+
+/// `kill -9` while purchases run: every approval that was heard is the approval of its repeat, and every purchase is paid once.
+#[test]
+fn no_purchase_that_was_approved_is_lost_by_a_kill_and_none_is_paid_twice() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = listeners(folder.path(), "");
+    let start = || Gateway::dev(&folder.path().join("data"), &["--set", &setting(&file)]);
+    let mut expected = 0;
+    let mut gateway = start();
+    for round in 1..=5 {
+        let (told, heard) = std::sync::mpsc::channel();
+        let (at, card) = (gateway.cards[1].1, gateway.first_card.clone());
+        let terminals: Vec<_> = (0..4)
+            .map(|terminal| {
+                let (told, card, name) = (told.clone(), card.clone(), format!("TERM{terminal:04}"));
+                std::thread::spawn(move || (name.clone(), pay_until_the_end(at, &card, &name, round, &told)))
+            })
+            .collect();
+        heard.iter().take(150 * round as usize).for_each(drop);
+        gateway.kill();
+        gateway = start();
+        let mut link = Link::open(gateway.cards[0].1, "1987-ascii");
+        for terminal in terminals {
+            let (name, sent) = terminal.join().expect("no panic");
+            for (stan, approval) in sent {
+                let amount = u64::from(stan % 97 + 1);
+                let repeat = link.call(&transaction("0201", &card, stan, amount, &[(41, &name)]));
+                assert_eq!(repeat.text(39), Some("00"), "{name} {stan}");
+                if let Some(approval) = approval {
+                    assert_eq!(repeat.text(38), Some(approval.as_str()), "{name} {stan}");
+                }
+                expected += amount;
+            }
+        }
+        let posted = gateway.get(&gateway.key, "/v1/accounts/900").json()["balances"]["posted"].clone();
+        assert_eq!(posted, expected.to_string(), "round {round}: every purchase once");
+    }
+}

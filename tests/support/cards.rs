@@ -86,6 +86,15 @@ impl Link {
         self.send_bytes(&frame);
     }
 
+    /// Sends; `false`: the link has ended.
+    pub(crate) fn try_send(&mut self, message: &Message) -> bool {
+        let mut frame = Vec::new();
+        let layout = &self.layout;
+        frame_into(&mut frame, |out| layout.encode(message, out))
+            .unwrap_or_else(|error: EncodeError| panic!("{error}"));
+        self.stream.write_all(&frame).is_ok()
+    }
+
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("sent");
     }
