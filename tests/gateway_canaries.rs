@@ -201,9 +201,6 @@ fn send_requests(gateway: &Gateway) {
     ] {
         answers.push(gateway.get(key, &path.replace("{}", TYPED)).text);
     }
-    answers.push(
-        gateway.command(key, "/v1/accounts", "a1", &format!(r#"{{"account":"{TYPED}","asset":"EUR","scale":2}}"#)).text,
-    );
     answers
         .push(gateway.call(key, "POST", "/v1/keys", &[], &format!(r#"{{"person":"{TYPED}","roles":["read"]}}"#)).text);
     answers.push(gateway.get(TYPED, "/v1/tenant").text);

@@ -238,7 +238,26 @@ impl RunArgs {
             return Err("over the network a command may take at most 60s".to_owned());
         }
         let key_window_ms = ms(self.key_window).min(WINDOW_MS_MAX);
-        self.network.plan(endpoint.clone(), ms(self.deadline), key_window_ms).map(Some)
+        let plan = self.network.plan(endpoint.clone(), ms(self.deadline), key_window_ms)?;
+        if plan.cards.is_some() {
+            self.check_cards()?;
+        }
+        Ok(Some(plan))
+    }
+
+    /// Card messages carry authorizations, and their answers no ids and no numbers of events.
+    fn check_cards(&self) -> Result<(), String> {
+        let is_other = |kind: &Kind| *kind != Kind::Authorize && self.mix.weight(*kind) > 0;
+        let stray = [
+            ("--mix with anything but authorize", Kind::ALL.iter().any(is_other)),
+            ("--duplicates", self.duplicates > 0),
+            ("--late-reversals", self.late_reversals > 0),
+            ("--partials", self.partials > 0),
+            ("--hold-lifetime", self.hold_lifetime.is_some()),
+            ("--record-acks", self.record_acks.is_some()),
+        ];
+        let stray = stray.iter().find(|(_, is_given)| *is_given);
+        stray.map_or(Ok(()), |(name, _)| Err(format!("{name} does not go with --cards")))
     }
 
     fn plan(&self) -> Result<Plan, String> {

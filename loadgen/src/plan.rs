@@ -119,6 +119,19 @@ pub struct NetworkPlan {
     pub deadline_ms: u64,
     /// How long the server remembers keys at least, ms.
     pub key_window_ms: u64,
+    /// Where authorizations go as card messages; `None`: over HTTP too.
+    pub cards: Option<CardPlan>,
+}
+
+/// A listener for card messages of the same server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CardPlan {
+    /// As `HOST:PORT`.
+    pub listener: String,
+    /// Links, 1 or more.
+    pub links: usize,
+    /// The layout's name.
+    pub layout: String,
 }
 
 /// What a used directory is opened in spite of, because somebody looked and said so.
@@ -141,9 +154,9 @@ pub struct ThrottlePlan {
     pub bytes_per_second: Option<u64>,
 }
 
-/// The ledger of everything that the generator does: code `TST`, two decimals.
+/// The ledger of everything that the generator does: code `EUR`, two decimals.
 pub fn ledger() -> Ledger {
-    Ledger::new("TST", 2).expect("three capital letters and two decimals are a ledger")
+    Ledger::new("EUR", 2).expect("three capital letters and two decimals are a ledger")
 }
 
 const ACCOUNTS_FROM: u128 = 1 << 96;
@@ -156,6 +169,20 @@ pub const FUNDING: u64 = 64;
 /// The n-th account that pays.
 pub const fn account(n: u64) -> AccountId {
     AccountId(ACCOUNTS_FROM + n as u128)
+}
+
+/// The number of an account's card: issuer 400001, the account's number in nine digits, a check digit (Luhn).
+pub fn card_number(account: AccountId) -> [u8; 16] {
+    let mut digits = *b"4000010000000000";
+    let mut number = account.0.wrapping_sub(ACCOUNTS_FROM);
+    for digit in digits[6..15].iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or(0);
+        number /= 10;
+    }
+    let doubled = |at: usize, digit: u8| if at.is_multiple_of(2) { digit * 2 / 10 + digit * 2 % 10 } else { digit };
+    let sum: u32 = (0..15).map(|at| u32::from(doubled(at, digits[at] - b'0'))).sum();
+    digits[15] = b'0' + u8::try_from((10 - sum % 10) % 10).unwrap_or(0);
+    digits
 }
 
 /// The n-th account that is paid.

@@ -406,6 +406,13 @@ fn network_entries(network: &NetworkPlan) -> Vec<(&'static str, String)> {
         ("batch", if network.batch == 1 { "no".to_owned() } else { format!("up to {} commands", network.batch) }),
         ("deadline", show_duration(Duration::from_millis(network.deadline_ms))),
         ("key window, at least", show_duration(Duration::from_millis(network.key_window_ms))),
+        (
+            "card messages",
+            network.cards.as_ref().map_or_else(
+                || "no".to_owned(),
+                |cards| format!("{} over {} links, {}", cards.listener, cards.links, cards.layout),
+            ),
+        ),
     ]
 }
 

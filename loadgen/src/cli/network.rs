@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use tp_iso8583::Layout;
 
 use crate::audit::{self, Audited};
 use crate::network::{self, BearerKey, Endpoint};
-use crate::plan::NetworkPlan;
+use crate::plan::{CardPlan, NetworkPlan};
 
 /// What is driven.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,7 +42,19 @@ pub(super) struct NetworkArgs {
     /// The tenant's key; @FILE reads it from there [default: the variable `TPCORE_KEY`].
     #[arg(long, value_name = "TEXT|@FILE", help_heading = "Over the network")]
     key: Option<String>,
+    /// Send authorizations as card messages to this listener of the same server, iso8583://HOST:PORT; they are the whole mix then.
+    #[arg(long, value_name = "URL", help_heading = "Over the network")]
+    cards: Option<String>,
+    /// Links to it [default: 8].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), requires = "cards", help_heading = "Over the network")]
+    links: Option<u16>,
+    /// Its layout [default: 1987-ascii].
+    #[arg(long, value_name = "NAME", requires = "cards", help_heading = "Over the network")]
+    layout: Option<String>,
 }
+
+/// Links where nobody says how many.
+const LINKS: u16 = 8;
 
 /// Connections where nobody says how many.
 const CONNECTIONS: u16 = 64;
@@ -54,6 +67,7 @@ impl NetworkArgs {
             ("--pipeline", self.pipeline.is_some()),
             ("--batch", self.batch.is_some()),
             ("--key", self.key.is_some()),
+            ("--cards", self.cards.is_some()),
         ];
         let stray = stray.iter().find(|(_, is_given)| *is_given);
         stray.map_or(Ok(()), |(name, _)| Err(format!("{name} needs --target http://HOST:PORT")))
@@ -70,7 +84,23 @@ impl NetworkArgs {
             batch: number(self.batch, 1),
             deadline_ms,
             key_window_ms,
+            cards: self.cards.as_deref().map(|url| self.card_plan(url)).transpose()?,
         })
+    }
+
+    fn card_plan(&self, url: &str) -> Result<CardPlan, String> {
+        let form = || format!("'{url}' is no listener: iso8583://HOST:PORT");
+        let listener = url.strip_prefix("iso8583://").ok_or_else(form)?;
+        let (host, port) = listener.rsplit_once(':').ok_or_else(form)?;
+        if host.is_empty() || !port.parse::<u16>().is_ok_and(|port| port > 0) {
+            return Err(form());
+        }
+        let layout = self.layout.clone().unwrap_or_else(|| "1987-ascii".to_owned());
+        if Layout::named(&layout).is_none() {
+            let names: Vec<_> = Layout::names().collect();
+            return Err(format!("there is no layout `{layout}`: there are {}", names.join(", ")));
+        }
+        Ok(CardPlan { listener: listener.to_owned(), links: usize::from(self.links.unwrap_or(LINKS)), layout })
     }
 }
 
@@ -112,6 +142,7 @@ impl AuditArgs {
             batch: 1,
             deadline_ms: 10_000,
             key_window_ms: 0,
+            cards: None,
         };
         network::audit(&plan, &self.acks)
     }

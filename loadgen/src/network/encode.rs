@@ -38,7 +38,7 @@ pub(crate) struct Encoder {
     /// Likewise of a request with a body.
     post: Vec<u8>,
     ledger: Ledger,
-    /// `,"asset":"TST","scale":2`.
+    /// `,"asset":"EUR","scale":2`.
     denomination: Vec<u8>,
     body: Vec<u8>,
     path: Vec<u8>,
@@ -405,42 +405,42 @@ mod tests {
         let (key, note) = (Key::uuid_v7(255), Note::default());
         let settings = Settings { credit_limit: CreditLimit::Unlimited, ..Settings::new(ledger()) };
         let open = OpenAccount { key, account: funding(7), settings, note: note.clone() };
-        let body = r#"{"account":"3000000000007","credit_limit":"unlimited","asset":"TST","scale":2}"#;
+        let body = r#"{"account":"3000000000007","credit_limit":"unlimited","asset":"EUR","scale":2}"#;
         check(open.clone(), &posted("/v1/accounts", body));
-        let body = r#"{"account":"1000000000000","asset":"TST","scale":2}"#;
+        let body = r#"{"account":"1000000000000","asset":"EUR","scale":2}"#;
         check(
             OpenAccount { account: account(0), settings: Settings::new(ledger()), ..open },
             &posted("/v1/accounts", body),
         );
 
         let mut authorize = Authorize::new(key, account(5), ledger(), amount(1250));
-        let body = r#"{"account":"1000000000005","amount":"1250","asset":"TST","scale":2}"#;
+        let body = r#"{"account":"1000000000005","amount":"1250","asset":"EUR","scale":2}"#;
         check(authorize.clone(), &posted("/v1/authorizations", body));
         (authorize.lifetime_ms, authorize.allow_partial) = (Some(300), true);
         (authorize.payee, authorize.tolerance_bp) = (Some(payee(1)), 50);
-        let body = r#"{"account":"1000000000005","amount":"1250","asset":"TST","scale":2,"lifetime_ms":300,"allow_partial":true,"payee":"2000000000001","tolerance_bp":50}"#;
+        let body = r#"{"account":"1000000000005","amount":"1250","asset":"EUR","scale":2,"lifetime_ms":300,"allow_partial":true,"payee":"2000000000001","tolerance_bp":50}"#;
         check(authorize, &posted("/v1/authorizations", body));
 
         let authorization = AuthorizationId(255);
         let increment = Increment { key, authorization, amount: amount(1), lifetime_ms: None, note: note.clone() };
         let path = format!("/v1/authorizations/{U}");
-        check(increment, &posted(&format!("{path}/increments"), r#"{"amount":"1","asset":"TST","scale":2}"#));
+        check(increment, &posted(&format!("{path}/increments"), r#"{"amount":"1","asset":"EUR","scale":2}"#));
         let capture =
             Capture { key, authorization, payee: payee(0), amount: amount(2), is_final: true, note: note.clone() };
-        let body = r#"{"payee":"2000000000000","amount":"2","asset":"TST","scale":2,"is_final":true}"#;
+        let body = r#"{"payee":"2000000000000","amount":"2","asset":"EUR","scale":2,"is_final":true}"#;
         check(capture, &posted(&format!("{path}/captures"), body));
         check(Void { key, authorization, amount: None, note: note.clone() }, &posted(&format!("{path}/voids"), "{}"));
 
         let refund =
             Refund { key, target: RefundTarget::Capture(TransferId(255)), amount: amount(3), note: note.clone() };
-        let body = format!(r#"{{"capture":"{U}","amount":"3","asset":"TST","scale":2}}"#);
+        let body = format!(r#"{{"capture":"{U}","amount":"3","asset":"EUR","scale":2}}"#);
         check(refund, &posted("/v1/refunds", &body));
         let reverse = Reverse { key, account: account(0), original: key, new_total: None, note: note.clone() };
         let body = format!(r#"{{"account":"1000000000000","original":"{U}","original_kind":"uuid_v7"}}"#);
         check(reverse, &posted("/v1/reversals", &body));
         let transfer =
             Transfer { key, account: account(0), payee: payee(0), ledger: ledger(), amount: Amount::MAX, note };
-        let body = r#"{"account":"1000000000000","payee":"2000000000000","amount":"79228162514264337593543950335","asset":"TST","scale":2}"#;
+        let body = r#"{"account":"1000000000000","payee":"2000000000000","amount":"79228162514264337593543950335","asset":"EUR","scale":2}"#;
         check(transfer, &posted("/v1/transfers", body));
     }
 
@@ -466,7 +466,7 @@ mod tests {
         let mut out = Vec::new();
         encoder().batch(&mut out, commands.iter());
         let body = format!(
-            r#"{{"commands":[{{"command":"void","key":"{U}","key_kind":"opaque","authorization":"{U}","amount":"4","asset":"TST","scale":2}},{{"command":"lookup","key":"{U}","key_kind":"uuid_v7","account":"1000000000009"}}]}}"#
+            r#"{{"commands":[{{"command":"void","key":"{U}","key_kind":"opaque","authorization":"{U}","amount":"4","asset":"EUR","scale":2}},{{"command":"lookup","key":"{U}","key_kind":"uuid_v7","account":"1000000000009"}}]}}"#
         );
         let expected = format!("POST /v1/batches{HEAD}{POST}Content-Length: {}\r\n\r\n{body}", body.len());
         assert_eq!(String::from_utf8(out).expect("ASCII"), expected);

@@ -5,26 +5,31 @@
 //!
 //! ```text
 //!  driver ─► session ─► encode ─► connection ══ server ══ connection ─► response ─► decode ─► session ─► driver
+//!              └─► links ══ card messages ══ server (authorizations, where the plan says so)
 //!  checks ─► control ─────────────────────────── pages of accounts ───────────────► accounts ─► money
 //! ```
 
 mod accounts;
 mod audit;
+mod cards;
 mod connection;
 mod control;
 mod decode;
 mod encode;
 mod endpoint;
+mod links;
 mod response;
 mod session;
 mod transport;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use tp_iso8583::Layout;
 use tpcore::Time;
 
 pub use accounts::{Shown, Standing};
@@ -39,6 +44,7 @@ use crate::target::{Closing, Progress, Session, Stand, Target};
 use crate::workload::Workload;
 use control::Control;
 use encode::Encoder;
+use links::CardSession;
 use session::{NetworkSession, SessionPlan};
 use transport::Transport;
 
@@ -52,6 +58,8 @@ pub struct Network {
     address: SocketAddr,
     transport: Arc<Transport>,
     tenant: u32,
+    /// How many accounts have cards.
+    cards: AtomicU64,
 }
 
 impl Network {
@@ -62,7 +70,13 @@ impl Network {
     pub fn open(plan: &NetworkPlan) -> Result<Self> {
         let mut control = Control::connect(plan)?;
         let tenant = control.tenant()?;
-        Ok(Self { plan: plan.clone(), address: control.address(), transport: Arc::default(), tenant })
+        Ok(Self {
+            plan: plan.clone(),
+            address: control.address(),
+            transport: Arc::default(),
+            tenant,
+            cards: AtomicU64::new(0),
+        })
     }
 
     fn session_of(&self, in_flight: usize, batch: usize) -> Result<Box<dyn Session>> {
@@ -79,7 +93,14 @@ impl Network {
 
 impl Target for Network {
     fn session(&self, in_flight: usize) -> Result<Box<dyn Session>> {
-        self.session_of(in_flight, self.plan.batch)
+        let http = self.session_of(in_flight, self.plan.batch)?;
+        let Some(cards) = &self.plan.cards else { return Ok(http) };
+        let address =
+            cards.listener.to_socket_addrs().with_context(|| format!("cannot find {}", cards.listener))?.next();
+        let address = address.with_context(|| format!("{} has no address", cards.listener))?;
+        let layout = Layout::named(&cards.layout).context("there is no such layout")?;
+        let transport = Arc::clone(&self.transport);
+        Ok(Box::new(CardSession::new(http, (address, cards.links), layout, in_flight, transport)?))
     }
 
     fn bulk_session(&self, in_flight: usize) -> Result<Box<dyn Session>> {
@@ -98,6 +119,10 @@ impl Target for Network {
 
     fn stand(&self, plan: &WorkloadPlan) -> Result<Stand> {
         self.check()?;
+        // The accounts are open by now.
+        if self.plan.cards.is_some() && self.cards.swap(plan.accounts, Ordering::Relaxed) < plan.accounts {
+            cards::add(&self.plan, self.address, plan.accounts)?;
+        }
         Ok(Stand::Accounts(Control::connect(&self.plan)?.accounts(plan)?))
     }
 

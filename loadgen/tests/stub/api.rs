@@ -104,7 +104,7 @@ impl Members {
     fn amount(&mut self) -> (Amount, Ledger) {
         let amount = Amount::new(decimal(&self.text("amount").expect("an amount"))).expect("below 2^96");
         let ledger = self.ledger();
-        assert_eq!(ledger.to_string(), "TST/2");
+        assert_eq!(ledger.to_string(), "EUR/2");
         (amount, ledger)
     }
     fn number(&mut self, name: &str) -> Option<u64> {
@@ -228,7 +228,7 @@ fn page(shared: &Shared, query: &str) -> Value {
             let view = shared.engine.account(account(id)).expect("answered")?;
             let balances = view.balances;
             Some(json!({
-                "account": id.to_string(), "asset": "TST", "scale": 2,
+                "account": id.to_string(), "asset": "EUR", "scale": 2,
                 "balances": {"posted": balances.posted.to_string(), "held": balances.held.to_string(), "available": null},
             }))
         })

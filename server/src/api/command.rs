@@ -38,9 +38,6 @@ pub(crate) fn command(verb: Verb, m: &Members<'_>, key: Key, tenant: TenantId) -
     let note = reader.note()?;
     let command = match verb {
         Verb::OpenAccount => {
-            if m.account.as_deref().is_some_and(names_card) {
-                return Err(Problem::new(Refusal::CardNumber, "`account`"));
-            }
             OpenAccount { key, account: reader.account()?, settings: reader.settings(needed(ledger, "asset")?)?, note }
                 .into()
         }

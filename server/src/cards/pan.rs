@@ -95,9 +95,25 @@ fn has_check_digit(digits: &[u8]) -> bool {
     sum.is_multiple_of(10)
 }
 
+/// Whether a run of digits begins like a card number of its length: the ranges that the payment schemes publish.
+fn is_of_a_scheme(digits: &[u8]) -> bool {
+    let first = |count: usize| number(&digits[..count]);
+    match digits.len() {
+        13 if first(1) == 4 => true,                                                  // Visa
+        14 if matches!(first(3), 300..=305 | 309 | 360..=369 | 380..=399) => true,    // Diners Club
+        15 if matches!(first(2), 34 | 37) => true,                                    // American Express
+        16 if matches!(first(2), 51..=55) || matches!(first(4), 2221..=2720) => true, // Mastercard
+        16 if matches!(first(3), 300..=305 | 309 | 360..=369 | 380..=399) => true,
+        // Visa; JCB; Maestro, Discover and UnionPay.
+        16..=19 => first(1) == 4 || matches!(first(4), 3528..=3589) || matches!(first(2), 50 | 56..=69),
+        13..=15 => matches!(first(2), 50 | 56..=69), // Maestro
+        _ => false,
+    }
+}
+
 /// Whether a text has a run of digits in it that looks like a card number: 13 to 19 digits, alone or in groups with one space or hyphen
-/// between, from an issuer's range of the payment schemes (2 to 6), with a right check digit, and no letter or digit beside it. One
-/// in ten runs of digits of that form is taken for one though it is none: texts that people choose, not ids that machines make.
+/// between, that begin as one of that length does and have a right check digit, with no letter or digit beside it. One in ten
+/// such runs is taken for one though it is none: for texts that people choose, not ids that machines make.
 pub fn names_card(text: &str) -> bool {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -110,7 +126,7 @@ pub fn names_card(text: &str) -> bool {
         let is_beside = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
         let stands_alone =
             !is_beside(at.checked_sub(1).and_then(|before| bytes.get(before))) && !is_beside(bytes.get(end));
-        if stands_alone && (13..=19).contains(&run.len()) && (b'2'..=b'6').contains(&run[0]) && has_check_digit(&run) {
+        if stands_alone && is_of_a_scheme(&run) && has_check_digit(&run) {
             return true;
         }
         at = end;
@@ -190,6 +206,8 @@ mod tests {
             "order-1",
             "4111111111111112",
             "1111111111111117",
+            "2000000000003",
+            "3000000000002",
             "a4111111111111111",
             "4111111111111111b",
             "41111111111111111111111111111111",
