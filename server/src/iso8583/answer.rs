@@ -12,13 +12,14 @@ use super::codes::Code;
 /// Elements that come back as they came (ISO 8583:1987, table of message types: mandatory echo and conditional ones).
 const ECHOED: [usize; 18] = [2, 3, 4, 7, 11, 12, 13, 15, 32, 33, 37, 41, 42, 49, 50, 70, 90, 95];
 
-/// The beginnings of an answer; `None`: the message asks for none.
-pub(super) fn begun(request: &Message) -> Option<Box<Message>> {
-    let mut answer = Box::new(Message::new(request.mti().response()?));
+/// Begins an answer; `false`: the message asks for none.
+pub(super) fn begin(request: &Message, answer: &mut Message) -> bool {
+    let Some(mti) = request.mti().response() else { return false };
+    answer.clear(mti);
     for element in ECHOED {
         answer.echo(request, element);
     }
-    Some(answer)
+    true
 }
 
 /// Puts an element in, where the layout has it.
@@ -103,10 +104,11 @@ mod tests {
         for element in 2..=128 {
             request.set(element, b"1");
         }
-        let answer = begun(&request).expect("an answer");
+        let mut answer = Message::new(Mti::NONE);
+        assert!(begin(&request, &mut answer));
         assert_eq!(answer.mti().text(), "0110");
         assert!(answer.elements().eq(ECHOED));
-        assert!(begun(&answer).is_none(), "an answer has no answer");
+        assert!(!begin(&answer, &mut request), "an answer has no answer");
     }
 
     #[test]

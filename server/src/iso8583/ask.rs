@@ -55,7 +55,7 @@ pub(super) struct Planned {
     pub(super) command: Command,
     pub(super) ledger: Option<Ledger>,
     /// There for requests: an advice reports what was decided elsewhere, however late it is answered.
-    pub(super) undo: Option<Reverse>,
+    pub(super) undo: Option<Undo>,
     /// What tells whether it, or what it reverses, was decided before.
     pub(super) key: Key,
     /// Other accounts that it may have been decided on before: the card was another one then, or not known.
@@ -85,12 +85,49 @@ impl Planned {
             Command::Reverse(c) => c.account = account,
             _ => {}
         }
-        if let Some(undo) = &mut self.undo {
-            undo.account = account;
-        }
         self
     }
+
+    /// What undoes it, should its answer be late.
+    pub(super) fn reverse(&self) -> Option<Reverse> {
+        let Undo { key, class } = self.undo?;
+        let note = self.command.note().map(|note| reclassified(note, class)).unwrap_or_default();
+        Some(Reverse { key, account: self.owner()?, original: self.key, new_total: None, note })
+    }
+
+    /// Whether nothing has to be asked before it is decided.
+    pub(super) const fn is_plain(&self) -> bool {
+        self.owners.is_empty() && self.completes.is_none()
+    }
 }
+
+/// How an approval is undone: under which key, and how that counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Undo {
+    key: Key,
+    class: Class,
+}
+
+/// A note of another class.
+fn reclassified(note: &Note, class: Class) -> Note {
+    let entries = note.metadata.entries();
+    let entries = entries.map(|(name, value)| (name, if name == TOTAL { class.name() } else { value }));
+    Note { value_date: note.value_date, metadata: metadata(entries) }
+}
+
+/// Entries in their encoded form, made at once: there is one for every message.
+fn metadata<'a>(entries: impl Iterator<Item = (&'a str, &'a str)>) -> Metadata {
+    let mut bytes = Vec::with_capacity(192);
+    for text in entries.filter(|(_, value)| !value.is_empty()).flat_map(|(name, value)| [name, value]) {
+        bytes.push(u8::try_from(text.len()).unwrap_or(0)); // of elements of at most 15 characters, and names of ours
+        bytes.extend_from_slice(text.as_bytes());
+    }
+    // At most 180 bytes of the 256.
+    Metadata::from_bytes(&bytes).unwrap_or_default()
+}
+
+/// The entry that the day's totals are counted by.
+const TOTAL: &str = "card.total";
 
 /// Refused by the edge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -238,13 +275,8 @@ impl Reader<'_> {
             return Ok(Ask::IfKnown([vec![owner], owners].concat(), key, code));
         }
         let undo_class = if t.direction == Direction::Credit { Class::CreditReversal } else { Class::DebitReversal };
-        let undo = Reverse {
-            key: t.fields.key(Kind::LateReversal),
-            account: owner,
-            original: key,
-            new_total: None,
-            note: self.note(t, if t.kind == Kind::Financial { undo_class } else { Class::AuthorizationReversal }),
-        };
+        let class = if t.kind == Kind::Financial { undo_class } else { Class::AuthorizationReversal };
+        let undo = Undo { key: t.fields.key(Kind::LateReversal), class };
         let (ledger, undo) = (Some(ledger), Some(undo));
         Ok(Ask::Command(Box::new(Planned { command, ledger, undo, key, owners, completes: None })))
     }
@@ -344,7 +376,7 @@ impl Reader<'_> {
         let (merchant, mti) = (own(42), t.message.mti());
         let entries = [
             ("card.listener", self.listener.name.as_str()),
-            ("card.total", class.name()),
+            (TOTAL, class.name()),
             ("card.mti", mti.text()),
             ("card.stan", own(11)),
             ("card.rrn", own(37)),
@@ -352,12 +384,7 @@ impl Reader<'_> {
             ("card.merchant", if names_card(merchant) { "" } else { merchant }),
             ("card.acquirer", t.fields.acquirer),
         ];
-        let mut metadata = Metadata::EMPTY;
-        for (name, value) in entries.into_iter().filter(|(_, value)| !value.is_empty()) {
-            // At most 180 bytes of the 256.
-            metadata = metadata.clone().with(name, value).unwrap_or(metadata);
-        }
-        Note { value_date: None, metadata }
+        Note { value_date: None, metadata: metadata(entries.into_iter()) }
     }
 }
 

@@ -11,12 +11,11 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
-use tp_actors::CallOptions;
 use tp_actors::tp_core::amount::Ledger;
 use tp_actors::tp_core::command::{Command, Record, Reverse, Verb};
 use tp_actors::tp_core::outcome::Outcome;
-use tp_actors::tp_core::reply::Reply;
 use tp_actors::tp_core::scope::Scope;
+use tp_actors::{CallOptions, Pending};
 use tp_iso8583::{Message, currency_of};
 
 use super::codes::Code;
@@ -143,10 +142,10 @@ impl Edge {
     }
 
     /// Hands a command to the engine, bound to the listener's tenant.
-    pub(super) async fn call(&self, command: Command, ledger: Option<Ledger>, deadline_ms: u64) -> Reply {
+    pub(super) fn submit(&self, command: Command, ledger: Option<Ledger>, deadline_ms: u64) -> Pending {
         let tenant = self.listener.tenant;
         let scope = Scope { tenant: Some(tenant.get()), ledger, counter: Some(tenant.accounts()) };
-        self.serving.engine.call_with(command, CallOptions { deadline_ms: Some(deadline_ms), scope }).await
+        self.serving.engine.call_with(command, CallOptions { deadline_ms: Some(deadline_ms), scope })
     }
 
     /// Undoes an approval that is answered as declined; done when that is durable. It is tried until the engine has decided it, whatever
@@ -166,7 +165,7 @@ impl Edge {
     async fn undone(&self, reverse: Reverse) -> bool {
         let mut pause = Duration::from_millis(5);
         loop {
-            let reply = self.call(reverse.clone().into(), None, 60_000).await;
+            let reply = self.submit(reverse.clone().into(), None, 60_000).await;
             self.serving.count(Verb::Reverse, reply.outcome);
             let (listener, outcome) = (self.listener.name.as_str(), reply.outcome);
             if outcome.is_approval() {

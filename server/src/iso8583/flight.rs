@@ -1,0 +1,237 @@
+//! A message between its reading and its answer.
+//!
+//! Owns the questions to the engine that a message needs, what its replies mean for the answer, and when nothing true can be said. Refuses
+//! to know frames and the order of a link.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tp_actors::Pending;
+use tp_actors::tp_core::amount::Ledger;
+use tp_actors::tp_core::command::{Advice, Command, Lookup, Read, ReadTarget, Verb};
+use tp_actors::tp_core::ids::AccountId;
+use tp_actors::tp_core::key::Key;
+use tp_actors::tp_core::outcome::Outcome;
+use tp_actors::tp_core::reply::Reply;
+use tp_iso8583::Message;
+
+use super::answer::{filled, put};
+use super::ask::{Ask, Planned};
+use super::codes::Code;
+use super::key_locks::KeyGuard;
+use super::listener::Edge;
+use crate::gate::Place;
+
+/// What a message holds until it is answered.
+pub(super) struct Held {
+    /// Its place among those in flight.
+    pub(super) _place: OwnedSemaphorePermit,
+    /// Its key: a repeat waits for its answer.
+    pub(super) key: Option<KeyGuard>,
+    /// Its tenant's place.
+    pub(super) room: Option<Place>,
+}
+
+/// An answer on its way out.
+pub(super) struct Outgoing {
+    pub(super) answer: Box<Message>,
+    pub(super) began: Instant,
+    /// What was approved for the first time: undone, should the answer be too late.
+    pub(super) approved: Option<Box<Planned>>,
+    pub(super) held: Held,
+}
+
+/// A command that needs nothing else, with the engine.
+pub(super) struct InFlight {
+    pub(super) flight: Flight,
+    pub(super) pending: Pending,
+    pub(super) planned: Box<Planned>,
+}
+
+/// A message that the engine is asked about.
+pub(super) struct Flight {
+    pub(super) edge: Arc<Edge>,
+    pub(super) answer: Box<Message>,
+    pub(super) began: Instant,
+    /// It may have been decided before: what says that nothing was done now does not say that nothing was done.
+    pub(super) is_repeat: bool,
+    pub(super) held: Held,
+}
+
+impl Flight {
+    /// Takes a place among the tenant's commands under way; `false`: there is none, or they come too fast.
+    pub(super) fn enter(&mut self) -> bool {
+        self.held.room = self.edge.serving.rooms.enter(self.edge.listener.tenant).ok();
+        self.held.room.is_some()
+    }
+
+    /// There was no place. `None`: that says nothing of what was decided before.
+    pub(super) fn turned_away(self) -> Option<Outgoing> {
+        if self.is_repeat { None } else { Some(self.coded(Code::INOPERATIVE)) }
+    }
+
+    /// Hands a command to the engine that needs nothing else.
+    pub(super) fn submit(self, planned: Box<Planned>) -> InFlight {
+        let pending = self.edge.submit(planned.command.clone(), planned.ledger, self.left());
+        InFlight { flight: self, pending, planned }
+    }
+
+    /// Asks the engine all that has to be asked. `None`: nothing true can be said in time.
+    pub(super) async fn run(mut self, ask: Ask) -> Option<Outgoing> {
+        match ask {
+            Ask::Command(planned) => {
+                if planned.undo.is_some() && self.held.key.is_none() {
+                    let (guard, has_waited) = self.edge.keys.take(planned.key, self.until()).await?;
+                    self.held.key = Some(guard);
+                    self.is_repeat |= has_waited;
+                }
+                let (reply, planned) = self.decide(planned).await;
+                self.decided(&reply, planned).await
+            }
+            Ask::IfKnown(accounts, key, code) => {
+                let reply = match self.first_known(accounts, key).await {
+                    Ok(Some((_, reply))) => reply,
+                    Ok(None) => return Some(self.coded(code)),
+                    Err(_) => return None,
+                };
+                Some(self.replied(&reply, None))
+            }
+            Ask::Balances(account) => {
+                let read = Read { target: ReadTarget::Account(account) };
+                let reply = self.call(read.into(), None).await;
+                Some(self.replied(&reply, None))
+            }
+            Ask::CutOver => {
+                let code = self.edge.cut_over(&self.answer, self.left()).await;
+                Some(self.coded(code))
+            }
+            Ask::Totals => {
+                let until = self.until();
+                let code = self.edge.totals(&mut self.answer, until).await;
+                Some(self.coded(code))
+            }
+            Ask::Refused(_) | Ask::SignOn | Ask::SignOff | Ask::Echo => Some(self.coded(Code::MALFUNCTION)),
+        }
+    }
+
+    /// The engine's reply to a command, after what has to be asked first.
+    async fn decide(&self, planned: Box<Planned>) -> (Reply, Box<Planned>) {
+        let planned = if planned.owners.is_empty() {
+            planned
+        } else {
+            // Where it was decided before, if it was; else where the authorization is that it completes.
+            let accounts: Vec<AccountId> = planned.owner().into_iter().chain(planned.owners.iter().copied()).collect();
+            let mut keys = std::iter::once(planned.key).chain(planned.completes);
+            let mut owner = None;
+            while let (None, Some(key)) = (owner, keys.next()) {
+                match self.first_known(accounts.clone(), key).await {
+                    Ok(found) => owner = found.map(|(account, _)| account),
+                    Err(reply) => return (reply, planned),
+                }
+            }
+            match owner {
+                Some(account) => Box::new(planned.owned_by(account)),
+                None => planned,
+            }
+        };
+        let reply = match (planned.completes, planned.owner()) {
+            (Some(original), Some(account)) => self.complete(&planned, account, original).await,
+            _ => self.call(planned.command.clone(), planned.ledger).await,
+        };
+        (reply, planned)
+    }
+
+    /// The first of these accounts on which a key was decided, and what.
+    ///
+    /// # Errors
+    /// A reply that does not say.
+    async fn first_known(&self, accounts: Vec<AccountId>, key: Key) -> Result<Option<(AccountId, Reply)>, Reply> {
+        for account in accounts {
+            let reply = self.call(Lookup { account, key, fence: false }.into(), None).await;
+            if reply.outcome.leaves_at_once() {
+                return Err(reply);
+            }
+            if reply.repeated {
+                return Ok(Some((account, reply)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A posting that completes an authorization: its id is asked for first. The posting of a repeat whose original was not known the
+    /// first time stays the one it was.
+    async fn complete(&self, planned: &Planned, account: AccountId, original: Key) -> Reply {
+        let found = self.call(Lookup { account, key: original, fence: false }.into(), None).await;
+        if found.outcome.leaves_at_once() {
+            return found;
+        }
+        let mut command = planned.command.clone();
+        if let Command::Advise(advise) = &mut command
+            && let Advice::Post { authorization, .. } = &mut advise.advice
+        {
+            *authorization = found.authorization;
+        }
+        let reply = self.call(command, planned.ledger).await;
+        if reply.outcome == Outcome::IdempotencyConflict && found.authorization.is_some() {
+            return self.call(planned.command.clone(), planned.ledger).await;
+        }
+        reply
+    }
+
+    fn until(&self) -> Instant {
+        self.began + self.edge.listener.deadline
+    }
+
+    /// What is left of the deadline, ms.
+    fn left(&self) -> u64 {
+        let left = self.edge.listener.deadline.saturating_sub(self.began.elapsed());
+        u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)
+    }
+
+    async fn call(&self, command: Command, ledger: Option<Ledger>) -> Reply {
+        let verb = command.verb();
+        let reply = self.edge.submit(command, ledger, self.left()).await;
+        self.count(verb, &reply);
+        reply
+    }
+
+    pub(super) fn count(&self, verb: Verb, reply: &Reply) {
+        self.edge.serving.count(verb, reply.outcome);
+    }
+
+    /// The engine's reply to what was asked for. `None`: nothing true can be said in time.
+    pub(super) async fn decided(self, reply: &Reply, planned: Box<Planned>) -> Option<Outgoing> {
+        if !reply.outcome.leaves_at_once() {
+            return Some(self.replied(reply, Some(planned)));
+        }
+        // It says nothing of what was or will be decided.
+        match planned.reverse() {
+            // An advice: it comes again until it is accepted.
+            None => Some(self.replied(reply, None)),
+            // It may be approved yet. It is told that it is not, once that is so.
+            Some(undo) if reply.outcome == Outcome::InProgress && !self.is_repeat => {
+                let is_undone = self.edge.undo(undo).await;
+                is_undone.then(|| self.coded(Code::LATE))
+            }
+            // The original may have been approved: only its own answer says.
+            Some(_) if self.is_repeat => None,
+            // Nothing was done.
+            Some(_) => Some(self.coded(Code::of(reply))),
+        }
+    }
+
+    /// The answer that a reply makes.
+    pub(super) fn replied(mut self, reply: &Reply, planned: Option<Box<Planned>>) -> Outgoing {
+        filled(&self.edge.listener.layout, &mut self.answer, reply);
+        let approved =
+            planned.filter(|planned| reply.outcome.is_approval() && !reply.repeated && planned.undo.is_some());
+        Outgoing { answer: self.answer, began: self.began, approved, held: self.held }
+    }
+
+    /// The answer of a code.
+    pub(super) fn coded(mut self, code: Code) -> Outgoing {
+        put(&self.edge.listener.layout, &mut self.answer, 39, code.0);
+        Outgoing { answer: self.answer, began: self.began, approved: None, held: self.held }
+    }
+}
