@@ -83,6 +83,33 @@ fn the_acquirer_in_python_speaks_both_layouts_with_a_library_that_is_not_ours() 
 }
 
 #[test]
+fn the_caller_over_grpc_is_python_with_code_made_from_the_description() {
+    let Some(python) = support::python_with("grpc_tools") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = env!("CARGO_MANIFEST_DIR");
+    let made = folder.path().to_str().expect("UTF-8");
+    let compiled = Command::new(&python)
+        .args(["-m", "grpc_tools.protoc", "-I", &format!("{root}/server/proto")])
+        .args([&format!("--python_out={made}"), &format!("--grpc_python_out={made}"), "tpcore.proto"])
+        .output();
+    said(&compiled.expect("it runs"));
+    let gateway = Gateway::dev(&folder.path().join("data"), &[]);
+    let run = || {
+        let at = gateway.listen.to_string();
+        Command::new(&python)
+            .env("PYTHONPATH", made)
+            .args([&format!("{root}/examples/grpc/client.py"), "--at", &at, "--key", &gateway.key])
+            .output()
+    };
+    let printed = said(&run().expect("it runs"));
+    for line in ["the same answer again", "each for itself", "1000 under way, all answered", "nobody without a key"] {
+        assert!(printed.contains(line), "{printed}");
+    }
+    let account = gateway.get(&gateway.key, "/v1/accounts/1").json()["balances"].clone();
+    assert_eq!((&account["posted"], &account["held"]), (&"998000".into(), &"1000".into()));
+}
+
+#[test]
 fn prometheus_finds_nothing_to_say_about_the_metrics_of_a_server_with_traffic() {
     if !has_tool("promtool") {
         return;

@@ -409,12 +409,16 @@ fn pay_until_the_end(
             in_flight += 1;
         }
         let Some(answer) = link.answer() else { return sent };
+        in_flight -= 1;
+        // Busy: nothing was done. It is sent again after the restart, as what was not answered is.
+        if answer.text(39) == Some("91") {
+            continue;
+        }
         assert_eq!(answer.text(39), Some("00"));
         let stan = u32::try_from(answer.number(11).expect("a STAN")).expect("six digits");
         let approval = answer.text(38).expect("an approval code").to_owned();
         let place = sent.iter_mut().find(|(sent, _)| *sent == stan).expect("it was sent");
         place.1 = Some(approval);
-        in_flight -= 1;
         let _ = heard.send(());
     }
 }
@@ -436,6 +440,7 @@ fn no_purchase_that_was_approved_is_lost_by_a_kill_and_none_is_paid_twice() {
                 std::thread::spawn(move || (name.clone(), pay_until_the_end(at, &card, &name, round, &told)))
             })
             .collect();
+        drop(told);
         heard.iter().take(150 * round as usize).for_each(drop);
         gateway.kill();
         gateway = start();

@@ -35,7 +35,9 @@ impl Message {
 
     /// Starts anew with that type; what was there is wiped, the memory stays.
     pub fn clear(&mut self, mti: Mti) {
-        self.values.zeroize();
+        // Only what is there: what it outgrew or took away was wiped then.
+        self.values.as_mut_slice().zeroize();
+        self.values.clear();
         (self.mti, self.present) = (mti, 0);
     }
 

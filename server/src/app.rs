@@ -73,6 +73,8 @@ pub(crate) struct App {
     pub(crate) serving: OnceLock<Arc<Serving>>,
     /// Set when the server is told to stop: not ready any more.
     pub(crate) is_stopping: std::sync::atomic::AtomicBool,
+    /// The same, for what waits for it.
+    pub(crate) stopped: tokio::sync::watch::Receiver<bool>,
     pub(crate) started: Instant,
     pub(crate) limits: RequestLimits,
     #[cfg(feature = "otlp")]
@@ -272,7 +274,7 @@ impl App {
         }
     }
 
-    fn identify(
+    pub(crate) fn identify(
         &self,
         serving: &Serving,
         connection: &Connection,

@@ -21,6 +21,7 @@ use axum::routing::get;
 use http::{HeaderValue, StatusCode};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tonic_health::ServingStatus;
 use tp_actors::{CloseError, Closed, Config, Engine, OpenError};
 
 use crate::app::{App, RequestLimits, Serving, is_read, json_response, route_labels, router};
@@ -165,10 +166,13 @@ pub async fn serve(
     let (listener, admin) = (bind(settings.listen).await?, bind(settings.admin_listen).await?);
     let parts = Parts::open(&settings)?;
     let sockets = card_sockets(&settings).await?;
-    let app = parts.app(&settings, &data_dir)?;
     let (stopper, stopped) = watch::channel(false);
+    let app = parts.app(&settings, &data_dir, stopped.clone())?;
+    let (grpc, health) =
+        crate::grpc::router(&app).map_err(|_| ServeError::Thread("the description of gRPC cannot be read"))?;
+    health.set_service_status("", ServingStatus::NotServing).await;
     let metrics = || Arc::clone(&app.metrics);
-    let front = Shape::new(&settings, parts.tls.clone(), router(&app, |_| true), metrics());
+    let front = Shape::new(&settings, parts.tls.clone(), router(&app, |_| true).merge(grpc), metrics());
     let back = Shape::new(&settings, None, admin_router(&app), metrics());
     let address = |listener: &TcpListener, asked| listener.local_addr().unwrap_or(asked);
     let (listen_at, admin_at) = (address(&listener, settings.listen), address(&admin, settings.admin_listen));
@@ -192,6 +196,9 @@ pub async fn serve(
     };
     let demo = if dev { Some(demo::make(&serving).await.map_err(ServeError::Demo)?) } else { None };
     let is_first = app.serving.set(Arc::clone(&serving)).is_ok();
+    for service in ["", GATEWAY] {
+        health.set_service_status(service, ServingStatus::Serving).await;
+    }
     debug_assert!(is_first, "set once");
     let edge = CardEdge::start(sockets, &serving, &parts, &settings, &data_dir, &stopped)?;
     tell(Told::Ready { last_seq: serving.engine.last_seq().0, took: began.elapsed(), demo });
@@ -207,6 +214,9 @@ pub async fn serve(
     ));
     let poisoned = wait(&mut stop, &serving.engine).await;
     app.is_stopping.store(true, Ordering::Release);
+    for service in ["", GATEWAY] {
+        health.set_service_status(service, ServingStatus::NotServing).await;
+    }
     let _ = stopper.send(true); // the listeners hold the other end
     tell(Told::Draining);
     let edge_totals = edge.totals.clone();
@@ -270,6 +280,9 @@ impl CardEdge {
         while self.listeners.join_next().await.is_some() {}
     }
 }
+
+/// The service of gRPC, as health names it.
+const GATEWAY: &str = "tpcore.v1.Gateway";
 
 /// Files that stay for the journal, checkpoints, logs and the operators, whatever connections come.
 const FILES_KEPT: u64 = 320;
@@ -381,7 +394,12 @@ impl Parts {
     }
 
     #[cfg_attr(not(feature = "otlp"), allow(clippy::unnecessary_wraps, reason = "traces may not start"))]
-    fn app(&self, settings: &Settings, data_dir: &std::path::Path) -> Result<Arc<App>, ServeError> {
+    fn app(
+        &self,
+        settings: &Settings,
+        data_dir: &std::path::Path,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<Arc<App>, ServeError> {
         let limits = Limits::new(settings.signature_window_s.get(), 5);
         let total = settings.nonces_max.size();
         let nonces = Nonces::new(now().0 / 1000, limits, NonceBudget { per_key: total / 2, total });
@@ -403,6 +421,7 @@ impl Parts {
             metrics: Arc::new(metrics),
             serving: OnceLock::new(),
             is_stopping: AtomicBool::new(false),
+            stopped,
             started: Instant::now(),
             limits: RequestLimits::of(settings),
             #[cfg(feature = "otlp")]

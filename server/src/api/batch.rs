@@ -22,7 +22,7 @@ use super::key::{parse_key, parse_kind};
 use super::members::{Members, Place};
 use super::problem::{Problem, Refusal};
 use super::reply::{ProblemJson, ReplyJson};
-use super::request::{Answer, Answered, Request};
+use super::request::{Answer, Answered, Caller, Request};
 use super::routes::role_of;
 use crate::app::Serving;
 
@@ -34,7 +34,7 @@ struct Batch<'a> {
 }
 
 /// One command on its way.
-enum Sent {
+pub(crate) enum Sent {
     /// To the engine.
     Engine(Verb, Pending),
     /// A question to the engine, and after it to those who decide second.
@@ -43,10 +43,12 @@ enum Sent {
     Problem(Problem),
     /// It waits for a second person.
     Second(Answer),
+    /// It has come to its end already.
+    Done(Box<Done>),
 }
 
 /// One command's end.
-enum Done {
+pub(crate) enum Done {
     Reply(Verb, Reply),
     Problem(Problem),
     Second(Answer),
@@ -66,17 +68,25 @@ pub(crate) async fn run(serving: &Serving, request: &Request) -> Answered {
     }
     let mut sent = Vec::with_capacity(batch.commands.len());
     for members in &batch.commands {
-        sent.push(send(serving, request, members, deadline_ms).await);
+        sent.push(send(serving, &request.caller, members, deadline_ms).await);
     }
     let mut done = Vec::with_capacity(sent.len());
     for one in sent {
-        done.push(match one {
-            Sent::Engine(verb, pending) => {
+        done.push(one.end(serving).await);
+    }
+    Ok(Answer::ok(&Replies(&done)))
+}
+
+impl Sent {
+    /// Waits for what comes of it.
+    pub(crate) async fn end(self, serving: &Serving) -> Done {
+        match self {
+            Self::Engine(verb, pending) => {
                 let reply = pending.await;
                 serving.count(verb, reply.outcome);
                 Done::Reply(verb, reply)
             }
-            Sent::Lookup(account, key, pending) => {
+            Self::Lookup(account, key, pending) => {
                 let reply = pending.await;
                 serving.count(Verb::Lookup, reply.outcome);
                 let waits = match reply.outcome {
@@ -89,63 +99,78 @@ pub(crate) async fn run(serving: &Serving, request: &Request) -> Answered {
                     None => Done::Reply(Verb::Lookup, reply),
                 }
             }
-            Sent::Problem(problem) => Done::Problem(problem),
-            Sent::Second(answer) => Done::Second(answer),
-        });
-    }
-    Ok(Answer::ok(&Replies(&done)))
-}
-
-/// As on a command's own route: most need nobody's leave but the engine's, and their way makes no future.
-async fn send(serving: &Serving, request: &Request, members: &Members<'_>, deadline_ms: Option<u64>) -> Sent {
-    match read(request, members) {
-        Ok((verb, asked)) if is_free(serving, &request.caller, &asked) => {
-            submitted(serving, request, verb, asked, deadline_ms)
+            Self::Problem(problem) => Done::Problem(problem),
+            Self::Second(answer) => Done::Second(answer),
+            Self::Done(done) => *done,
         }
-        Ok((verb, asked)) => Box::pin(send_admitted(serving, request, verb, asked, (members, deadline_ms))).await,
-        Err(problem) => Sent::Problem(problem),
     }
 }
 
-async fn send_admitted(
+/// How a command begins.
+pub(crate) enum Begun {
+    /// It is on its way, or was refused.
+    Sent(Sent),
+    /// Somebody else has a say first.
+    Asks(Box<(Verb, Asked)>),
+}
+
+/// Begins a command. As on its own route: most need nobody's leave but the engine's, and their way makes no future.
+pub(crate) fn begin(serving: &Serving, caller: &Caller, members: &Members<'_>, deadline_ms: Option<u64>) -> Begun {
+    match read(caller, members) {
+        Ok((verb, asked)) if is_free(serving, caller, &asked) => {
+            Begun::Sent(submitted(serving, caller, verb, asked, deadline_ms))
+        }
+        Ok(asks) => Begun::Asks(Box::new(asks)),
+        Err(problem) => Begun::Sent(Sent::Problem(problem)),
+    }
+}
+
+async fn send(serving: &Serving, caller: &Caller, members: &Members<'_>, deadline_ms: Option<u64>) -> Sent {
+    match begin(serving, caller, members, deadline_ms) {
+        Begun::Sent(sent) => sent,
+        Begun::Asks(asks) => Box::pin(ask(serving, caller, *asks, (members, deadline_ms))).await,
+    }
+}
+
+/// Asks those who have a say, then the engine.
+pub(crate) async fn ask(
     serving: &Serving,
-    request: &Request,
-    verb: Verb,
-    asked: Asked,
+    caller: &Caller,
+    (verb, asked): (Verb, Asked),
     (members, deadline_ms): (&Members<'_>, Option<u64>),
 ) -> Sent {
-    match admit(serving, &request.caller, asked, members).await {
-        Ok(Admitted::Engine(asked)) => submitted(serving, request, verb, asked, deadline_ms),
+    match admit(serving, caller, asked, members).await {
+        Ok(Admitted::Engine(asked)) => submitted(serving, caller, verb, asked, deadline_ms),
         Ok(Admitted::Second(answer)) => Sent::Second(answer),
         Err(problem) => Sent::Problem(problem),
     }
 }
 
-fn submitted(serving: &Serving, request: &Request, verb: Verb, asked: Asked, deadline_ms: Option<u64>) -> Sent {
+fn submitted(serving: &Serving, caller: &Caller, verb: Verb, asked: Asked, deadline_ms: Option<u64>) -> Sent {
     let named = match &asked.command {
         Command::Lookup(lookup) => Some((lookup.account, lookup.key)),
         _ => None,
     };
-    let pending = submit(serving, &request.caller, asked, deadline_ms);
+    let pending = submit(serving, caller, asked, deadline_ms);
     match named {
         Some((account, key)) => Sent::Lookup(account, key, pending),
         None => Sent::Engine(verb, pending),
     }
 }
 
-fn read(request: &Request, members: &Members<'_>) -> Result<(Verb, Asked), Problem> {
+fn read(caller: &Caller, members: &Members<'_>) -> Result<(Verb, Asked), Problem> {
     let verb = members.command.as_deref().and_then(parse_verb);
     let verb = verb.ok_or_else(|| Problem::invalid("`command` is the name of a command"))?;
     let fences = verb == Verb::Lookup && members.fence == Some(true);
     let role = if fences { crate::control::Role::Authorize } else { role_of(verb) };
-    if !request.caller.roles.has(role) {
+    if !caller.roles.has(role) {
         return Err(Problem::new(Refusal::Forbidden, format!("it needs the role {}", role.name())));
     }
     members.check(verb, Place::Batch)?;
     let kind = parse_kind(members.key_kind.as_deref())?;
     let text = members.key.as_deref().ok_or_else(|| Problem::new(Refusal::KeyMissing, "`key` is missing"))?;
     let key = parse_key(text, kind)?;
-    Ok((verb, command(verb, members, key, request.caller.tenant)?))
+    Ok((verb, command(verb, members, key, caller.tenant)?))
 }
 
 struct Replies<'a>(&'a [Done]);
@@ -182,7 +207,7 @@ impl Serialize for List<'_> {
 }
 
 /// What answers a lookup is no problem, whatever it found.
-fn is_answer(verb: Verb, reply: &Reply) -> bool {
+pub(crate) fn is_answer(verb: Verb, reply: &Reply) -> bool {
     let found = verb == Verb::Lookup && (reply.repeated || reply.outcome == Outcome::Fenced);
     found || reply.outcome.is_approval()
 }

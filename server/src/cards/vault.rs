@@ -210,12 +210,16 @@ impl Vault {
     /// # Errors
     /// [`CardKeyError`].
     pub fn find(&self, tenant: TenantId, pan: &Pan) -> Result<Option<Found>, CardKeyError> {
-        let (keys, mut cards, mut accounts) = (self.keys(), Vec::new(), Vec::new());
-        for key in keys.ids() {
-            let lookup = lookup(&*keys, key, tenant, pan)?;
-            let state = self.state.read();
-            cards.extend(state.found(&lookup).copied());
-            accounts.extend(state.accounts_before(&lookup));
+        let keys = self.keys();
+        let lookups = keys.ids().into_iter().map(|key| lookup(&*keys, key, tenant, pan));
+        let lookups: Vec<Lookup> = lookups.collect::<Result<_, _>>()?;
+        // One look at all: a card that is sealed again meanwhile is under one of them.
+        let state = self.state.read();
+        let cards: Vec<Card> = lookups.iter().filter_map(|lookup| state.found(lookup)).copied().collect();
+        let mut accounts: Vec<AccountId> = lookups.iter().flat_map(|lookup| state.accounts_before(lookup)).collect();
+        drop(state);
+        if cards.is_empty() && !Arc::ptr_eq(&keys, &self.keys()) {
+            return self.find(tenant, pan); // a rotation began between the two looks
         }
         let now = cards.iter().max_by_key(|card| (card.status != CardStatus::Closed, card.added, card.token)).copied();
         Ok(now.map(|card| {

@@ -62,6 +62,8 @@ pub(super) struct Planned {
     pub(super) owners: Vec<AccountId>,
     /// The key of the authorization that a posting completes.
     pub(super) completes: Option<Key>,
+    /// Other accounts that it may have been paid to before, for the same reasons.
+    pub(super) payees: Vec<AccountId>,
 }
 
 impl Planned {
@@ -97,7 +99,22 @@ impl Planned {
 
     /// Whether nothing has to be asked before it is decided.
     pub(super) const fn is_plain(&self) -> bool {
-        self.owners.is_empty() && self.completes.is_none()
+        self.owners.is_empty() && self.completes.is_none() && self.payees.is_empty()
+    }
+
+    /// The command, paid to another account: one of `payees`.
+    pub(super) fn paid_to(&self, account: AccountId) -> Command {
+        let mut command = self.command.clone();
+        match &mut command {
+            Command::Transfer(c) => c.payee = account,
+            Command::Advise(c) => {
+                if let Advice::Post { payee, .. } = &mut c.advice {
+                    *payee = account;
+                }
+            }
+            _ => {}
+        }
+        command
     }
 }
 
@@ -175,7 +192,7 @@ pub(super) struct Reader<'a> {
     pub(super) listener: &'a Listener,
     pub(super) vault: &'a Vault,
     pub(super) now: Time,
-    /// How long the engine remembers keys.
+    /// How long the engine may remember what was decided: keys longer than their window while their authorization lives.
     pub(super) remembered_ms: u64,
 }
 
@@ -278,7 +295,8 @@ impl Reader<'_> {
         let class = if t.kind == Kind::Financial { undo_class } else { Class::AuthorizationReversal };
         let undo = Undo { key: t.fields.key(Kind::LateReversal), class };
         let (ledger, undo) = (Some(ledger), Some(undo));
-        Ok(Ask::Command(Box::new(Planned { command, ledger, undo, key, owners, completes: None })))
+        let payees = if is_cards { Vec::new() } else { t.others.clone() };
+        Ok(Ask::Command(Box::new(Planned { command, ledger, undo, key, owners, completes: None, payees })))
     }
 
     fn advice(&self, t: &Transaction<'_>) -> Result<Ask, Refused> {
@@ -314,7 +332,8 @@ impl Reader<'_> {
         let completes = completes.filter(|_| !is_recorded_only && class == Class::Debit);
         let owners = if account == t.account { t.others.clone() } else { Vec::new() };
         let (command, ledger) = (advise.into(), Some(ledger));
-        Ok(Ask::Command(Box::new(Planned { command, ledger, undo: None, key, owners, completes })))
+        let payees = if class == Class::Credit { t.others.clone() } else { Vec::new() };
+        Ok(Ask::Command(Box::new(Planned { command, ledger, undo: None, key, owners, completes, payees })))
     }
 
     fn reversal(&self, t: &Transaction<'_>) -> Result<Ask, Refused> {
@@ -336,7 +355,9 @@ impl Reader<'_> {
         let (key, original) = (t.fields.key(Kind::Reversal), original_key);
         let command = Reverse { key, account, original, new_total, note: self.note(t, class) }.into();
         let owners = if account == t.account { t.others.clone() } else { Vec::new() };
-        Ok(Ask::Command(Box::new(Planned { command, ledger, undo: None, key: original, owners, completes: None })))
+        let planned =
+            Planned { command, ledger, undo: None, key: original, owners, completes: None, payees: Vec::new() };
+        Ok(Ask::Command(Box::new(planned)))
     }
 
     /// Whether the engine may remember what came before the card was known.

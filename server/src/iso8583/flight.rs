@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tp_actors::Pending;
 use tp_actors::tp_core::amount::Ledger;
 use tp_actors::tp_core::command::{Advice, Command, Lookup, Read, ReadTarget, Verb};
-use tp_actors::tp_core::ids::AccountId;
+use tp_actors::tp_core::ids::{AccountId, Seq};
 use tp_actors::tp_core::key::Key;
 use tp_actors::tp_core::outcome::Outcome;
 use tp_actors::tp_core::reply::Reply;
@@ -20,7 +20,7 @@ use super::answer::{filled, put};
 use super::ask::{Ask, Planned};
 use super::codes::Code;
 use super::key_locks::KeyGuard;
-use super::listener::Edge;
+use super::listener::{Busy, Edge};
 use crate::gate::Place;
 
 /// What a message holds until it is answered.
@@ -31,6 +31,8 @@ pub(super) struct Held {
     pub(super) key: Option<KeyGuard>,
     /// Its tenant's place.
     pub(super) room: Option<Place>,
+    /// The server's end waits for it.
+    pub(super) _busy: Busy,
 }
 
 /// An answer on its way out.
@@ -56,6 +58,8 @@ pub(super) struct Flight {
     pub(super) began: Instant,
     /// It may have been decided before: what says that nothing was done now does not say that nothing was done.
     pub(super) is_repeat: bool,
+    /// The last event that there was before: what was decided up to it, this message did not decide.
+    pub(super) seq_before: Seq,
     pub(super) held: Held,
 }
 
@@ -81,19 +85,19 @@ impl Flight {
     pub(super) async fn run(mut self, ask: Ask) -> Option<Outgoing> {
         match ask {
             Ask::Command(planned) => {
-                if planned.undo.is_some() && self.held.key.is_none() {
-                    let (guard, has_waited) = self.edge.keys.take(planned.key, self.until()).await?;
-                    self.held.key = Some(guard);
-                    self.is_repeat |= has_waited;
+                if planned.undo.is_some() {
+                    self.take_key(planned.key).await?;
                 }
                 let (reply, planned) = self.decide(planned).await;
                 self.decided(&reply, planned).await
             }
             Ask::IfKnown(accounts, key, code) => {
+                // Not before its original's undoing, if it is being undone.
+                self.take_key(key).await?;
                 let reply = match self.first_known(accounts, key).await {
                     Ok(Some((_, reply))) => reply,
-                    Ok(None) => return Some(self.coded(code)),
-                    Err(_) => return None,
+                    Err(_) if self.is_repeat => return None,
+                    Ok(None) | Err(_) => return Some(self.coded(code)),
                 };
                 Some(self.replied(&reply, None))
             }
@@ -113,6 +117,17 @@ impl Flight {
             }
             Ask::Refused(_) | Ask::SignOn | Ask::SignOff | Ask::Echo => Some(self.coded(Code::MALFUNCTION)),
         }
+    }
+
+    /// Waits for a key. `None`: it was not free in time, so another message's answer says what is to be said.
+    async fn take_key(&mut self, key: Key) -> Option<()> {
+        if self.held.key.is_none() {
+            let owned = (self.edge.listener.tenant, key);
+            // Another message had it just now.
+            self.is_repeat = true;
+            self.held.key = Some(self.edge.keys.take(owned, self.until()).await?);
+        }
+        Some(())
     }
 
     /// The engine's reply to a command, after what has to be asked first.
@@ -139,6 +154,15 @@ impl Flight {
             (Some(original), Some(account)) => self.complete(&planned, account, original).await,
             _ => self.call(planned.command.clone(), planned.ledger).await,
         };
+        if reply.outcome == Outcome::IdempotencyConflict {
+            // The card was another one, or not known, when it was paid to.
+            for payee in &planned.payees {
+                let again = self.call(planned.paid_to(*payee), planned.ledger).await;
+                if again.outcome != Outcome::IdempotencyConflict {
+                    return (again, planned);
+                }
+            }
+        }
         (reply, planned)
     }
 
@@ -209,10 +233,15 @@ impl Flight {
         match planned.reverse() {
             // An advice: it comes again until it is accepted.
             None => Some(self.replied(reply, None)),
-            // It may be approved yet. It is told that it is not, once that is so.
             Some(undo) if reply.outcome == Outcome::InProgress && !self.is_repeat => {
-                let is_undone = self.edge.undo(undo).await;
-                is_undone.then(|| self.coded(Code::LATE))
+                // What came of it. A message that was sent twice without saying so is answered by the first one.
+                let reply = self.edge.outcome_of(&planned).await?;
+                if !reply.outcome.is_approval() {
+                    return Some(self.coded(Code::of(&reply)));
+                }
+                // It is told that it is not approved, once that is so.
+                let is_own = reply.seq > self.seq_before;
+                (is_own && self.edge.undo(undo).await).then(|| self.coded(Code::LATE))
             }
             // The original may have been approved: only its own answer says.
             Some(_) if self.is_repeat => None,

@@ -117,10 +117,16 @@ where
         ended = link.read(input, &mut stop) => ended,
         written = &mut writer => return written.unwrap_or(Ended::Stuck),
     };
-    // What was taken is answered, also to a peer that has shut down its sending half.
+    // What was taken is answered, also to a peer that has shut down its sending half: every message that is not answered yet has a place.
     let _ = link.hand_over().await;
+    let all = u32::try_from(link.edge.listener.in_flight_max).unwrap_or(u32::MAX);
+    let places = Arc::clone(&link.in_flight);
+    tokio::select! {
+        _ = places.acquire_many(all) => {}
+        _ = &mut writer => return ended,
+    }
     drop(link);
-    let _ = writer.await; // it ends when every answer is out, or with the connection
+    let _ = writer.await; // it ends with the connection at the latest
     ended
 }
 
@@ -191,7 +197,7 @@ impl Link {
             self.hand_over().await?;
             Arc::clone(&self.in_flight).acquire_owned().await.map_err(|_| Ended::Stopping)?
         };
-        Ok(Held { _place: place, key: None, room: None })
+        Ok(Held { _place: place, key: None, room: None, _busy: self.edge.busy() })
     }
 
     /// Takes one message.
@@ -218,7 +224,7 @@ impl Link {
                 tracing::info!(listener = self.edge.listener.name, %mti, %error, "a message was answered 30");
                 Ask::Refused(Refused { code: Code::FORMAT, reason: Reason::Text("it cannot be read") })
             }
-            Ok(()) if !self.is_signed_on && mti.class() != 8 => {
+            Ok(()) if !self.is_signed_on && (mti.class() != 8 || message.number(70) == Some(201)) => {
                 Ask::Refused(Refused { code: Code::INOPERATIVE, reason: Reason::Text("the link has not signed on") })
             }
             Ok(()) => self.ask(message),
@@ -230,14 +236,16 @@ impl Link {
             }
         }
         message.clear(Mti::NONE);
-        let flight = Flight { edge: Arc::clone(&self.edge), answer, began, is_repeat: mti.is_repeat(), held };
+        let (edge, seq_before) = (Arc::clone(&self.edge), self.edge.serving.engine.last_seq());
+        let flight = Flight { edge, answer, began, is_repeat: mti.is_repeat(), seq_before, held };
         self.begin(flight, ask);
         Ok(())
     }
 
     fn ask(&self, message: &Message) -> Ask {
         let edge = &*self.edge;
-        let remembered_ms = edge.serving.engine.windows().key_opaque_ms.unwrap_or(u64::MAX);
+        let windows = edge.serving.engine.windows();
+        let remembered_ms = windows.key_opaque_ms.unwrap_or(u64::MAX).max(windows.refund_ms);
         let (listener, vault) = (&*edge.listener, &*edge.serving.vault);
         Reader { listener, vault, now: Time(now().0), remembered_ms }.ask(message)
     }
@@ -269,15 +277,19 @@ impl Link {
     }
 
     fn begin_asking(&mut self, mut flight: Flight, ask: Ask) {
+        let take = |key| self.edge.keys.try_take((self.edge.listener.tenant, key));
         if let Ask::Command(planned) = ask {
             let needs_key = planned.undo.is_some();
             if needs_key {
-                flight.held.key = self.edge.keys.try_take(planned.key);
+                flight.held.key = take(planned.key);
             }
             if planned.is_plain() && (!needs_key || flight.held.key.is_some()) {
                 return self.batch.push(Item::InFlight(Box::new(flight.submit(planned))));
             }
             return self.spawn(flight, Ask::Command(planned));
+        }
+        if let Ask::IfKnown(_, key, _) = &ask {
+            flight.held.key = take(*key);
         }
         self.spawn(flight, ask);
     }
@@ -327,23 +339,22 @@ struct Writer {
 
 impl Writer {
     async fn run(mut self, mut output: impl AsyncWrite + Unpin, mut waiting: mpsc::Receiver<Vec<Item>>) -> Ended {
-        // Never outgrown: the last answer that goes in is no longer than a frame.
         let mut frames = Wiped(Vec::with_capacity(WRITE_BYTES + READ_BYTES));
         let mut is_open = true;
         while is_open || !self.flights.is_empty() {
             tokio::select! {
-                Some(replied) = self.flights.next(), if !self.flights.is_empty() => self.answer(replied, &mut frames.0),
+                Some(replied) = self.flights.next(), if !self.flights.is_empty() => self.answer(replied, &mut frames),
                 items = waiting.recv(), if is_open => match items {
-                    Some(items) => self.accept(items, &mut frames.0),
+                    Some(items) => self.accept(items, &mut frames),
                     None => is_open = false,
                 },
             }
             // What else is there goes along.
             while frames.0.len() < WRITE_BYTES {
                 if let Some(Some(replied)) = self.flights.next().now_or_never() {
-                    self.answer(replied, &mut frames.0);
+                    self.answer(replied, &mut frames);
                 } else if let Ok(items) = waiting.try_recv() {
-                    self.accept(items, &mut frames.0);
+                    self.accept(items, &mut frames);
                 } else {
                     break;
                 }
@@ -351,8 +362,13 @@ impl Writer {
             if frames.0.is_empty() {
                 continue;
             }
-            let written = tokio::time::timeout(TAKE_WITHIN, output.write_all(&frames.0)).await;
-            frames.0.zeroize();
+            // TLS keeps what the socket did not take: only what was flushed is out.
+            let write = async {
+                output.write_all(&frames.0).await?;
+                output.flush().await
+            };
+            let written = tokio::time::timeout(TAKE_WITHIN, write).await;
+            frames.clear();
             self.held.clear();
             match written {
                 Err(_) => return Ended::Stuck,
@@ -360,11 +376,11 @@ impl Writer {
                 Ok(Ok(())) => {}
             }
         }
-        let _ = output.shutdown().await; // the peer may be gone
+        let _ = tokio::time::timeout(TAKE_WITHIN, output.shutdown()).await; // the peer may be gone
         Ended::Peer
     }
 
-    fn accept(&mut self, items: Vec<Item>, frames: &mut Vec<u8>) {
+    fn accept(&mut self, items: Vec<Item>, frames: &mut Wiped) {
         for item in items {
             match item {
                 Item::Answer(outgoing) => self.put(outgoing, frames),
@@ -374,7 +390,7 @@ impl Writer {
     }
 
     /// The engine has replied.
-    fn answer(&mut self, (reply, in_flight): (Reply, Box<InFlight>), frames: &mut Vec<u8>) {
+    fn answer(&mut self, (reply, in_flight): (Reply, Box<InFlight>), frames: &mut Wiped) {
         let InFlight { flight, planned, .. } = *in_flight;
         flight.count(planned.command.verb(), &reply);
         if reply.outcome.leaves_at_once() {
@@ -392,11 +408,12 @@ impl Writer {
     }
 
     /// Puts one answer's frame in. One that is late comes again as a refusal when what it approved is undone.
-    fn put(&mut self, outgoing: Outgoing, frames: &mut Vec<u8>) {
+    fn put(&mut self, outgoing: Outgoing, frames: &mut Wiped) {
         let Outgoing { answer, began, approved, held } = outgoing;
         let layout = &self.edge.listener.layout;
         if began.elapsed() <= self.edge.listener.deadline || approved.is_none() {
-            match frame_into(frames, |out| layout.encode(&answer, out)) {
+            frames.make_room();
+            match frame_into(&mut frames.0, |out| layout.encode(&answer, out)) {
                 Ok(()) => {
                     self.edge.stats.answer(answer.mti().text(), answer.text(39).unwrap_or_default());
                     self.held.push(held);
@@ -428,6 +445,23 @@ impl Writer {
 
 /// A buffer that had card data in it.
 struct Wiped(Vec<u8>);
+
+impl Wiped {
+    /// Room for a frame. What is outgrown is wiped.
+    fn make_room(&mut self) {
+        if self.0.capacity() - self.0.len() < READ_BYTES {
+            let mut larger = Vec::with_capacity(2 * self.0.capacity() + READ_BYTES);
+            larger.extend_from_slice(&self.0);
+            std::mem::replace(&mut self.0, larger).zeroize();
+        }
+    }
+
+    /// Wipes what is there, and only that.
+    fn clear(&mut self) {
+        self.0.as_mut_slice().zeroize();
+        self.0.clear();
+    }
+}
 
 impl Drop for Wiped {
     fn drop(&mut self) {

@@ -14,10 +14,12 @@ use tokio_rustls::TlsAcceptor;
 use tp_actors::tp_core::amount::Ledger;
 use tp_actors::tp_core::command::{Command, Record, Reverse, Verb};
 use tp_actors::tp_core::outcome::Outcome;
+use tp_actors::tp_core::reply::Reply;
 use tp_actors::tp_core::scope::Scope;
 use tp_actors::{CallOptions, Pending};
 use tp_iso8583::{Message, currency_of};
 
+use super::ask::Planned;
 use super::codes::Code;
 use super::key_locks::KeyLocks;
 use super::link::{self, Ended};
@@ -37,8 +39,17 @@ pub(crate) struct Edge {
     pub(super) stats: Arc<CardStats>,
     tls: Option<Arc<Tls>>,
     tls_handshake: Duration,
-    /// Approvals that are being undone because their answer was late.
-    undoing: AtomicUsize,
+    /// Messages that are not answered yet, and approvals that are being undone.
+    busy: Arc<AtomicUsize>,
+}
+
+/// The server's end waits until this is dropped.
+pub(super) struct Busy(Arc<AtomicUsize>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Binds all listeners of a file.
@@ -59,12 +70,12 @@ pub(crate) async fn bind(
 /// How long no link is accepted after the system refused one.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts links until told to stop, then waits for them to end and for what is being undone.
+/// Accepts links until told to stop, then waits for them to end, and for what broken ones left to be undone.
 pub(crate) async fn run(edge: Arc<Edge>, socket: TcpListener, mut stop: watch::Receiver<bool>) {
     let links = tokio::task::JoinSet::new();
     let mut links = accept(&edge, socket, &mut stop, links).await;
     while links.join_next().await.is_some() {}
-    while edge.undoing.load(Ordering::Acquire) > 0 {
+    while edge.busy.load(Ordering::Acquire) > 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -112,7 +123,13 @@ impl Edge {
     ) -> Self {
         let tls = tls.filter(|_| listener.tls);
         let stats = Arc::new(CardStats::new(&listener.name));
-        Self { serving, listener, totals, keys, stats, tls, tls_handshake, undoing: AtomicUsize::new(0) }
+        Self { serving, listener, totals, keys, stats, tls, tls_handshake, busy: Arc::default() }
+    }
+
+    /// Holds up the server's end.
+    pub(super) fn busy(&self) -> Busy {
+        self.busy.fetch_add(1, Ordering::AcqRel);
+        Busy(Arc::clone(&self.busy))
     }
 
     /// The numbers of this listener.
@@ -153,13 +170,28 @@ impl Edge {
     pub(super) async fn undo(self: &Arc<Self>, reverse: Reverse) -> bool {
         let edge = Arc::clone(self);
         edge.stats.late_undone();
-        edge.undoing.fetch_add(1, Ordering::AcqRel);
+        let busy = self.busy();
         let undone = tokio::spawn(async move {
-            let is_undone = edge.undone(reverse).await;
-            edge.undoing.fetch_sub(1, Ordering::AcqRel);
-            is_undone
+            let _until_done = busy;
+            edge.undone(reverse).await
         });
         undone.await.unwrap_or(false)
+    }
+
+    /// What came of a command whose reply did not come in time: asked again until the engine says. `None`: it stops.
+    pub(super) async fn outcome_of(&self, planned: &Planned) -> Option<Reply> {
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let reply = self.submit(planned.command.clone(), planned.ledger, 60_000).await;
+            if !reply.outcome.leaves_at_once() {
+                return Some(reply);
+            }
+            if matches!(reply.outcome, Outcome::Stopping | Outcome::Malformed) || self.serving.engine.is_poisoned() {
+                return None;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+        }
     }
 
     async fn undone(&self, reverse: Reverse) -> bool {

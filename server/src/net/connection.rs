@@ -26,6 +26,7 @@ use crate::app::unrouted;
 use crate::auth::signature::Scheme;
 use crate::auth::tls::{Tls, client_fingerprint};
 use crate::gate::Connection;
+use crate::grpc::GoesOn;
 use crate::observe::{Metrics, TlsFailure};
 use crate::settings::Settings;
 
@@ -67,6 +68,9 @@ impl Shape {
             .max_pending_accept_reset_streams(RESETS_MAX)
             .max_local_error_reset_streams(RESETS_MAX)
             .max_send_buf_size(1 << 20)
+            // The connection's window is larger than a stream's: one that is not read holds up no other.
+            .initial_stream_window_size(1 << 20)
+            .initial_connection_window_size(4 << 20)
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_WITHIN);
         Self {
@@ -132,7 +136,10 @@ impl Shape {
                 if is_last {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, Infallible>(response.map(|body| under_way.answered(body)))
+                let goes_on = response.extensions().get::<GoesOn>().is_some();
+                Ok::<_, Infallible>(
+                    response.map(|body| if goes_on { under_way.goes_on(body) } else { under_way.answered(body) }),
+                )
             }
         });
         let served = self.builder.serve_connection(TokioIo::new(stream), service);

@@ -166,6 +166,13 @@ impl UnderWay {
     }
 }
 
+impl UnderWay {
+    /// Its answer goes on, as long as its caller wants: it is under way until its body ends.
+    pub(crate) fn goes_on<B>(self, body: B) -> Taken<B> {
+        Taken { body, _under_way: self }
+    }
+}
+
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut state = self.pace.state.lock();

@@ -1,0 +1,182 @@
+//! The gRPC door from outside: the real binary, a client of the checked-in code.
+#![cfg(feature = "serve")]
+
+#[path = "support/gateway.rs"]
+mod support;
+
+use std::time::Duration;
+
+use support::Gateway;
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status, Streaming};
+use tp_server::grpc::proto::gateway_client::GatewayClient;
+use tp_server::grpc::proto::{Command, CommandBatch, Reply};
+
+type Client = GatewayClient<Channel>;
+
+async fn client(gateway: &Gateway) -> Client {
+    let channel = Channel::from_shared(format!("http://{}", gateway.listen)).expect("an address");
+    GatewayClient::new(channel.connect().await.expect("a connection"))
+}
+
+fn with_key<T>(key: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", format!("Bearer {key}").parse().expect("visible"));
+    request
+}
+
+fn authorize(tag: u64, account: &str, amount: &str) -> Command {
+    let text = |text: &str| Some(text.to_owned());
+    Command {
+        tag,
+        command: "authorize".to_owned(),
+        key: format!("k{tag}"),
+        account: text(account),
+        amount: text(amount),
+        asset: text("EUR"),
+        scale: Some(2),
+        ..Command::default()
+    }
+}
+
+/// An open stream.
+struct Open {
+    commands: mpsc::Sender<Command>,
+    replies: Streaming<Reply>,
+}
+
+impl Open {
+    async fn new(client: &mut Client, key: &str) -> Result<Self, Status> {
+        let (commands, receiver) = mpsc::channel(4096);
+        let replies = client.stream(with_key(key, ReceiverStream::new(receiver))).await?.into_inner();
+        Ok(Self { commands, replies })
+    }
+    async fn send(&self, command: Command) {
+        self.commands.send(command).await.expect("the stream is open");
+    }
+    async fn next(&mut self) -> Option<Result<Reply, Status>> {
+        tokio::time::timeout(Duration::from_mins(1), self.replies.next()).await.expect("an answer")
+    }
+    async fn reply(&mut self) -> Reply {
+        self.next().await.expect("not the end").expect("a reply")
+    }
+}
+
+#[tokio::test]
+async fn the_same_authorization_by_every_door_has_one_effect_and_one_answer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::dev(&folder.path().join("data"), &[]);
+    let mut client = client(&gateway).await;
+    let first = client.execute(with_key(&gateway.key, authorize(1, "1", "2500"))).await.expect("answered").into_inner();
+    assert_eq!((first.outcome.as_str(), first.status, first.repeated), ("approved", 201, false));
+    let body = r#"{"account":"1","amount":"2500","asset":"EUR","scale":2}"#;
+    let http = gateway.command(&gateway.key, "/v1/authorizations", "k1", body).json();
+    assert_eq!(
+        (http["repeated"].as_bool(), http["authorization"].as_str()),
+        (Some(true), first.authorization.as_deref())
+    );
+    let mut stream = Open::new(&mut client, &gateway.key).await.expect("a stream");
+    stream.send(Command { tag: 9, ..authorize(1, "1", "2500") }).await;
+    let again = stream.reply().await;
+    assert_eq!((again.tag, again.repeated, again.seq, again.status), (9, true, first.seq, 200));
+    stream.send(Command { tag: 10, ..authorize(1, "1", "2501") }).await;
+    assert_eq!(stream.reply().await.outcome, "idempotency_conflict");
+    let batch = CommandBatch { commands: vec![authorize(1, "1", "2500"), authorize(2, "404", "1")] };
+    let replies = client.execute_batch(with_key(&gateway.key, batch)).await.expect("answered").into_inner().replies;
+    let seen: Vec<_> = replies.iter().map(|reply| (reply.outcome.as_str(), reply.status, reply.repeated)).collect();
+    assert_eq!(seen, [("approved", 200, true), ("account_not_found", 404, false)]);
+    let account = gateway.get(&gateway.key, "/v1/accounts/1").json();
+    assert_eq!(account["balances"]["held"], "2500");
+}
+
+#[tokio::test]
+async fn commands_of_one_account_are_decided_in_the_order_of_the_stream() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::dev(&folder.path().join("data"), &[]);
+    let mut client = client(&gateway).await;
+    let mut stream = Open::new(&mut client, &gateway.key).await.expect("a stream");
+    let mut seqs = vec![0; 3000];
+    for tag in 0..3000 {
+        stream.send(authorize(tag, "1", "1")).await;
+    }
+    for _ in 0..3000 {
+        let reply = stream.reply().await;
+        seqs[usize::try_from(reply.tag).expect("small")] = reply.seq;
+    }
+    assert!(seqs[0] > 0 && seqs.is_sorted());
+    drop(stream.commands);
+    assert!(stream.replies.next().await.is_none(), "it ends when all is said and answered");
+}
+
+#[tokio::test]
+async fn a_stream_may_stay_longer_than_an_answer_and_a_slow_one_is_not_cut() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let more = ["--set", "deadlines.answer_ms=200", "--set", "deadlines.idle_ms=200", "--set", "tls.reload_ms=100"];
+    let gateway = Gateway::dev(&folder.path().join("data"), &more);
+    let mut client = client(&gateway).await;
+    let mut stream = Open::new(&mut client, &gateway.key).await.expect("a stream");
+    for tag in 0..3 {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        stream.send(authorize(tag, "1", "1")).await;
+        assert_eq!(stream.reply().await.outcome, "approved");
+    }
+}
+
+#[tokio::test]
+async fn nobody_gets_in_without_a_key_and_a_revoked_one_ends_its_stream() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::dev(&folder.path().join("data"), &[]);
+    let mut client = client(&gateway).await;
+    let refused = client.execute(Request::new(authorize(1, "1", "1"))).await.expect_err("no key");
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    assert_eq!(Open::new(&mut client, "tpk_no").await.err().map(|status| status.code()), Some(Code::Unauthenticated));
+    let made = gateway.call(&gateway.key, "POST", "/v1/keys", &[], r#"{"person":"eve","roles":["authorize"]}"#).json();
+    let (key, secret) = (made["key"].as_str().expect("an id"), made["secret"].as_str().expect("a secret"));
+    let mut stream = Open::new(&mut client, secret).await.expect("a stream");
+    stream.send(authorize(2, "1", "1")).await;
+    assert_eq!(stream.reply().await.outcome, "approved");
+    stream
+        .send(Command { command: "transfer".to_owned(), payee: Some("2".to_owned()), ..authorize(3, "1", "1") })
+        .await;
+    assert_eq!(stream.reply().await.outcome, "forbidden", "each command needs its role");
+    assert_eq!(gateway.call(&gateway.key, "DELETE", &format!("/v1/keys/{key}"), &[], "").status, 200);
+    stream.send(authorize(4, "1", "1")).await;
+    let ended = stream.next().await.expect("a status").expect_err("it ends");
+    assert_eq!(ended.code(), Code::Unauthenticated);
+    let held = gateway.get(&gateway.key, "/v1/accounts/1").json()["balances"]["held"].clone();
+    assert_eq!(held, "1");
+}
+
+#[tokio::test]
+async fn a_stop_answers_what_a_stream_has_taken_and_ends_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::dev(&folder.path().join("data"), &[]);
+    let mut client = client(&gateway).await;
+    let mut stream = Open::new(&mut client, &gateway.key).await.expect("a stream");
+    stream.send(authorize(1, "1", "1")).await;
+    assert_eq!(stream.reply().await.outcome, "approved");
+    gateway.terminate();
+    let ended = stream.next().await.expect("a status").expect_err("it ends");
+    assert_eq!(ended.code(), Code::Unavailable);
+    drop((stream, client));
+    assert_eq!(tokio::task::spawn_blocking(move || gateway.wait()).await.expect("no panic"), Some(0));
+}
+
+#[tokio::test]
+async fn what_is_too_long_or_no_grpc_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::dev(&folder.path().join("data"), &[]);
+    let mut client = client(&gateway).await;
+    let long = Command { reference: Some("x".repeat(100_000)), ..authorize(1, "1", "1") };
+    assert_eq!(client.execute(with_key(&gateway.key, long)).await.expect_err("too long").code(), Code::OutOfRange);
+    let empty = client.execute_batch(with_key(&gateway.key, CommandBatch::default())).await.expect_err("empty");
+    assert_eq!(empty.code(), Code::InvalidArgument);
+    let plain = gateway.call(&gateway.key, "POST", "/tpcore.v1.Gateway/Execute", &[], "{}");
+    assert_eq!(plain.status, 415, "HTTP/1.1 is no gRPC");
+    let wide = Command { scale: Some(300), ..authorize(1, "1", "1") };
+    let reply = client.execute(with_key(&gateway.key, wide)).await.expect("a reply").into_inner();
+    assert_eq!((reply.status, reply.outcome.as_str()), (400, "invalid_request"));
+}
