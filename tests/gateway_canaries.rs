@@ -155,7 +155,7 @@ fn send_requests(gateway: &Gateway) {
     let key = &gateway.key;
     let bodies = [
         format!(r#"{{"account":"1","amount":"1","asset":"EUR","scale":2,"reference":"{TYPED}"}}"#),
-        format!(r#"{{"account":"1","amount":"1","asset":"EUR","scale":2,"reference":"6011 6011 6011 6611"}}"#),
+        r#"{"account":"1","amount":"1","asset":"EUR","scale":2,"reference":"6011 6011 6011 6611"}"#.to_owned(),
         format!(r#"{{"account":"1","amount":"1","asset":"EUR","scale":2,"metadata":{{"note":"{TYPED}"}}}}"#),
         format!(r#"{{"account":"1","amount":"1","asset":"EUR","scale":2,"metadata":{{"{TYPED}":"x"}}}}"#),
         format!(r#"{{"account":"1","amount":"1","asset":"{TYPED}","scale":2}}"#),
