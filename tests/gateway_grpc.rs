@@ -180,3 +180,80 @@ async fn what_is_too_long_or_no_grpc_is_refused() {
     let reply = client.execute(with_key(&gateway.key, wide)).await.expect("a reply").into_inner();
     assert_eq!((reply.status, reply.outcome.as_str()), (400, "invalid_request"));
 }
+
+#[tokio::test]
+async fn what_waits_for_a_second_person_keeps_its_place_and_is_told_as_what_came_of_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::dev(&folder.path().join("data"), &[]);
+    let threshold = r#"{"asset":"EUR","scale":2,"amount":"1000"}"#;
+    assert_eq!(gateway.call(&gateway.key, "PUT", "/v1/tenant/threshold", &[], threshold).status, 200);
+    let mut client = client(&gateway).await;
+    let mut stream = Open::new(&mut client, &gateway.key).await.expect("a stream");
+    let transfer = |tag, amount: &str| {
+        let payee = Some("100".to_owned());
+        Command { command: "transfer".to_owned(), payee, ..authorize(tag, "1", amount) }
+    };
+    // Between two that go at once one that asks: all in their order.
+    for (tag, amount) in [(1, "5"), (2, "5000"), (3, "7")] {
+        stream.send(transfer(tag, amount)).await;
+    }
+    let mut replies = Vec::new();
+    for _ in 0..3 {
+        replies.push(stream.reply().await);
+    }
+    replies.sort_by_key(|reply| reply.tag);
+    let seen: Vec<_> = replies.iter().map(|reply| (reply.status, reply.outcome.as_str())).collect();
+    assert_eq!(seen, [(201, "approved"), (202, "approval_pending"), (201, "approved")]);
+    let pending: serde_json::Value =
+        serde_json::from_str(replies[1].approval_json.as_deref().expect("an approval")).expect("JSON");
+    let path = format!("/v1/approvals/{}/approve", pending["approval"].as_str().expect("an id"));
+    assert_eq!(gateway.call(&gateway.second_key, "POST", &path, &[], "").status, 200);
+    // The same command again: what came of it, as a reply.
+    let told = client.execute(with_key(&gateway.key, transfer(2, "5000"))).await.expect("a reply").into_inner();
+    assert_eq!((told.outcome.as_str(), told.amount.as_str(), told.approval_json), ("approved", "5000", None));
+    assert!(told.transfer.is_some() && told.seq > 0, "{}", told.seq);
+}
+
+#[tokio::test]
+async fn nobody_unknown_makes_the_server_read_or_keep_a_message() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::dev(&folder.path().join("data"), &["--set", "deadlines.body_ms=300"]);
+    let mut client = client(&gateway).await;
+    // Told before anything of the message is there: this one never comes.
+    let (_commands, receiver) = mpsc::channel::<Command>(1);
+    let refused = client.stream(Request::new(ReceiverStream::new(receiver))).await.expect_err("no key");
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    let many = CommandBatch { commands: vec![Command::default(); 20_000] };
+    let refused = client.execute_batch(with_key(&gateway.key, many)).await.expect_err("too many");
+    assert_eq!((refused.code(), refused.message()), (Code::InvalidArgument, "a batch has 1 to 500 commands"));
+}
+
+/// A caller that sends and never takes a reply is cut, and its tenant's places are free again.
+#[tokio::test]
+async fn a_caller_that_takes_no_replies_is_cut() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let more = ["--set", "deadlines.answer_ms=500", "--set", "limits.tenant_in_flight_max=4096"];
+    let gateway = Gateway::dev(&folder.path().join("data"), &more);
+    let channel = Channel::from_shared(format!("http://{}", gateway.listen)).expect("an address");
+    // A window that a few hundred replies fill.
+    let channel = channel.initial_stream_window_size(65_535).initial_connection_window_size(65_535);
+    let mut client = GatewayClient::new(channel.connect().await.expect("a connection"));
+    let mut stream = Open::new(&mut client, &gateway.key).await.expect("a stream");
+    let mut sent = 0;
+    while let Ok(Ok(())) =
+        tokio::time::timeout(Duration::from_secs(20), stream.commands.send(authorize(sent, "1", "1"))).await
+    {
+        sent += 1;
+        assert!(sent < 10_000_000, "nothing holds it up");
+    }
+    // It ends: some replies are still in the window, then the connection's end.
+    let mut ended = None;
+    while let Some(next) = stream.next().await {
+        if let Err(status) = next {
+            ended = Some(status);
+            break;
+        }
+    }
+    assert!(ended.is_some(), "the connection was cut");
+    assert_eq!(gateway.get(&gateway.key, "/v1/tenant").status, 200, "others are served");
+}

@@ -85,6 +85,7 @@ pub(crate) struct App {
 pub(crate) struct RequestLimits {
     pub(crate) body_bytes_max: usize,
     pub(crate) json_depth_max: usize,
+    pub(crate) batch_commands_max: usize,
     pub(crate) body: Duration,
     pub(crate) slow: Duration,
 }
@@ -94,6 +95,7 @@ impl RequestLimits {
         Self {
             body_bytes_max: settings.body_bytes_max.size(),
             json_depth_max: settings.json_depth_max.size(),
+            batch_commands_max: settings.batch_commands_max.size(),
             body: settings.body_ms.ms(),
             slow: settings.log_slow_ms.ms(),
         }

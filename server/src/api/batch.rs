@@ -43,8 +43,6 @@ pub(crate) enum Sent {
     Problem(Problem),
     /// It waits for a second person.
     Second(Answer),
-    /// It has come to its end already.
-    Done(Box<Done>),
 }
 
 /// One command's end.
@@ -101,7 +99,6 @@ impl Sent {
             }
             Self::Problem(problem) => Done::Problem(problem),
             Self::Second(answer) => Done::Second(answer),
-            Self::Done(done) => *done,
         }
     }
 }

@@ -5,25 +5,27 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::Method;
+use http::request::Parts;
+use tokio::sync::watch;
 use tokio_stream::Stream;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
+use tp_actors::tp_core::command::Verb;
 
 use super::GoesOn;
 use super::convert::{deadline_ms, members, problem, reply};
 use super::proto::gateway_server::Gateway;
 use super::proto::{Command, CommandBatch, Reply, ReplyBatch};
 use super::stream::Replies;
-use crate::api::batch::{self, Begun, Done, Sent};
+use crate::api::batch::{self, Begun, Sent};
+use crate::api::command::Asked;
 use crate::api::problem::{Problem, Refusal};
 use crate::api::request::Caller;
 use crate::app::{App, Serving};
 use crate::gate::{Connection, Place};
 
-/// The service of a server.
+/// The service of a server. Who calls was told before (`guard`).
 pub(super) struct Door {
-    app: Arc<App>,
+    stopped: watch::Receiver<bool>,
 }
 
 /// Who calls, and what serves him.
@@ -34,32 +36,14 @@ pub(super) struct Known {
 }
 
 impl Door {
-    pub(super) const fn new(app: Arc<App>) -> Self {
-        Self { app }
-    }
-
-    /// Who calls.
-    fn known<T>(&self, request: &Request<T>, path: &'static str) -> Result<Known, Status> {
-        let serving = self.app.serving.get().ok_or_else(|| Status::unavailable("recovering"))?;
-        let connection =
-            request.extensions().get::<Arc<Connection>>().ok_or_else(|| Status::internal("no connection"))?;
-        let parts = parts(request.metadata(), path)?;
-        let known = self.app.identify(serving, connection, &parts).map_err(|problem| status(&problem))?;
-        if known.head.is_some() {
-            return Err(Status::unauthenticated(
-                "request signatures are for HTTP: use a key, a token or a certificate",
-            ));
-        }
-        Ok(Known { serving: Arc::clone(serving), caller: known.caller })
+    pub(super) const fn new(stopped: watch::Receiver<bool>) -> Self {
+        Self { stopped }
     }
 }
 
-/// What HTTP would have of a call.
-fn parts(metadata: &MetadataMap, path: &'static str) -> Result<http::request::Parts, Status> {
-    let request = http::Request::builder().method(Method::POST).uri(path).body(());
-    let (mut parts, ()) = request.map_err(|_| Status::internal("a path"))?.into_parts();
-    parts.headers = metadata.clone().into_headers();
-    Ok(parts)
+/// Who calls.
+fn known<T>(request: &Request<T>) -> Result<Known, Status> {
+    request.extensions().get::<Known>().cloned().ok_or_else(|| Status::internal("a bug: nobody asked who is calling"))
 }
 
 /// A problem that is no reply: nothing was asked.
@@ -77,6 +61,19 @@ pub(super) fn status(problem: &Problem) -> Status {
 }
 
 impl Known {
+    /// Who calls, by the head of a request.
+    pub(super) fn identify(app: &App, parts: &Parts) -> Result<Self, Status> {
+        let serving = app.serving.get().ok_or_else(|| Status::unavailable("recovering"))?;
+        let connection = parts.extensions.get::<Arc<Connection>>().ok_or_else(|| Status::internal("no connection"))?;
+        let known = app.identify(serving, connection, parts).map_err(|problem| status(&problem))?;
+        if known.head.is_some() {
+            return Err(Status::unauthenticated(
+                "request signatures are for HTTP: use a key, a token or a certificate",
+            ));
+        }
+        Ok(Self { serving: Arc::clone(serving), caller: known.caller })
+    }
+
     /// A place among the tenant's requests under way.
     pub(super) fn enter(&self) -> Result<Place, Problem> {
         self.serving.rooms.enter(self.caller.tenant).map_err(|refusal| Problem::new(refusal, ""))
@@ -88,19 +85,22 @@ impl Known {
         Ok(batch::begin(&self.serving, &self.caller, &members, deadline_ms))
     }
 
-    /// What comes of a command.
-    pub(super) async fn end(&self, begun: Result<Begun, Problem>, command: &Command) -> Done {
-        match begun {
-            Ok(Begun::Sent(sent)) => sent.end(&self.serving).await,
-            Ok(Begun::Asks(asked)) => match members(command) {
-                Ok(members) => {
-                    let deadline_ms = deadline_ms(command).unwrap_or(None);
-                    let sent = Box::pin(batch::ask(&self.serving, &self.caller, *asked, (&members, deadline_ms))).await;
-                    sent.end(&self.serving).await
-                }
-                Err(problem) => Done::Problem(problem),
-            },
-            Err(problem) => Done::Problem(problem),
+    /// Asks those who have a say, then the engine.
+    pub(super) async fn ask(&self, asks: Box<(Verb, Asked)>, command: &Command) -> Sent {
+        match (members(command), deadline_ms(command)) {
+            (Ok(members), Ok(deadline_ms)) => {
+                Box::pin(batch::ask(&self.serving, &self.caller, *asks, (&members, deadline_ms))).await
+            }
+            (Err(problem), _) | (_, Err(problem)) => Sent::Problem(problem),
+        }
+    }
+
+    /// Hands a command to whoever has a say in it and to the engine.
+    async fn send(&self, command: &Command) -> Sent {
+        match self.begin(command) {
+            Ok(Begun::Sent(sent)) => sent,
+            Ok(Begun::Asks(asks)) => self.ask(asks, command).await,
+            Err(problem) => Sent::Problem(problem),
         }
     }
 }
@@ -111,17 +111,14 @@ type BoxStream = Pin<Box<dyn Stream<Item = Result<Reply, Status>> + Send>>;
 #[tonic::async_trait]
 impl Gateway for Door {
     async fn execute(&self, request: Request<Command>) -> Result<Response<Reply>, Status> {
-        let known = self.known(&request, "/tpcore.v1.Gateway/Execute")?;
-        let _place = known.enter().map_err(|problem| status(&problem))?;
+        let known = known(&request)?;
         let command = request.into_inner();
-        let begun = known.begin(&command);
-        let done = known.end(begun, &command).await;
+        let done = known.send(&command).await.end(&known.serving).await;
         Ok(Response::new(reply(command.tag, done)))
     }
 
     async fn execute_batch(&self, request: Request<CommandBatch>) -> Result<Response<ReplyBatch>, Status> {
-        let known = self.known(&request, "/tpcore.v1.Gateway/ExecuteBatch")?;
-        let _place = known.enter().map_err(|problem| status(&problem))?;
+        let known = known(&request)?;
         let (commands, most) = (request.into_inner().commands, known.serving.batch_commands_max);
         if commands.is_empty() || commands.len() > most {
             return Err(Status::invalid_argument(format!("a batch has 1 to {most} commands")));
@@ -130,19 +127,13 @@ impl Gateway for Door {
             return Err(status(&Problem::new(Refusal::RateLimited, "each command of a batch counts")));
         }
         // All are handed over before the first is waited for: they share the disk's syncs.
-        let mut begun = Vec::with_capacity(commands.len());
+        let mut sent = Vec::with_capacity(commands.len());
         for command in &commands {
-            begun.push(match known.begin(command) {
-                // In its place: those of one account are decided in their order.
-                Ok(Begun::Asks(_)) => {
-                    Ok(Begun::Sent(Sent::Done(Box::new(known.end(known.begin(command), command).await))))
-                }
-                begun => begun,
-            });
+            sent.push(known.send(command).await);
         }
         let mut replies = Vec::with_capacity(commands.len());
-        for (begun, command) in begun.into_iter().zip(&commands) {
-            replies.push(reply(command.tag, known.end(begun, command).await));
+        for (sent, command) in sent.into_iter().zip(&commands) {
+            replies.push(reply(command.tag, sent.end(&known.serving).await));
         }
         Ok(Response::new(ReplyBatch { replies }))
     }
@@ -150,8 +141,8 @@ impl Gateway for Door {
     type StreamStream = BoxStream;
 
     async fn stream(&self, request: Request<Streaming<Command>>) -> Result<Response<BoxStream>, Status> {
-        let known = self.known(&request, "/tpcore.v1.Gateway/Stream")?;
-        let replies = Replies::new(known, request.into_inner(), self.app.stopped.clone());
+        let known = known(&request)?;
+        let replies = Replies::new(known, request.into_inner(), self.stopped.clone());
         let mut response: Response<BoxStream> = Response::new(Box::pin(replies));
         response.extensions_mut().insert(GoesOn);
         Ok(response)

@@ -18,15 +18,17 @@ mod stream;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
-use axum::middleware::{Next, from_fn};
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, Method, StatusCode, Version};
+use http_body_util::{BodyExt as _, Limited};
+use tonic::Status;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
 
 use crate::app::App;
-use door::Door;
+use door::{Door, Known};
 use proto::gateway_server::GatewayServer;
 
 /// The messages and the client of the service, generated from `server/proto/tpcore.proto` (see `server/proto/generate`).
@@ -38,7 +40,7 @@ pub mod proto {
     pub const DESCRIPTOR: &[u8] = include_bytes!("generated/descriptor.bin");
 }
 
-/// An answer that goes on: it has no deadline for being taken. Marked by who knows its caller, and for health.
+/// An answer that goes on: only what of it waits to be taken has a deadline. Marked by who knows its caller.
 #[derive(Clone, Copy)]
 pub(crate) struct GoesOn;
 
@@ -48,7 +50,7 @@ pub(crate) struct GoesOn;
 /// The descriptor set cannot be read: a bug.
 pub(crate) fn router(app: &Arc<App>) -> Result<(Router, tonic_health::server::HealthReporter), String> {
     let most = app.limits.body_bytes_max;
-    let gateway = GatewayServer::new(Door::new(Arc::clone(app)));
+    let gateway = GatewayServer::new(Door::new(app.stopped.clone()));
     let gateway = gateway.max_decoding_message_size(most).max_encoding_message_size(MESSAGE_BYTES_MAX);
     let (reporter, _) = tonic_health::server::health_reporter();
     let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
@@ -60,25 +62,71 @@ pub(crate) fn router(app: &Arc<App>) -> Result<(Router, tonic_health::server::He
     // Not `Routes::default()`: that has a fallback, and so has ours.
     let routes = tonic::service::Routes::from(Router::new());
     let routes = routes.add_service(gateway).add_service(health).add_service(reflection);
-    Ok((routes.into_axum_router().layer(from_fn(guard)), reporter))
+    Ok((routes.into_axum_router().layer(from_fn_with_state(Arc::clone(app), guard)), reporter))
 }
 
 /// The longest message out: a batch of replies.
 const MESSAGE_BYTES_MAX: usize = 8 << 20;
 
-/// What is no gRPC is not tonic's: its code looks at the path only.
-async fn guard(request: Request, next: Next) -> Response {
+/// Before tonic: its code looks at the path only, and reads a message before anybody asks whose it is. So who is calling is told here, by the
+/// head of the request, and a call with one message is read here, within its bounds.
+async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let is_grpc =
         request.version() == Version::HTTP_2 && request.method() == Method::POST && is_grpc(request.headers());
     if !is_grpc {
         return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
     }
-    let goes_on = request.uri().path() == "/grpc.health.v1.Health/Watch";
-    let mut response = next.run(request).await;
-    if goes_on {
-        response.extensions_mut().insert(GoesOn);
+    let (path, is_gateway) = (request.uri().path(), request.uri().path().starts_with("/tpcore.v1.Gateway/"));
+    if path == "/grpc.health.v1.Health/Watch" {
+        // Anybody could keep it open for ever.
+        return Status::unimplemented("call Check").into_http();
     }
-    response
+    let is_stream = path == "/tpcore.v1.Gateway/Stream";
+    let (mut parts, body) = request.into_parts();
+    let mut _place = None;
+    if is_gateway {
+        let known = match Known::identify(&app, &parts) {
+            Ok(known) => known,
+            Err(status) => return status.into_http(),
+        };
+        if !is_stream {
+            match known.enter() {
+                Ok(place) => _place = Some(place),
+                Err(problem) => return door::status(&problem).into_http(),
+            }
+        }
+        parts.extensions.insert(known);
+    }
+    if is_stream {
+        return next.run(Request::from_parts(parts, body)).await;
+    }
+    let whole = Limited::new(body, app.limits.body_bytes_max + HEAD_BYTES).collect();
+    let body = match tokio::time::timeout(app.limits.body, whole).await {
+        Ok(Ok(collected)) => collected.to_bytes(),
+        Ok(Err(_)) => return Status::out_of_range("a message that is too long, or ended early").into_http(),
+        Err(_) => return Status::deadline_exceeded("the message did not come in time").into_http(),
+    };
+    let is_batch = parts.uri.path() == "/tpcore.v1.Gateway/ExecuteBatch";
+    if is_batch && commands_of(body.get(HEAD_BYTES..).unwrap_or_default()) > app.limits.batch_commands_max {
+        return Status::invalid_argument(format!("a batch has 1 to {} commands", app.limits.batch_commands_max))
+            .into_http();
+    }
+    next.run(Request::from_parts(parts, body.into())).await
+}
+
+/// Of a message on the wire: whether it is compressed, and its length.
+const HEAD_BYTES: usize = 5;
+
+/// How many commands a batch has, from its bytes: read, each takes three hundred times the two bytes that an empty one has.
+fn commands_of(mut bytes: &[u8]) -> usize {
+    let mut count = 0;
+    while let Some((b'\x0A', rest)) = bytes.split_first() {
+        let Ok(length) = prost::decode_length_delimiter(rest) else { break };
+        let Some(next) = rest.get(prost::length_delimiter_len(length) + length..) else { break };
+        bytes = next;
+        count += 1;
+    }
+    count
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
@@ -86,4 +134,24 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         let rest = kind.as_bytes().strip_prefix(b"application/grpc");
         matches!(rest, Some([] | [b'+' | b';', ..]))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message as _;
+
+    #[test]
+    fn the_commands_of_a_batch_are_counted_without_reading_them() {
+        for count in [0, 1, 3, 1000] {
+            let command = proto::Command { tag: 7, reference: Some("x".repeat(count)), ..proto::Command::default() };
+            let batch = proto::CommandBatch { commands: vec![command; count] };
+            assert_eq!(commands_of(&batch.encode_to_vec()), count);
+        }
+        assert_eq!(commands_of(&[0x0A, 0].repeat(500)), 500, "empty ones");
+        for broken in [&[0x0A][..], &[0x0A, 5, 1], &[0x0A, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F], &[1]]
+        {
+            assert_eq!(commands_of(broken), 0);
+        }
+    }
 }

@@ -88,8 +88,12 @@ impl Flight {
                 if planned.undo.is_some() {
                     self.take_key(planned.key).await?;
                 }
-                let (reply, planned) = self.decide(planned).await;
-                self.decided(&reply, planned).await
+                match self.decide(planned).await {
+                    Ok((reply, planned)) => self.decided(&reply, planned).await,
+                    // A question was not answered, and nothing was asked for yet. An advice comes again.
+                    Err((_, planned)) if planned.undo.is_some() => None,
+                    Err((reply, _)) => Some(self.replied(&reply, None)),
+                }
             }
             Ask::IfKnown(accounts, key, code) => {
                 // Not before its original's undoing, if it is being undone.
@@ -130,8 +134,11 @@ impl Flight {
         Some(())
     }
 
-    /// The engine's reply to a command, after what has to be asked first.
-    async fn decide(&self, planned: Box<Planned>) -> (Reply, Box<Planned>) {
+    /// The engine's reply to a command, after what has to be asked first, and the command as it was submitted.
+    ///
+    /// # Errors
+    /// A question's reply that says nothing.
+    async fn decide(&self, planned: Box<Planned>) -> Result<(Reply, Box<Planned>), (Reply, Box<Planned>)> {
         let planned = if planned.owners.is_empty() {
             planned
         } else {
@@ -142,7 +149,7 @@ impl Flight {
             while let (None, Some(key)) = (owner, keys.next()) {
                 match self.first_known(accounts.clone(), key).await {
                     Ok(found) => owner = found.map(|(account, _)| account),
-                    Err(reply) => return (reply, planned),
+                    Err(reply) => return Err((reply, planned)),
                 }
             }
             match owner {
@@ -156,14 +163,15 @@ impl Flight {
         };
         if reply.outcome == Outcome::IdempotencyConflict {
             // The card was another one, or not known, when it was paid to.
-            for payee in &planned.payees {
-                let again = self.call(planned.paid_to(*payee), planned.ledger).await;
+            for payee in &planned.payees.clone() {
+                let command = planned.paid_to(*payee);
+                let again = self.call(command.clone(), planned.ledger).await;
                 if again.outcome != Outcome::IdempotencyConflict {
-                    return (again, planned);
+                    return Ok((again, Box::new(Planned { command, ..*planned })));
                 }
             }
         }
-        (reply, planned)
+        Ok((reply, planned))
     }
 
     /// The first of these accounts on which a key was decided, and what.

@@ -156,20 +156,31 @@ pub(crate) struct UnderWay {
 impl UnderWay {
     /// Its answer is ready: from now on the peer is waited for.
     pub(crate) fn answered<B>(mut self, body: B) -> Taken<B> {
-        let mut state = self.pace.state.lock();
-        let number = state.answers_begun;
-        state.answers_begun += 1;
-        state.answers.push_back((number, Instant::now()));
-        drop(state);
-        self.answer = Some(number);
-        Taken { body, _under_way: self }
+        self.is_ready();
+        Taken { body, under_way: self, goes_on: false }
     }
 }
 
 impl UnderWay {
-    /// Its answer goes on, as long as its caller wants: it is under way until its body ends.
+    /// Its answer goes on, as long as its caller wants: it is under way until its body ends, and what of it is ready is waited for.
     pub(crate) fn goes_on<B>(self, body: B) -> Taken<B> {
-        Taken { body, _under_way: self }
+        Taken { body, under_way: self, goes_on: true }
+    }
+
+    /// A part of it is ready: from now on the peer is waited for.
+    fn is_ready(&mut self) {
+        let mut state = self.pace.state.lock();
+        let number = state.answers_begun;
+        state.answers_begun += 1;
+        state.answers.push_back((number, Instant::now()));
+        self.answer = Some(number);
+    }
+
+    /// The part was taken.
+    fn is_taken(&mut self) {
+        if let Some(number) = self.answer.take() {
+            self.pace.state.lock().answers.retain(|(other, _)| *other != number);
+        }
     }
 }
 
@@ -189,7 +200,8 @@ impl Drop for UnderWay {
 /// The body of an answer: when it is dropped, it was taken.
 pub(crate) struct Taken<B> {
     body: B,
-    _under_way: UnderWay,
+    under_way: UnderWay,
+    goes_on: bool,
 }
 
 impl<B: Body + Unpin> Body for Taken<B> {
@@ -200,7 +212,16 @@ impl<B: Body + Unpin> Body for Taken<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        if !self.goes_on {
+            return Pin::new(&mut self.body).poll_frame(context);
+        }
+        // Asked for more, it was rid of what it had.
+        self.under_way.is_taken();
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if matches!(polled, Poll::Ready(Some(Ok(_)))) {
+            self.under_way.is_ready();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
