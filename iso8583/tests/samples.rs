@@ -62,16 +62,14 @@ fn announced(bitmap: &str) -> Vec<usize> {
         assert!(is_missing, "element {element}: {flaw:?}");
         if found.last() != Some(&element) {
             found.push(element);
-            // Fees begin with C or D, text with a character.
-            let filler = match element {
-                28 => b'C',
-                39 | 41 | 42 | 50 => b'0',
-                _ => 0,
-            };
-            wire.push(filler);
-        } else {
-            wire.push(if [39, 41, 42, 50].contains(&element) { b'0' } else { 0 });
         }
+        // Fees begin with C or D, text is of characters; zeros are lengths and digits.
+        let is_first = wire.last().is_none_or(|last| *last != b'C');
+        wire.push(match element {
+            28 if is_first => b'C',
+            39 | 41 | 42 | 50 => b'0',
+            _ => 0,
+        });
     }
     found
 }
