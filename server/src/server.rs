@@ -6,6 +6,8 @@
 //! ```
 //! Owns that order (DRN-1). Refuses to serve before the engine has recovered, and to go on with an engine that stopped.
 
+mod cards;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -30,15 +32,16 @@ use crate::auth::nonces::{NonceBudget, Nonces};
 use crate::auth::seal::{MasterKey, MasterKeyError, SealError, Sealer};
 use crate::auth::signature::Limits;
 use crate::auth::tls::{ClientCertificates as TlsClients, Tls, TlsError, TlsFiles};
-use crate::cards::{CardKeyError, KEYS_VARIABLE, KeySource, LocalCardKeys, Vault, VaultFold};
+use crate::cards::{CardKeyError, KeySource, Vault, VaultFold};
 use crate::control::{Control, ControlError, ControlFold, fold, now};
 use crate::demo::{self, Demo};
 use crate::gate::{Failures, Gate, Rooms};
-use crate::iso8583::{self, CardListener, Edge, KeyLocks, Listeners, ListenersError, Totals};
+use crate::iso8583::{ListenersError, Totals};
 use crate::net::connection::Shape;
 use crate::net::listener;
 use crate::observe::{EngineLimits, METRICS_CONTENT_TYPE, Metrics, MetricsOptions, status_json, status_page};
 use crate::settings::{ClientCertificates, SettingError, Settings};
+use cards::{CardEdge, card_key_source, card_keys, card_sockets, renew_card_keys, rotate_cards};
 
 /// What is served.
 #[derive(Clone, Debug)]
@@ -200,7 +203,7 @@ pub async fn serve(
         health.set_service_status(service, ServingStatus::Serving).await;
     }
     debug_assert!(is_first, "set once");
-    let edge = CardEdge::start(sockets, &serving, &parts, &settings, &data_dir, &stopped)?;
+    let edge = CardEdge::start(sockets, &serving, parts.tls.as_ref(), &settings, &data_dir, &stopped)?;
     tell(Told::Ready { last_seq: serving.engine.last_seq().0, took: began.elapsed(), demo });
 
     // What was approved and perhaps not executed when the process before this one ended, and what cannot be executed at once.
@@ -235,60 +238,15 @@ pub async fn serve(
     close(&serving, edge_totals, poisoned).await
 }
 
-/// The listeners of card messages, bound.
-async fn card_sockets(settings: &Settings) -> Result<Vec<(Arc<CardListener>, TcpListener)>, ServeError> {
-    let Some(path) = &settings.card_listeners else { return Ok(Vec::new()) };
-    let listeners = Listeners::read(path, settings.tls_certificate.is_some())?;
-    iso8583::bind(&listeners).await.map_err(|(address, error)| ServeError::Listen { address, error })
-}
-
-/// The card edge at work.
-struct CardEdge {
-    listeners: tokio::task::JoinSet<()>,
-    totals: Option<Arc<Totals>>,
-}
-
-impl CardEdge {
-    /// Accepts links from now on.
-    fn start(
-        sockets: Vec<(Arc<CardListener>, TcpListener)>,
-        serving: &Arc<Serving>,
-        parts: &Parts,
-        settings: &Settings,
-        data_dir: &std::path::Path,
-        stopped: &watch::Receiver<bool>,
-    ) -> Result<Self, ServeError> {
-        let mut listeners = tokio::task::JoinSet::new();
-        if sockets.is_empty() {
-            return Ok(Self { listeners, totals: None });
-        }
-        let totals = Totals::start(Arc::clone(&serving.engine), &folder(data_dir));
-        let totals = totals.map_err(|_| ServeError::Thread("no thread for the totals of card messages"))?;
-        let (mut stats, keys) = (Vec::new(), Arc::new(KeyLocks::default()));
-        for (listener, socket) in sockets {
-            let (serving, shared) = (Arc::clone(serving), (Arc::clone(&totals), Arc::clone(&keys)));
-            let edge = Arc::new(Edge::new(serving, listener, shared, parts.tls.clone(), settings.tls_ms.ms()));
-            stats.push(edge.stats());
-            listeners.spawn(iso8583::run(edge, socket, stopped.clone()));
-        }
-        serving.metrics.show_cards(stats);
-        Ok(Self { listeners, totals: Some(totals) })
-    }
-
-    /// Waits until every link has ended.
-    async fn ended(mut self) {
-        while self.listeners.join_next().await.is_some() {}
-    }
-}
-
 /// The service of gRPC, as health names it.
 const GATEWAY: &str = "tpcore.v1.Gateway";
 
 /// Files that stay for the journal, checkpoints, logs and the operators, whatever connections come.
 const FILES_KEPT: u64 = 320;
 
-/// As many connections as are wanted and the process may have files for, beside the links of card messages. Without this bound a flood of connections would take the files
-/// that the journal needs for its next segment, and stop the engine. The limit is raised as far as it may be first.
+/// As many connections as are wanted and the process may have files for, beside the links of card messages. Without this bound a flood of
+/// connections would take the files that the journal needs for its next segment, and stop the engine. The limit is raised as far as it
+/// may be first.
 fn connections_with_files(wanted: usize, links: usize) -> usize {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
@@ -487,37 +445,6 @@ pub(crate) fn sealer(settings: &Settings, data_dir: &std::path::Path, control: &
     Ok(Sealer::new(&master_key(settings, data_dir)?, &[])?)
 }
 
-/// Where the keys of card numbers come from.
-pub(crate) fn card_key_source(settings: &Settings, data_dir: &std::path::Path) -> KeySource {
-    match &settings.card_keys {
-        Some(path) => KeySource::File(path.clone()),
-        None if std::env::var_os(KEYS_VARIABLE).is_some() => KeySource::Environment,
-        None => KeySource::File(folder(data_dir).join("card.keys")),
-    }
-}
-
-/// The keys of card numbers. Keys that are gone are not replaced while cards are kept under them.
-///
-/// # Errors
-/// [`ServeError::CardKeys`], [`ServeError::CardKeysLost`].
-fn card_keys(settings: &Settings, data_dir: &std::path::Path, vault: &VaultFold) -> Result<LocalCardKeys, ServeError> {
-    let source = card_key_source(settings, data_dir);
-    if let KeySource::File(path) = &source
-        && settings.card_keys.is_none()
-        && !path.exists()
-    {
-        if vault.has_cards() {
-            return Err(ServeError::CardKeysLost { path: path.clone() });
-        }
-        // With a master key that lies elsewhere nothing has made it yet.
-        make_folder(data_dir)?;
-        MasterKey::create_file(path).map_err(CardKeyError::from)?;
-    }
-    let keys = source.read()?;
-    vault.check_keys(&keys)?;
-    Ok(keys)
-}
-
 /// The engine's configuration.
 pub(crate) fn engine_config(settings: &Settings, data_dir: &std::path::Path) -> Config {
     let mut config = Config::at(data_dir);
@@ -606,39 +533,6 @@ async fn upkeep(
         });
         if let Ok(Err(error)) = written.await {
             tracing::warn!(%error, "no image of tenants, keys and cards was written");
-        }
-    }
-}
-
-/// Takes the keys of card numbers that the file has now, and seals what is under another than the current one again.
-async fn renew_card_keys(serving: &Arc<Serving>, source: &KeySource) -> bool {
-    let taken = match source.read() {
-        Ok(keys) => serving.vault.set_keys(keys).await,
-        Err(error) => Err(error),
-    };
-    match taken {
-        Ok(()) => {
-            tracing::info!("new keys of card numbers are in use");
-            rotate_cards(serving).await
-        }
-        Err(error) => {
-            tracing::error!(%error, "the new keys of card numbers are not used; the old ones stay");
-            true
-        }
-    }
-}
-
-/// Seals what is not under the current key again. Gives back whether nothing is left to do.
-async fn rotate_cards(serving: &Arc<Serving>) -> bool {
-    match serving.vault.rotate().await {
-        Ok(0) => true,
-        Ok(cards) => {
-            tracing::info!(cards, "card numbers are sealed under the current key now: the older ones may go");
-            true
-        }
-        Err(error) => {
-            tracing::warn!(%error, "not all card numbers are sealed under the current key yet");
-            false
         }
     }
 }

@@ -354,7 +354,7 @@ mod tests {
     fn an_authorization_is_a_message_that_its_answer_leads_back_from() {
         let mut message = Message::new(Mti::NONE);
         fill(&mut message, Mti::from_digits(*b"0100").expect("digits"), 41, &authorize(u128::MAX, 1250));
-        assert_eq!(message.text(2), Some("4000010000000075"));
+        assert_eq!(message.text(2), Some("4000010000000076"));
         assert_eq!((message.text(4), message.text(11)), (Some("000000001250"), Some("000042")));
         assert_eq!((message.text(37), message.text(41)), (Some("VVVVVVVVVVVV"), Some("VVVVVVVV")));
         message.set(39, b"00");
