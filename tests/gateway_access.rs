@@ -12,7 +12,7 @@ use support::{ALL_ROLES, Answer, Connection, Gateway, add_key, add_tenant};
 use tp_server::auth::secret::ApiKeyText;
 
 const EUR: &str = r#""asset":"EUR","scale":2"#;
-const ROLES: [&str; 4] = ["read", "authorize", "money_movement", "admin"];
+const ROLES: [&str; 5] = ["read", "authorize", "money_movement", "admin", "card_data"];
 
 /// A route as the description declares it.
 #[derive(Clone, Debug)]
@@ -53,6 +53,7 @@ fn of_nothing(path: &str) -> String {
         .replace("{key}", "no-such-key")
         .replace("{authorization}", "0190a5d0-1111-8001-8000-000000000001")
         .replace("{approval}", "000000000000000000000000000000aa")
+        .replace("{card}", "000000000000000000000000000000cc")
         .replace("{payer}", "7")
         .replace("{payee}", "8")
 }
@@ -199,6 +200,10 @@ fn every_route_takes_exactly_the_role_that_it_declares() {
     assert_eq!(gateway.get(&world.operator, "/v1/tenants").json()["tenants"].as_array().map(Vec::len), Some(3));
 }
 
+/// A number that the schemes publish for tests, and another one.
+const CARD_NUMBER: &str = "4111111111111111";
+const OTHER_NUMBER: &str = "5555555555554444";
+
 /// What tenant 1 has, and what nobody else may ever see of it.
 struct Planted {
     account: &'static str,
@@ -206,6 +211,7 @@ struct Planted {
     authorization: String,
     capture: String,
     approval: String,
+    card: String,
     key: String,
     marks: Vec<String>,
 }
@@ -228,11 +234,15 @@ fn plant(world: &World) -> Planted {
     let asked = gateway.command(one, "/v1/transfers", "planted-transfer", &body);
     assert_eq!(asked.status, 202, "{}", asked.text);
     let approval = asked.json()["approval"].as_str().expect("an id").to_owned();
+    let body = format!(r#"{{"card_number":"{CARD_NUMBER}","account":"{account}"}}"#);
+    let added = gateway.call(one, "POST", "/v1/cards", &[], &body).json();
+    let card = added["card"].as_str().expect("a token").to_owned();
+    let masked = added["masked"].as_str().expect("a masked number").to_owned();
     let (key, secret) = new_key(gateway, one, "planted-person", "read");
     let mut marks: Vec<String> =
         ["planted", account, merchant, "31415926", "31415927", "5000000"].map(str::to_owned).into();
-    marks.extend([authorization.clone(), capture.clone(), approval.clone(), key.clone(), secret]);
-    Planted { account, merchant, authorization, capture, approval, key, marks }
+    marks.extend([authorization.clone(), capture.clone(), approval.clone(), key.clone(), secret, card.clone(), masked]);
+    Planted { account, merchant, authorization, capture, approval, card, key, marks }
 }
 
 /// Everything that tenant 1 can see of itself.
@@ -247,6 +257,7 @@ fn everything_of(world: &World, planted: &Planted) -> Vec<Value> {
         format!("/v1/authorizations/{}", planted.authorization),
         format!("/v1/authorizations/{}/history", planted.authorization),
         "/v1/approvals".to_owned(),
+        "/v1/cards".to_owned(),
         "/v1/keys".to_owned(),
         "/v1/tenant".to_owned(),
     ];
@@ -262,7 +273,7 @@ fn everything_of(world: &World, planted: &Planted) -> Vec<Value> {
 
 /// The path and bodies of a route that name what is tenant 1's, wherever something can be named. No route may be missing here.
 fn attacks(route: &Declared, planted: &Planted) -> (String, Vec<String>) {
-    let Planted { account, merchant, authorization, capture, approval, key, .. } = planted;
+    let Planted { account, merchant, authorization, capture, approval, card, key, .. } = planted;
     let path = route
         .path
         .replace("/keys/{key}", &format!("/keys/{key}"))
@@ -270,6 +281,7 @@ fn attacks(route: &Declared, planted: &Planted) -> (String, Vec<String>) {
         .replace("{key}", "planted-auth")
         .replace("{authorization}", authorization)
         .replace("{approval}", approval)
+        .replace("{card}", card)
         .replace("{payer}", "1")
         .replace("{payee}", "2");
     let batch_of = |command: &str| format!(r#"{{"commands":[{command}]}}"#);
@@ -280,9 +292,16 @@ fn attacks(route: &Declared, planted: &Planted) -> (String, Vec<String>) {
             "/v1/accounts/{account}/close"
             | "/v1/accounts/{account}/commands/{key}/fence"
             | "/v1/approvals/{approval}/approve"
-            | "/v1/approvals/{approval}/reject",
+            | "/v1/approvals/{approval}/reject"
+            | "/v1/cards/{card}/reveal",
         ) => vec![],
         ("POST", "/v1/accounts") => vec![format!(r#"{{"account":"1:{account}",{EUR}}}"#)],
+        // The number of another's card on an account of one's own: that is a card of one's own. It is no mark for that reason.
+        ("POST", "/v1/cards") => vec![
+            format!(r#"{{"card_number":"{OTHER_NUMBER}","account":"1:{account}"}}"#),
+            format!(r#"{{"card_number":"{CARD_NUMBER}x","account":"5"}}"#),
+        ],
+        ("PATCH", "/v1/cards/{card}") => vec![r#"{"status":"closed"}"#.to_owned()],
         ("PATCH", "/v1/accounts/{account}") => vec![r#"{"status":"frozen"}"#.to_owned()],
         ("POST", "/v1/authorizations") => {
             ["", "1:"].map(|whose| format!(r#"{{"account":"{whose}{account}","amount":"1",{EUR}}}"#)).into()

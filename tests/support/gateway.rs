@@ -407,7 +407,7 @@ pub(crate) fn add_key(data_dir: &Path, tenant: &str, person: &str, roles: &str, 
 }
 
 /// Every role.
-pub(crate) const ALL_ROLES: &str = "read,authorize,money_movement,admin";
+pub(crate) const ALL_ROLES: &str = "read,authorize,money_movement,admin,card_data";
 
 /// A path as an argument.
 pub(crate) fn text_of(path: &Path) -> &str {
