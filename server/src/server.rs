@@ -7,6 +7,7 @@
 //! Owns that order (DRN-1). Refuses to serve before the engine has recovered, and to go on with an engine that stopped.
 
 mod cards;
+mod upkeep;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -32,7 +33,7 @@ use crate::auth::nonces::{NonceBudget, Nonces};
 use crate::auth::seal::{MasterKey, MasterKeyError, SealError, Sealer};
 use crate::auth::signature::Limits;
 use crate::auth::tls::{ClientCertificates as TlsClients, Tls, TlsError, TlsFiles};
-use crate::cards::{CardKeyError, KeySource, Vault, VaultFold};
+use crate::cards::{CardKeyError, Vault, VaultFold};
 use crate::control::{Control, ControlError, ControlFold, fold, now};
 use crate::demo::{self, Demo};
 use crate::gate::{Failures, Gate, Rooms};
@@ -41,7 +42,8 @@ use crate::net::connection::Shape;
 use crate::net::listener;
 use crate::observe::{EngineLimits, METRICS_CONTENT_TYPE, Metrics, MetricsOptions, status_json, status_page};
 use crate::settings::{ClientCertificates, SettingError, Settings};
-use cards::{CardEdge, card_key_source, card_keys, card_sockets, renew_card_keys, rotate_cards};
+use cards::{CardEdge, card_key_source, card_keys, card_sockets};
+use upkeep::{Watched, upkeep};
 
 /// What is served.
 #[derive(Clone, Debug)]
@@ -167,6 +169,8 @@ pub async fn serve(
     let ServeOptions { settings, data_dir, dev } = options;
     settings.validate()?;
     let (listener, admin) = (bind(settings.listen).await?, bind(settings.admin_listen).await?);
+    // Before anything of them is read: what changes from now on is seen.
+    let watched = Watched::new(&settings, card_key_source(&settings, &data_dir));
     let parts = Parts::open(&settings)?;
     let sockets = card_sockets(&settings).await?;
     let (stopper, stopped) = watch::channel(false);
@@ -208,13 +212,8 @@ pub async fn serve(
 
     // What was approved and perhaps not executed when the process before this one ended, and what cannot be executed at once.
     let finishing = tokio::spawn(crate::api::approvals::finish(Arc::clone(&serving)));
-    let upkeep = tokio::spawn(upkeep(
-        Arc::clone(&serving),
-        parts.tls.clone(),
-        parts.tokens.clone(),
-        settings.clone(),
-        card_key_source(&settings, &data_dir),
-    ));
+    let upkeep =
+        tokio::spawn(upkeep(Arc::clone(&serving), parts.tls.clone(), parts.tokens.clone(), settings.clone(), watched));
     let poisoned = wait(&mut stop, &serving.engine).await;
     app.is_stopping.store(true, Ordering::Release);
     for service in ["", GATEWAY] {
@@ -484,63 +483,6 @@ fn open(app: &App, settings: &Settings, data_dir: &std::path::Path) -> Result<Se
         approvals_max: settings.approvals_max.size(),
         batch_commands_max: settings.batch_commands_max.size(),
     })
-}
-
-/// What has to be looked at now and then: changed certificate and key files, the image of the control state.
-async fn upkeep(
-    serving: Arc<Serving>,
-    tls: Option<Arc<Tls>>,
-    tokens: Option<Arc<TokenVerifier>>,
-    settings: Settings,
-    card_source: KeySource,
-) {
-    let card_files = match &card_source {
-        KeySource::File(path) => vec![Some(path.clone())],
-        KeySource::Environment => Vec::new(),
-    };
-    let mut card_keys_seen = changed(&card_files);
-    // What an earlier process did not get done.
-    let mut is_rotated = rotate_cards(&serving).await;
-    let certificates = [&settings.tls_certificate, &settings.tls_key, &settings.tls_client_ca].map(Clone::clone);
-    let (mut seen, mut seen_keys) = (changed(&certificates), changed(std::slice::from_ref(&settings.jwt_keys)));
-    loop {
-        tokio::time::sleep(settings.tls_reload_ms.ms()).await;
-        let (now, now_keys) = (changed(&certificates), changed(std::slice::from_ref(&settings.jwt_keys)));
-        if let Some(tls) = tls.as_ref().filter(|_| now != seen) {
-            match tls.reload() {
-                Ok(()) => tracing::info!("new certificates are in use"),
-                Err(error) => tracing::error!(%error, "the new certificates are not used; the old ones stay"),
-            }
-            seen = now;
-        }
-        if let (Some(tokens), Some(path)) = (tokens.as_ref().filter(|_| now_keys != seen_keys), &settings.jwt_keys) {
-            match tokens.reload(path) {
-                Ok(()) => tracing::info!("new keys of tokens are in use"),
-                Err(error) => tracing::error!(%error, "the new keys of tokens are not used; the old ones stay"),
-            }
-            seen_keys = now_keys;
-        }
-        let card_keys_now = changed(&card_files);
-        if card_keys_now != card_keys_seen {
-            is_rotated = renew_card_keys(&serving, &card_source).await;
-            card_keys_seen = card_keys_now;
-        } else if !is_rotated {
-            is_rotated = rotate_cards(&serving).await;
-        }
-        let serving = Arc::clone(&serving);
-        let written = tokio::task::spawn_blocking(move || {
-            serving.control.write_image(false).and_then(|()| serving.vault.write_cache(false))
-        });
-        if let Ok(Err(error)) = written.await {
-            tracing::warn!(%error, "no image of tenants, keys and cards was written");
-        }
-    }
-}
-
-/// When the files were changed last.
-fn changed(paths: &[Option<PathBuf>]) -> Vec<Option<SystemTime>> {
-    let time = |path: &PathBuf| std::fs::metadata(path).and_then(|file| file.modified()).ok();
-    paths.iter().map(|path| path.as_ref().and_then(time)).collect()
 }
 
 /// The operators' routes: metrics, status, and the tenants' reads with their keys.
