@@ -1,13 +1,16 @@
 //! What must hold for any bytes and any message.
 
+use std::sync::OnceLock;
+
 use proptest::prelude::*;
 use tp_fuzz::{Bound, Seed};
 
 use crate::element::{Characters, Extent};
 use crate::{DecodeError, ELEMENTS, Flaw, Layout, Message, Mti};
 
-fn layouts() -> Vec<Layout> {
-    Layout::names().map(|name| Layout::named(name).expect("it comes along")).collect()
+fn layouts() -> &'static [Layout] {
+    static LAYOUTS: OnceLock<Vec<Layout>> = OnceLock::new();
+    LAYOUTS.get_or_init(|| Layout::names().map(|name| Layout::named(name).expect("it comes along")).collect())
 }
 
 fn empty(mti: [u8; 4]) -> Message {
@@ -48,7 +51,7 @@ proptest! {
             let digits: [u8; 4] = format!("{mti:04}").as_bytes().try_into().expect("four");
             let mut message = empty(digits);
             for (element, random) in &elements {
-                if let Some(value) = value(&layout, *element, *random) {
+                if let Some(value) = value(layout, *element, *random) {
                     message.set(*element, &value);
                 }
             }
