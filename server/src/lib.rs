@@ -17,6 +17,7 @@
 mod api;
 mod app;
 pub mod auth;
+mod cache_file;
 pub mod cards;
 pub mod control;
 mod demo;

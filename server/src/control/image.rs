@@ -4,16 +4,14 @@
 //! ahead of the journal, or folded from another last record than the journal has there (an older journal was put back and went on)
 //! is passed over, and the records are read from the beginning.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use tp_actors::tp_core::ids::{Seq, SlotSeed};
 
 use super::state::{ControlState, StateImage};
+use crate::cache_file::{self, hash};
 
 /// Where the image is, and of which directory.
 pub(crate) struct Image {
@@ -41,7 +39,7 @@ pub(crate) struct LastRecord {
 
 impl LastRecord {
     pub(crate) fn new(seq: Seq, bytes: &[u8]) -> Self {
-        Self { seq: seq.0, hash: hex(digest(&SHA256, bytes).as_ref()) }
+        Self { seq: seq.0, hash: hash(bytes) }
     }
 }
 
@@ -56,18 +54,13 @@ const VERSION: u32 = 1;
 
 impl Image {
     pub(crate) fn new(folder: &Path, seed: SlotSeed) -> Self {
-        let directory = hex(digest(&SHA256, &seed.0).as_ref());
+        let directory = hash(&seed.0);
         Self { path: folder.join("control.json"), directory }
     }
 
     /// The state of the image and the event it stands at; `None`: there is none that can fit. Its last record is still to be compared.
     pub(crate) fn read(&self, end: Seq) -> Option<Read> {
-        let text = fs::read_to_string(&self.path).ok()?;
-        let (body, sum) = text.trim_end().rsplit_once('\n')?;
-        if sum != hex(digest(&SHA256, body.as_bytes()).as_ref()) {
-            return None;
-        }
-        let contents: Contents = serde_json::from_str(body).ok()?;
+        let contents: Contents = cache_file::read(&self.path)?;
         let fits = contents.v == VERSION && contents.directory == self.directory && contents.as_of <= end.0;
         fits.then(|| Read {
             as_of: Seq(contents.as_of),
@@ -84,24 +77,6 @@ impl Image {
     pub(crate) fn write(&self, as_of: Seq, last: Option<LastRecord>, state: &ControlState) -> io::Result<()> {
         let (directory, state) = (self.directory.clone(), state.to_image());
         let contents = Contents { v: VERSION, directory, as_of: as_of.0, last, state };
-        let body = serde_json::to_string(&contents)?;
-        let sum = hex(digest(&SHA256, body.as_bytes()).as_ref());
-        if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let beside = self.path.with_extension("new");
-        // It has hashes of secrets and commands that wait.
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        write!(file, "{body}\n{sum}\n")?;
-        file.sync_all()?;
-        fs::rename(&beside, &self.path)
+        cache_file::write(&self.path, &contents)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // into memory
-        text
-    })
 }

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tp_actors::tp_core::command::Verb;
 
 use super::GoesOn;
-use super::convert::{deadline_ms, members, problem, reply};
+use super::convert::{deadline_ms, members, reply};
 use super::proto::gateway_server::Gateway;
 use super::proto::{Command, CommandBatch, Reply, ReplyBatch};
 use super::stream::Replies;
@@ -147,9 +147,4 @@ impl Gateway for Door {
         response.extensions_mut().insert(GoesOn);
         Ok(response)
     }
-}
-
-/// A command that was refused before it was asked, as a reply.
-pub(super) fn refused(tag: u64, refusal: &Problem) -> Reply {
-    problem(tag, refusal)
 }

@@ -4,7 +4,7 @@
 //! to know anything about commands that `api` does not: roles, tenants, second persons and keys are tested there, in one place.
 //!
 //! ```text
-//!   POST, HTTP/2, application/grpc -> guard -> tonic -> who (as HTTP) -> members -> api::batch -> engine
+//!   POST, HTTP/2, application/grpc -> guard (who, as HTTP) -> tonic -> members -> api::batch -> engine
 //!   stream: commands in, so many under way; replies out as they become durable, in any order
 //! ```
 //!

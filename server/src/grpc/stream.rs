@@ -15,8 +15,8 @@ use tokio::time::Interval;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
-use super::convert::reply;
-use super::door::{Known, refused};
+use super::convert::{problem, reply};
+use super::door::Known;
 use super::proto::{Command, Reply};
 use crate::api::batch::{Begun, Sent};
 use crate::control::NO_KEY;
@@ -70,7 +70,7 @@ impl Replies {
         let (known, tag) = (self.known.clone(), command.tag);
         let place = match known.enter() {
             Ok(place) => place,
-            Err(problem) => return self.under_way.push(Box::pin(ready(refused(tag, &problem)))),
+            Err(refusal) => return self.under_way.push(Box::pin(ready(problem(tag, &refusal)))),
         };
         // Handed over here, in the order of the stream.
         match known.begin(&command) {

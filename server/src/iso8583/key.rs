@@ -112,8 +112,8 @@ impl<'a> Matching<'a> {
 }
 
 impl<'a> Original<'a> {
-    /// What element 90 names; `None`: it is missing or no original data elements, or element 13 is missing. Terminal and reference stay over a transaction's life, and
-    /// so does the local date; the rest is there.
+    /// What element 90 names; `None`: it is missing or no original data elements, or element 13 is missing.
+    /// Terminal and reference stay over a transaction's life, and so does the local date; the rest is there.
     pub(crate) fn of(message: &'a Message) -> Option<Self> {
         let text = message.text(90).filter(|text| text.len() == 42 && text.is_ascii())?;
         let mti = Mti::from_digits(text.as_bytes()[..4].try_into().ok()?)?;

@@ -180,33 +180,29 @@ impl Edge {
 
     /// What came of a command whose reply did not come in time: asked again until the engine says. `None`: it stops.
     pub(super) async fn outcome_of(&self, planned: &Planned) -> Option<Reply> {
-        let mut pause = Duration::from_millis(5);
-        loop {
-            let reply = self.submit(planned.command.clone(), planned.ledger, 60_000).await;
-            if !reply.outcome.leaves_at_once() {
-                return Some(reply);
-            }
-            if matches!(reply.outcome, Outcome::Stopping | Outcome::Malformed) || self.serving.engine.is_poisoned() {
-                return None;
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
-        }
+        let reply = self.decided(&planned.command, planned.ledger).await;
+        (!reply.outcome.leaves_at_once()).then_some(reply)
     }
 
     async fn undone(&self, reverse: Reverse) -> bool {
+        let outcome = self.decided(&reverse.into(), None).await.outcome;
+        self.serving.count(Verb::Reverse, outcome);
+        if !outcome.is_approval() {
+            let (listener, outcome) = (self.listener.name.as_str(), outcome.name());
+            tracing::error!(listener, outcome, "an approval whose answer was late is not undone");
+        }
+        outcome.is_approval()
+    }
+
+    /// The engine's decision, asked for until there is one; a reply without a decision: there will be none any more.
+    async fn decided(&self, command: &Command, ledger: Option<Ledger>) -> Reply {
         let mut pause = Duration::from_millis(5);
         loop {
-            let reply = self.submit(reverse.clone().into(), None, 60_000).await;
-            self.serving.count(Verb::Reverse, reply.outcome);
-            let (listener, outcome) = (self.listener.name.as_str(), reply.outcome);
-            if outcome.is_approval() {
-                return true;
-            }
-            let is_over = matches!(outcome, Outcome::Stopping | Outcome::Malformed) || !outcome.leaves_at_once();
-            if is_over || self.serving.engine.is_poisoned() {
-                tracing::error!(listener, outcome = outcome.name(), "an approval whose answer was late is not undone");
-                return false;
+            let reply = self.submit(command.clone(), ledger, 60_000).await;
+            let is_over =
+                matches!(reply.outcome, Outcome::Stopping | Outcome::Malformed) || self.serving.engine.is_poisoned();
+            if is_over || !reply.outcome.leaves_at_once() {
+                return reply;
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(1));

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tp_actors::Engine;
@@ -24,6 +23,7 @@ use tp_actors::tp_core::ids::Seq;
 use tp_actors::tp_core::metadata::Metadata;
 
 use super::CARD_PREFIX;
+use crate::cache_file::{self, hash};
 
 /// The stream of the engine's records with cut-overs.
 pub(super) const CUT_OVER_STREAM: u32 = 3;
@@ -246,7 +246,7 @@ impl Totals {
     /// No thread could be started.
     pub(crate) fn start(engine: Arc<Engine>, folder: &std::path::Path) -> std::io::Result<Arc<Self>> {
         let path = folder.join("totals.json");
-        let directory = hex(digest(&SHA256, &engine.seed().0).as_ref());
+        let directory = hash(&engine.seed().0);
         let kept = read(&path, &directory).filter(|kept| is_there(&engine, kept));
         let (as_of, state) = kept.map_or_else(Default::default, |kept| (Seq(kept.as_of), kept.state));
         let totals =
@@ -298,22 +298,12 @@ impl Totals {
         };
         let Some(event) = hash_at(engine, as_of) else { return Ok(()) };
         let contents = Contents { v: VERSION, directory: self.directory.clone(), as_of: as_of.0, event, state };
-        let body = serde_json::to_string(&contents)?;
-        let sum = hex(digest(&SHA256, body.as_bytes()).as_ref());
-        let beside = self.path.with_extension("new");
-        std::fs::write(&beside, format!("{body}\n{sum}\n"))?;
-        std::fs::File::open(&beside)?.sync_all()?;
-        std::fs::rename(&beside, &self.path)
+        cache_file::write(&self.path, &contents)
     }
 }
 
 fn read(path: &std::path::Path, directory: &str) -> Option<Contents> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let (body, sum) = text.trim_end().rsplit_once('\n')?;
-    if sum != hex(digest(&SHA256, body.as_bytes()).as_ref()) {
-        return None;
-    }
-    let contents: Contents = serde_json::from_str(body).ok()?;
+    let contents: Contents = cache_file::read(path)?;
     (contents.v == VERSION && contents.directory == directory).then_some(contents)
 }
 
@@ -327,13 +317,5 @@ fn hash_at(engine: &Engine, at: Seq) -> Option<String> {
         return None;
     }
     let (seq, event) = engine.events(at).next_timeout(Duration::from_mins(1)).ok()??;
-    (seq == at).then(|| hex(digest(&SHA256, format!("{event:?}").as_bytes()).as_ref()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // into memory
-        text
-    })
+    (seq == at).then(|| hash(format!("{event:?}").as_bytes()))
 }

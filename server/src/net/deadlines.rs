@@ -159,9 +159,7 @@ impl UnderWay {
         self.is_ready();
         Taken { body, under_way: self, goes_on: false }
     }
-}
 
-impl UnderWay {
     /// Its answer goes on, as long as its caller wants: it is under way until its body ends, and what of it is ready is waited for.
     pub(crate) fn goes_on<B>(self, body: B) -> Taken<B> {
         Taken { body, under_way: self, goes_on: true }
