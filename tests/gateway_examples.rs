@@ -89,7 +89,7 @@ fn the_caller_over_grpc_is_python_with_code_made_from_the_description() {
     let root = env!("CARGO_MANIFEST_DIR");
     let made = folder.path().to_str().expect("UTF-8");
     let compiled = Command::new(&python)
-        .args(["-m", "grpc_tools.protoc", "-I", &format!("{root}/server/proto")])
+        .args(["-m", "grpc_tools.protoc", "-I", &format!("{root}/protocol/proto")])
         .args([&format!("--python_out={made}"), &format!("--grpc_python_out={made}"), "tpcore.proto"])
         .output();
     said(&compiled.expect("it runs"));

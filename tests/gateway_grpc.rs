@@ -12,8 +12,8 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
-use tp_server::grpc::proto::gateway_client::GatewayClient;
-use tp_server::grpc::proto::{Command, CommandBatch, Reply};
+use tp_protocol::grpc::gateway_client::GatewayClient;
+use tp_protocol::grpc::{Command, CommandBatch, Reply};
 
 type Client = GatewayClient<Channel>;
 

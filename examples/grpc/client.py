@@ -2,7 +2,7 @@
 """A gateway's side over gRPC, in Python: one command, a batch, a stream with many under way.
 
     pip install grpcio==1.85.3 grpcio-tools==1.85.1
-    python3 -m grpc_tools.protoc -I server/proto --python_out=FOLDER --grpc_python_out=FOLDER tpcore.proto
+    python3 -m grpc_tools.protoc -I protocol/proto --python_out=FOLDER --grpc_python_out=FOLDER tpcore.proto
     PYTHONPATH=FOLDER python3 examples/grpc/client.py --at 127.0.0.1:8700 --key KEY
 """
 

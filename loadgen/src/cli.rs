@@ -23,7 +23,7 @@ use network::{AuditArgs, NetworkArgs, TargetKind, target};
 
 use crate::display::{Display, summary};
 use crate::mix::{Kind, Mix};
-use crate::plan::{Accept, EmbeddedPlan, NetworkPlan, Plan, ThrottlePlan, WorkloadPlan};
+use crate::plan::{Accept, EmbeddedPlan, NetworkPlan, Plan, ThrottlePlan, Way, WorkloadPlan};
 use crate::report::{Report, Verdict, html};
 use crate::schedule::Schedule;
 use crate::skew::{Draw, Skew};
@@ -216,9 +216,9 @@ fn per_mille(text: &str) -> Result<u32, String> {
 impl RunArgs {
     /// The server of the target, if it is one. What belongs to the other target is refused, never ignored.
     fn network(&self) -> Result<Option<NetworkPlan>, String> {
-        let TargetKind::Network(endpoint) = &self.target else {
+        if self.target == TargetKind::Embedded {
             return self.network.refuse_all().map(|()| None);
-        };
+        }
         let stray = [
             ("--data-dir", self.data_dir.is_some()),
             ("--mirror", self.mirror.is_some()),
@@ -238,8 +238,8 @@ impl RunArgs {
             return Err("over the network a command may take at most 60s".to_owned());
         }
         let key_window_ms = ms(self.key_window).min(WINDOW_MS_MAX);
-        let plan = self.network.plan(endpoint.clone(), ms(self.deadline), key_window_ms)?;
-        if plan.cards.is_some() {
+        let plan = self.network.plan(&self.target, ms(self.deadline), key_window_ms)?;
+        if matches!(plan.way, Way::Cards(_)) {
             self.check_cards()?;
         }
         Ok(Some(plan))
@@ -510,6 +510,9 @@ mod tests {
             "--target http://localhost:1 --batch 501",
             "--cards iso8583://localhost:1",
             "--target http://localhost:1 --links 8",
+            "--links 8",
+            "--target grpc://localhost",
+            "--target grpc://localhost:1 --mix authorize --cards iso8583://localhost:1",
             "--target http://localhost:1 --mix authorize --cards http://localhost:1",
             "--target http://localhost:1 --mix authorize --cards iso8583://localhost",
             "--target http://localhost:1 --mix authorize --cards iso8583://localhost:1 --layout 2003",
@@ -533,6 +536,12 @@ mod tests {
         let network = plan.network.expect("over the network");
         assert_eq!((network.endpoint.to_string().as_str(), network.connections), ("http://localhost:8700", 64));
         assert_eq!((network.pipeline, network.batch, network.deadline_ms), (4, 1, 10_000));
+    }
+
+    #[test]
+    fn a_server_may_be_asked_over_streams() {
+        let network = plan("--target grpc://localhost:8700 --links 3").expect("a run").network.expect("over the network");
+        assert_eq!((network.endpoint.to_string().as_str(), network.way), ("http://localhost:8700", Way::Streams(3)));
     }
 
     #[test]

@@ -119,8 +119,19 @@ pub struct NetworkPlan {
     pub deadline_ms: u64,
     /// How long the server remembers keys at least, ms.
     pub key_window_ms: u64,
-    /// Where authorizations go as card messages; `None`: over HTTP too.
-    pub cards: Option<CardPlan>,
+    /// How commands go there.
+    pub way: Way,
+}
+
+/// How commands go to a server. What a way does not carry goes over HTTP.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// As requests.
+    Http,
+    /// Over so many gRPC streams, 1 or more; reads as requests.
+    Streams(usize),
+    /// Authorizations as card messages.
+    Cards(CardPlan),
 }
 
 /// A listener for card messages of the same server.

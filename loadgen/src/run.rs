@@ -16,7 +16,7 @@ use crate::display::Display;
 use crate::driver::{Drive, Driven, drive};
 use crate::embedded::{EXCHANGES, Embedded};
 use crate::network::Network;
-use crate::plan::{NetworkPlan, Plan, ThrottlePlan};
+use crate::plan::{NetworkPlan, Plan, ThrottlePlan, Way};
 use crate::recorder::latency;
 use crate::report::{Machine, MoneyCheck, Report, SloResult, Trial, Verdict};
 use crate::schedule::Schedule;
@@ -407,11 +407,14 @@ fn network_entries(network: &NetworkPlan) -> Vec<(&'static str, String)> {
         ("deadline", show_duration(Duration::from_millis(network.deadline_ms))),
         ("key window, at least", show_duration(Duration::from_millis(network.key_window_ms))),
         (
-            "card messages",
-            network.cards.as_ref().map_or_else(
-                || "no".to_owned(),
-                |cards| format!("{} over {} links, {}", cards.listener, cards.links, cards.layout),
-            ),
+            "commands go",
+            match &network.way {
+                Way::Http => "as requests".to_owned(),
+                Way::Streams(streams) => format!("over {streams} gRPC streams"),
+                Way::Cards(cards) => {
+                    format!("as card messages to {} over {} links, {}", cards.listener, cards.links, cards.layout)
+                }
+            },
         ),
     ]
 }

@@ -22,7 +22,7 @@ pub mod cards;
 pub mod control;
 mod demo;
 mod gate;
-pub mod grpc;
+mod grpc;
 pub mod iso8583;
 mod net;
 pub mod observe;

@@ -10,13 +10,15 @@ use tp_iso8583::Layout;
 
 use crate::audit::{self, Audited};
 use crate::network::{self, BearerKey, Endpoint};
-use crate::plan::{CardPlan, NetworkPlan};
+use crate::plan::{CardPlan, NetworkPlan, Way};
 
 /// What is driven.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum TargetKind {
     Embedded,
-    Network(Endpoint),
+    Http(Endpoint),
+    /// The same listener, commands over gRPC streams.
+    Grpc(Endpoint),
 }
 
 /// Reads it.
@@ -24,7 +26,11 @@ pub(super) fn target(text: &str) -> Result<TargetKind, String> {
     if text == "embedded" {
         return Ok(TargetKind::Embedded);
     }
-    text.parse().map(TargetKind::Network).map_err(|what| format!("{what} (or embedded)"))
+    if let Some(server) = text.strip_prefix("grpc://") {
+        let endpoint = format!("http://{server}").parse().map_err(|_| format!("'{text}' is no server: grpc://HOST:PORT"));
+        return endpoint.map(TargetKind::Grpc);
+    }
+    text.parse().map(TargetKind::Http).map_err(|what: String| format!("{what} (or grpc://HOST:PORT, or embedded)"))
 }
 
 /// How a server is spoken to.
@@ -45,10 +51,10 @@ pub(super) struct NetworkArgs {
     /// Send authorizations as card messages to this listener of the same server, iso8583://HOST:PORT; they are the whole mix then.
     #[arg(long, value_name = "URL", help_heading = "Over the network")]
     cards: Option<String>,
-    /// Links to it [default: 8].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), requires = "cards", help_heading = "Over the network")]
+    /// Links to it, or streams of --target grpc://… [default: 8].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Over the network")]
     links: Option<u16>,
-    /// Its layout [default: 1987-ascii].
+    /// The layout of card messages [default: 1987-ascii].
     #[arg(long, value_name = "NAME", requires = "cards", help_heading = "Over the network")]
     layout: Option<String>,
 }
@@ -68,14 +74,27 @@ impl NetworkArgs {
             ("--batch", self.batch.is_some()),
             ("--key", self.key.is_some()),
             ("--cards", self.cards.is_some()),
+            ("--links", self.links.is_some()),
         ];
         let stray = stray.iter().find(|(_, is_given)| *is_given);
-        stray.map_or(Ok(()), |(name, _)| Err(format!("{name} needs --target http://HOST:PORT")))
+        stray.map_or(Ok(()), |(name, _)| Err(format!("{name} needs a server as --target")))
     }
 
     /// With the server, and what the rest of the command line says of it.
-    pub(super) fn plan(&self, endpoint: Endpoint, deadline_ms: u64, key_window_ms: u64) -> Result<NetworkPlan, String> {
+    pub(super) fn plan(&self, target: &TargetKind, deadline_ms: u64, key_window_ms: u64) -> Result<NetworkPlan, String> {
         let number = |given: Option<u16>, default: u16| usize::from(given.unwrap_or(default));
+        let (endpoint, is_grpc) = match target {
+            TargetKind::Http(endpoint) => (endpoint.clone(), false),
+            TargetKind::Grpc(endpoint) => (endpoint.clone(), true),
+            TargetKind::Embedded => return Err("no server".to_owned()),
+        };
+        let way = match &self.cards {
+            Some(_) if is_grpc => return Err("--cards goes with --target http://HOST:PORT".to_owned()),
+            Some(url) => Way::Cards(self.card_plan(url)?),
+            None if is_grpc => Way::Streams(number(self.links, LINKS)),
+            None if self.links.is_some() => return Err("--links goes with --cards or --target grpc://…".to_owned()),
+            None => Way::Http,
+        };
         Ok(NetworkPlan {
             endpoint,
             key: bearer(self.key.as_deref())?,
@@ -84,7 +103,7 @@ impl NetworkArgs {
             batch: number(self.batch, 1),
             deadline_ms,
             key_window_ms,
-            cards: self.cards.as_deref().map(|url| self.card_plan(url)).transpose()?,
+            way,
         })
     }
 
@@ -142,7 +161,7 @@ impl AuditArgs {
             batch: 1,
             deadline_ms: 10_000,
             key_window_ms: 0,
-            cards: None,
+            way: Way::Http,
         };
         network::audit(&plan, &self.acks)
     }

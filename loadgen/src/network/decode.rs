@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer};
+use tp_protocol::grpc;
 use tpcore::{Amount, AuthorizationId, Balances, Date, Outcome, Reply, Seq, Time, TransferId, Version};
 
 /// What a response says of a command.
@@ -94,7 +95,7 @@ struct WireBatch<'a> {
 /// When the body is no reply and no problem.
 pub(crate) fn single(status: u16, body: &[u8]) -> Result<Answer, String> {
     let wire: Wire<'_> = serde_json::from_slice(body).map_err(|error| unreadable(status, &error, body))?;
-    answer(status, &wire, body)
+    answer(status, &wire, &|| excerpt(body))
 }
 
 /// The answers to a batch of so many commands, one by one in their order.
@@ -114,7 +115,7 @@ pub(crate) fn batch(status: u16, body: &[u8], commands: usize, each: &mut dyn Fn
     }
     for wire in &batch.replies {
         let status = wire.status.0.ok_or("a reply of a batch has no status")?;
-        each(answer(status, wire, body)?);
+        each(answer(status, wire, &|| excerpt(body))?);
     }
     Ok(())
 }
@@ -128,20 +129,48 @@ pub(super) fn excerpt(body: &[u8]) -> String {
     String::from_utf8_lossy(&body[..body.len().min(300)]).escape_debug().collect()
 }
 
-fn answer(status: u16, wire: &Wire<'_>, body: &[u8]) -> Result<Answer, String> {
+/// The answer of a message.
+///
+/// # Errors
+/// When it is no reply and no problem.
+pub(super) fn message(message: &grpc::Reply) -> Result<Answer, String> {
+    let m = message;
+    let balances = m.balances.as_ref().map(|balances| WireBalances {
+        posted: &balances.posted,
+        held: &balances.held,
+        available: balances.available.as_deref(),
+    });
+    let status = u16::try_from(m.status).map_err(|_| format!("a reply has the status {}", m.status))?;
+    let wire = Wire {
+        status: Status(Some(status)),
+        outcome: Some(&m.outcome),
+        repeated: m.repeated,
+        reversed: m.reversed,
+        amount: (!m.amount.is_empty()).then_some(&*m.amount),
+        balances,
+        authorization: m.authorization.as_deref(),
+        transfer: m.transfer.as_deref(),
+        expires: m.expires.as_deref(),
+        seq: m.seq,
+        version: m.version,
+    };
+    answer(status, &wire, &|| format!("{m:?}"))
+}
+
+fn answer(status: u16, wire: &Wire<'_>, shown: &dyn Fn() -> String) -> Result<Answer, String> {
     let outcome = match wire.outcome {
         Some("approved") => Outcome::Approved,
         Some(name) => match Outcome::ALL.iter().find(|outcome| outcome.name() == name) {
             Some(outcome) => *outcome,
             None if matches!(status, 429 | 503) => return Ok(Answer::TurnedAway),
-            None => return Ok(Answer::Refused(format!("{name} ({status}): {}", excerpt(body)))),
+            None => return Ok(Answer::Refused(format!("{name} ({status}): {}", shown()))),
         },
         // A read shows an account, and no decision.
         None if status == 200 && wire.balances.is_some() => Outcome::Approved,
-        None => return Ok(Answer::Refused(format!("status {status}: {}", excerpt(body)))),
+        None => return Ok(Answer::Refused(format!("status {status}: {}", shown()))),
     };
     let reply =
-        reply(outcome, wire).map_err(|member| format!("a reply has no {member} that can be: {}", excerpt(body)))?;
+        reply(outcome, wire).map_err(|member| format!("a reply has no {member} that can be: {}", shown()))?;
     Ok(Answer::Reply(reply))
 }
 

@@ -321,7 +321,7 @@ impl Members<'_> {
     }
 }
 
-const fn kind_name(kind: KeyKind) -> &'static str {
+pub(super) const fn kind_name(kind: KeyKind) -> &'static str {
     match kind {
         KeyKind::UuidV7 => "uuid_v7",
         KeyKind::Opaque => "opaque",
@@ -355,7 +355,7 @@ fn decimal(out: &mut Vec<u8>, value: u128) {
 }
 
 /// 128 bits as a UUID: 8-4-4-4-12 hexadecimal digits.
-fn uuid(out: &mut Vec<u8>, bits: u128) {
+pub(super) fn uuid(out: &mut Vec<u8>, bits: u128) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     for (index, byte) in bits.to_be_bytes().into_iter().enumerate() {
         if matches!(index, 4 | 6 | 8 | 10) {

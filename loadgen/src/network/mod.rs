@@ -5,7 +5,8 @@
 //!
 //! ```text
 //!  driver ─► session ─► encode ─► connection ══ server ══ connection ─► response ─► decode ─► session ─► driver
-//!              └─► links ══ card messages ══ server (authorizations, where the plan says so)
+//!              ├─► links ══ card messages ══ server (authorizations, where the plan says so)
+//!              └─► streams ══ gRPC ══ server (all but reads, where the plan says so)
 //!  checks ─► control ─────────────────────────── pages of accounts ───────────────► accounts ─► money
 //! ```
 
@@ -18,8 +19,10 @@ mod decode;
 mod encode;
 mod endpoint;
 mod links;
+mod message;
 mod response;
 mod session;
+mod streams;
 mod transport;
 
 use std::collections::BTreeMap;
@@ -38,7 +41,7 @@ pub use encode::api_account;
 pub use endpoint::{BearerKey, Endpoint};
 pub use session::{BATCH_WAIT, GIVE_UP, REPEATS_MAX};
 
-use crate::plan::{NetworkPlan, WorkloadPlan};
+use crate::plan::{NetworkPlan, Way, WorkloadPlan};
 use crate::report::MoneyCheck;
 use crate::target::{Closing, Progress, Session, Stand, Target};
 use crate::workload::Workload;
@@ -46,6 +49,7 @@ use control::Control;
 use encode::Encoder;
 use links::CardSession;
 use session::{NetworkSession, SessionPlan};
+use streams::StreamSession;
 use transport::Transport;
 
 /// Commands a request of the setup and the audit, which nobody times.
@@ -94,7 +98,14 @@ impl Network {
 impl Target for Network {
     fn session(&self, in_flight: usize) -> Result<Box<dyn Session>> {
         let http = self.session_of(in_flight, self.plan.batch)?;
-        let Some(cards) = &self.plan.cards else { return Ok(http) };
+        let cards = match &self.plan.way {
+            Way::Http => return Ok(http),
+            Way::Streams(streams) => {
+                let transport = Arc::clone(&self.transport);
+                return Ok(Box::new(StreamSession::new(http, &self.plan, *streams, in_flight, transport)?));
+            }
+            Way::Cards(cards) => cards,
+        };
         let address =
             cards.listener.to_socket_addrs().with_context(|| format!("cannot find {}", cards.listener))?.next();
         let address = address.with_context(|| format!("{} has no address", cards.listener))?;
@@ -120,7 +131,7 @@ impl Target for Network {
     fn stand(&self, plan: &WorkloadPlan) -> Result<Stand> {
         self.check()?;
         // The accounts are open by now.
-        if self.plan.cards.is_some() && self.cards.swap(plan.accounts, Ordering::Relaxed) < plan.accounts {
+        if matches!(self.plan.way, Way::Cards(_)) && self.cards.swap(plan.accounts, Ordering::Relaxed) < plan.accounts {
             cards::add(&self.plan, self.address, plan.accounts)?;
         }
         Ok(Stand::Accounts(Control::connect(&self.plan)?.accounts(plan)?))

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use tp_actors::tp_core::amount::Ledger;
 use tp_actors::tp_core::reply::Reply;
 
-use super::proto;
+use tp_protocol::grpc as proto;
 use crate::api::batch::{Done, is_answer};
 use crate::api::commands::status_of_approval;
 use crate::api::members::{LimitsBody, Members, PeriodBody, Text};

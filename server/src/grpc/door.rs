@@ -13,8 +13,8 @@ use tp_actors::tp_core::command::Verb;
 
 use super::GoesOn;
 use super::convert::{deadline_ms, members, reply};
-use super::proto::gateway_server::Gateway;
-use super::proto::{Command, CommandBatch, Reply, ReplyBatch};
+use tp_protocol::grpc::gateway_server::Gateway;
+use tp_protocol::grpc::{Command, CommandBatch, Reply, ReplyBatch};
 use super::stream::Replies;
 use crate::api::batch::{self, Begun, Sent};
 use crate::api::command::Asked;

@@ -1,6 +1,6 @@
 //! The gRPC door: the commands of the HTTP protocol as messages, on the same listener.
 //!
-//! Owns the service of `server/proto/tpcore.proto`, its mapping to the members of a command and back, streams, health and reflection. Refuses
+//! Owns the service of `protocol/proto/tpcore.proto`, its mapping to the members of a command and back, streams, health and reflection. Refuses
 //! to know anything about commands that `api` does not: roles, tenants, second persons and keys are tested there, in one place.
 //!
 //! ```text
@@ -30,15 +30,7 @@ use tonic_health::server::HealthService;
 use crate::app::App;
 use door::{Door, Known};
 use proto::gateway_server::GatewayServer;
-
-/// The messages and the client of the service, generated from `server/proto/tpcore.proto` (see `server/proto/generate`).
-#[allow(clippy::all, clippy::pedantic, missing_docs, unreachable_pub, reason = "generated")]
-pub mod proto {
-    include!("generated/tpcore.v1.rs");
-
-    /// The descriptor set, for reflection.
-    pub const DESCRIPTOR: &[u8] = include_bytes!("generated/descriptor.bin");
-}
+use tp_protocol::grpc as proto;
 
 /// An answer that goes on: only what of it waits to be taken has a deadline. Marked by who knows its caller.
 #[derive(Clone, Copy)]

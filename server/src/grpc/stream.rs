@@ -17,7 +17,7 @@ use tonic::{Status, Streaming};
 
 use super::convert::{problem, reply};
 use super::door::Known;
-use super::proto::{Command, Reply};
+use tp_protocol::grpc::{Command, Reply};
 use crate::api::batch::{Begun, Sent};
 use crate::control::NO_KEY;
 use crate::gate::Place;

@@ -1,5 +1,5 @@
-//! Writes the Rust code and the descriptor set for `server/proto`. From the repository's root:
-//! `cargo run --manifest-path server/proto/generate/Cargo.toml`. No `protoc` is needed.
+//! Writes the Rust code and the descriptor set for `protocol/proto`. From the repository's root:
+//! `cargo run --manifest-path protocol/generate/Cargo.toml`. No `protoc` is needed.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (proto, out) = (here.join(".."), here.join("../../src/grpc/generated"));
+    let (proto, out) = (here.join("../proto"), here.join("../src/grpc/generated"));
     let mut compiler = protox::Compiler::new([proto])?;
     compiler.include_imports(true).include_source_info(true);
     compiler.open_file("tpcore.proto")?;

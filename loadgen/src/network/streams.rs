@@ -1,0 +1,306 @@
+//! A session whose commands go over gRPC streams; reads go over HTTP.
+//!
+//! Owns the streams, each on a connection of its own, and what becomes of a command when one breaks. The client is the generated one on
+//! tonic, in the session's own thread: its tasks run when the session is polled or waits. Refuses to know what commands mean.
+//!
+//! Invariants: as those of the HTTP session. A command is answered exactly once; it is sent again only after its stream ended, as it was,
+//! with its key, [`REPEATS_MAX`] times; then it is `in_progress`.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use tokio::runtime::Runtime;
+use tokio::sync::{Notify, mpsc};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::Endpoint as Remote;
+use tonic::{Request, Status};
+use tp_protocol::grpc;
+use tp_protocol::grpc::gateway_client::GatewayClient;
+use tpcore::{Command, Outcome, Reply};
+
+use super::decode::{self, Answer};
+use super::message;
+use super::session::{GIVE_UP, REPEATS_MAX};
+use super::transport::Transport;
+use crate::plan::NetworkPlan;
+use crate::target::Session;
+
+/// Room for what is under way, bytes: of a stream, and of its connection.
+const WINDOW_BYTES: u32 = 1 << 20;
+/// Before a stream is tried again after its second failure in a row; doubled each time.
+const AGAIN: Duration = Duration::from_millis(10);
+/// At most.
+const AGAIN_DOUBLINGS: u32 = 7;
+/// The runtime's clock has no finer step.
+const STEP: Duration = Duration::from_millis(1);
+
+/// What a stream's task has to say.
+enum Said {
+    Reply(Box<grpc::Reply>),
+    /// The stream of that number ended.
+    Ended {
+        line: usize,
+        was_up: bool,
+        why: String,
+    },
+}
+
+/// What the tasks have said.
+#[derive(Default)]
+struct Heard {
+    said: Mutex<Vec<Said>>,
+    notify: Notify,
+}
+
+impl Heard {
+    fn say(&self, said: Said) {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).push(said);
+        self.notify.notify_one();
+    }
+}
+
+/// A command that was taken and not yet answered.
+struct Flight {
+    tag: u64,
+    line: usize,
+    repeats: u8,
+    command: Command,
+}
+
+/// A stream.
+struct Line {
+    commands: mpsc::UnboundedSender<grpc::Command>,
+    /// Failures since the last reply.
+    failures: u32,
+}
+
+/// A session over streams.
+pub(super) struct StreamSession {
+    http: Box<dyn Session>,
+    runtime: Runtime,
+    remote: Remote,
+    authorization: Option<MetadataValue<Ascii>>,
+    deadline_ms: u32,
+    heard: Arc<Heard>,
+    /// Taken out of `heard`, kept for its room.
+    said: Vec<Said>,
+    lines: Vec<Line>,
+    next: usize,
+    flights: Vec<Option<Flight>>,
+    free: Vec<u32>,
+    replies: Vec<(u64, Reply)>,
+    transport: Arc<Transport>,
+    /// Since when nothing but trouble came.
+    trouble: Option<Instant>,
+    has_failed: bool,
+}
+
+/// One stream from its connection to its end.
+async fn run(
+    remote: Remote,
+    authorization: Option<MetadataValue<Ascii>>,
+    delay: Duration,
+    commands: mpsc::UnboundedReceiver<grpc::Command>,
+    heard: &Heard,
+) -> (bool, Status) {
+    tokio::time::sleep(delay).await;
+    let channel = match remote.connect().await {
+        Ok(channel) => channel,
+        Err(error) => return (false, Status::unavailable(error.to_string())),
+    };
+    let mut request = Request::new(UnboundedReceiverStream::new(commands));
+    if let Some(authorization) = authorization {
+        request.metadata_mut().insert("authorization", authorization);
+    }
+    let mut replies = match GatewayClient::new(channel).stream(request).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => return (true, status),
+    };
+    loop {
+        match replies.message().await {
+            Ok(Some(reply)) => heard.say(Said::Reply(Box::new(reply))),
+            Ok(None) => return (true, Status::unavailable("the server ended the stream")),
+            Err(status) => return (true, status),
+        }
+    }
+}
+
+impl StreamSession {
+    /// Begins to connect.
+    ///
+    /// # Errors
+    /// When the system has no room for it.
+    pub(super) fn new(
+        http: Box<dyn Session>,
+        plan: &NetworkPlan,
+        streams: usize,
+        in_flight: usize,
+        transport: Arc<Transport>,
+    ) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+        let remote = Remote::from_shared(plan.endpoint.to_string())?
+            .tcp_nodelay(true)
+            .connect_timeout(Duration::from_secs(10))
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES);
+        let authorization = plan.key.as_ref().map(|key| format!("Bearer {}", key.expose()).parse()).transpose();
+        let mut session = Self {
+            http,
+            runtime,
+            remote,
+            authorization: authorization.context("the key cannot be sent")?,
+            deadline_ms: u32::try_from(plan.deadline_ms).unwrap_or(u32::MAX),
+            heard: Arc::default(),
+            said: Vec::new(),
+            lines: Vec::with_capacity(streams),
+            next: 0,
+            flights: (0..in_flight).map(|_| None).collect(),
+            free: (0..u32::try_from(in_flight).unwrap_or(u32::MAX)).rev().collect(),
+            replies: Vec::new(),
+            transport,
+            trouble: None,
+            has_failed: false,
+        };
+        for number in 0..streams {
+            let line = session.line(number, Duration::ZERO, 0);
+            session.lines.push(line);
+        }
+        Ok(session)
+    }
+
+    fn line(&self, number: usize, delay: Duration, failures: u32) -> Line {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let (remote, authorization) = (self.remote.clone(), self.authorization.clone());
+        let heard = Arc::clone(&self.heard);
+        self.runtime.spawn(async move {
+            let (was_up, status) = run(remote, authorization, delay, receiver, &heard).await;
+            let why = format!("{:?}: {}", status.code(), status.message());
+            heard.say(Said::Ended { line: number, was_up, why });
+        });
+        Line { commands, failures }
+    }
+
+    /// Sends a command on its line. One that has ended says so itself, and what is in flight on it goes out again then.
+    fn put(&mut self, place: u32) {
+        let Some(flight) = &self.flights[place as usize] else { return };
+        match message::of(place.into(), &flight.command, self.deadline_ms) {
+            Some(message) => _ = self.lines[flight.line].commands.send(message),
+            None => self.land(place, Reply::bare(Outcome::Malformed)),
+        }
+    }
+
+    fn land(&mut self, place: u32, reply: Reply) {
+        if let Some(flight) = self.flights.get_mut(place as usize).and_then(Option::take) {
+            self.replies.push((flight.tag, reply));
+            self.free.push(place);
+        }
+    }
+
+    /// Ends everything: what is in flight is answered with `system_error`, and so is what comes.
+    fn fail(&mut self, what: &str) {
+        self.has_failed = true;
+        self.transport.fail(what);
+        for place in 0..self.flights.len() {
+            self.land(u32::try_from(place).unwrap_or(u32::MAX), Reply::bare(Outcome::SystemError));
+        }
+    }
+
+    /// Lets the tasks run that can, and takes what they say.
+    fn turn(&mut self) {
+        self.runtime.block_on(tokio::task::yield_now());
+        std::mem::swap(&mut self.said, &mut *self.heard.said.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut said = std::mem::take(&mut self.said);
+        for said in said.drain(..) {
+            match said {
+                Said::Reply(reply) => self.take(&reply),
+                Said::Ended { line, was_up, why } => self.renew(line, was_up, &why),
+            }
+        }
+        self.said = said;
+    }
+
+    fn take(&mut self, message: &grpc::Reply) {
+        let place = u32::try_from(message.tag).unwrap_or(u32::MAX);
+        let Some(Some(flight)) = self.flights.get(place as usize) else {
+            return self.fail("a reply came that nobody asked for");
+        };
+        self.lines[flight.line].failures = 0;
+        self.trouble = None;
+        match decode::message(message) {
+            Ok(Answer::Reply(reply)) => self.land(place, reply),
+            Ok(Answer::TurnedAway) => {
+                self.transport.turned_away();
+                let outcome = if flight.repeats == 0 { Outcome::Busy } else { Outcome::InProgress };
+                self.land(place, Reply::bare(outcome));
+            }
+            Ok(Answer::Refused(what)) | Err(what) => self.fail(&what),
+        }
+    }
+
+    /// Makes a stream again, and sends what was in flight on it once more.
+    fn renew(&mut self, number: usize, was_up: bool, why: &str) {
+        if self.has_failed {
+            return;
+        }
+        let failures = self.lines[number].failures;
+        let delay = match failures {
+            0 => Duration::ZERO,
+            failures => AGAIN * (1 << (failures - 1).min(AGAIN_DOUBLINGS)),
+        };
+        self.lines[number] = self.line(number, delay, failures + 1);
+        let is_here = |flight: &Option<Flight>| flight.as_ref().is_some_and(|flight| flight.line == number);
+        let in_doubt: Vec<usize> = (0..self.flights.len()).filter(|place| is_here(&self.flights[*place])).collect();
+        self.transport.broke(was_up, in_doubt.len());
+        if self.trouble.get_or_insert_with(Instant::now).elapsed() > GIVE_UP {
+            return self.fail(&format!("nothing was heard from it for {} s: {why}", GIVE_UP.as_secs()));
+        }
+        for place in in_doubt {
+            let Some(flight) = self.flights[place].as_mut() else { continue };
+            flight.repeats += 1;
+            let (place, is_given_up) = (u32::try_from(place).unwrap_or(u32::MAX), flight.repeats > REPEATS_MAX);
+            if is_given_up { self.land(place, Reply::bare(Outcome::InProgress)) } else { self.put(place) }
+        }
+    }
+}
+
+impl Session for StreamSession {
+    fn submit(&mut self, tag: u64, command: &Command) -> bool {
+        if matches!(command, Command::Read(_)) {
+            return self.http.submit(tag, command);
+        }
+        if self.has_failed {
+            self.replies.push((tag, Reply::bare(Outcome::SystemError)));
+            return true;
+        }
+        let Some(place) = self.free.pop() else { return false };
+        self.next = (self.next + 1) % self.lines.len();
+        self.flights[place as usize] = Some(Flight { tag, line: self.next, repeats: 0, command: command.clone() });
+        self.put(place);
+        true
+    }
+
+    fn poll(&mut self, each: &mut dyn FnMut(u64, Reply)) -> usize {
+        self.turn();
+        let count = self.replies.len();
+        for (tag, reply) in self.replies.drain(..) {
+            each(tag, reply);
+        }
+        count + self.http.poll(each)
+    }
+
+    fn wait(&mut self, timeout: Duration) {
+        self.turn();
+        if !self.replies.is_empty() {
+            return;
+        }
+        if timeout < STEP {
+            std::thread::sleep(timeout);
+        } else {
+            let heard = Arc::clone(&self.heard);
+            // Nothing within the time is an empty answer: the caller comes again.
+            self.runtime.block_on(async { _ = tokio::time::timeout(timeout, heard.notify.notified()).await });
+        }
+    }
+}
