@@ -11,6 +11,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tp_core::command::Command;
@@ -21,13 +22,16 @@ use crate::call::CallOptions;
 use crate::error::Busy;
 use crate::inbound::{Inbound, ReplyTo};
 use crate::shared::Shared;
-use crate::sync::{ArrayQueue, AtomicBool, Parker, Unparker, fence};
+use crate::sync::{ArrayQueue, AtomicBool, Mutex, Parker, Unparker, fence};
 
 /// The completing side of a client's ring.
 pub(crate) struct Completions {
     ring: ArrayQueue<(u64, Reply)>,
     is_waiting: AtomicBool,
     unparker: Unparker,
+    /// The task that asked for one wake-up, and whether it has had it.
+    is_task_waiting: AtomicBool,
+    task: Mutex<Option<Waker>>,
 }
 
 impl Completions {
@@ -44,6 +48,11 @@ impl Completions {
         }
         if self.is_waiting.load(Ordering::Relaxed) {
             self.unparker.unpark();
+        }
+        // Whoever takes the flag sees the task that was noted before it was set.
+        if self.is_task_waiting.load(Ordering::Relaxed) && self.is_task_waiting.swap(false, Ordering::AcqRel) {
+            let waker = self.task.lock().clone();
+            waker.iter().for_each(Waker::wake_by_ref); // not under the lock: it runs code of the executor
         }
     }
 }
@@ -74,6 +83,8 @@ impl Client {
             ring: ArrayQueue::new(capacity.clamp(1, 1 << 24)),
             is_waiting: AtomicBool::new(false),
             unparker: parker.unparker().clone(),
+            is_task_waiting: AtomicBool::new(false),
+            task: Mutex::new(None),
         };
         Self { shared, completions: Arc::new(completions), parker, in_flight: 0 }
     }
@@ -130,6 +141,23 @@ impl Client {
         }
         self.completions.is_waiting.store(false, Ordering::Relaxed);
         has_some(self)
+    }
+
+    /// As [`Client::wait`], for a task: ready when a reply is there to be polled. Otherwise the task is woken once when the next one comes;
+    /// the task that asked last.
+    pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let completions = &*self.completions;
+        if !completions.ring.is_empty() {
+            return Poll::Ready(());
+        }
+        let mut task = completions.task.lock();
+        if !task.as_ref().is_some_and(|known| known.will_wake(context.waker())) {
+            *task = Some(context.waker().clone());
+        }
+        drop(task);
+        completions.is_task_waiting.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
+        if completions.ring.is_empty() { Poll::Pending } else { Poll::Ready(()) }
     }
 
     /// Submitted and not yet polled.

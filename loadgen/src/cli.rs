@@ -540,7 +540,8 @@ mod tests {
 
     #[test]
     fn a_server_may_be_asked_over_streams() {
-        let network = plan("--target grpc://localhost:8700 --links 3").expect("a run").network.expect("over the network");
+        let network =
+            plan("--target grpc://localhost:8700 --links 3").expect("a run").network.expect("over the network");
         assert_eq!((network.endpoint.to_string().as_str(), network.way), ("http://localhost:8700", Way::Streams(3)));
     }
 

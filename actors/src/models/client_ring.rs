@@ -3,6 +3,7 @@
 //! Owns the models of `client.rs` and of `Touched`; the partition's side is its inbox and the delivery, without its turns.
 
 use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 
 use tp_core::outcome::Outcome;
 use tp_core::reply::Reply;
@@ -12,6 +13,7 @@ use super::queues::Queues;
 use crate::client::Client;
 use crate::inbound::Touched;
 use crate::shared::Shared;
+use crate::sync::{Parker, Unparker};
 
 /// Delivers what is in the inbox of a partition.
 fn deliver(shared: &Shared, index: usize) {
@@ -31,6 +33,41 @@ fn a_client_that_waits_is_woken_by_its_reply() {
         client.submit(1, &record(0)).expect("room");
         let partition = loom::thread::spawn(move || deliver(&shared, 0));
         assert!(client.wait(FOREVER));
+        let mut tags = Vec::new();
+        client.poll(|tag, _| tags.push(tag));
+        assert_eq!((tags, client.in_flight()), (vec![1], 0));
+        partition.join().expect("no panic");
+    });
+}
+
+/// Wakes whoever waits for a task to be run.
+struct Runner(Unparker);
+
+impl Wake for Runner {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// The same by a task: it notes itself, says that it waits and then looks. That it is asked twice for the same reply, by two wakers, as
+/// when it moves to another executor, changes nothing.
+#[test]
+fn a_task_that_waits_is_woken_by_its_reply() {
+    explore("client task", &Explore { queues: Queues::Stamped, preemptions: None }, || {
+        let shared = parts(&Shape::of(1, &super::harness::Disk::default())).shared;
+        let mut client = Client::new(Arc::clone(&shared), 2);
+        client.submit(1, &record(0)).expect("room");
+        let partition = loom::thread::spawn(move || deliver(&shared, 0));
+        let first = client.poll_ready(&mut Context::from_waker(Waker::noop()));
+        let parker = Parker::new();
+        let waker = Waker::from(Arc::new(Runner(parker.unparker().clone())));
+        let mut is_ready = first.is_ready();
+        while !is_ready {
+            is_ready = client.poll_ready(&mut Context::from_waker(&waker)).is_ready();
+            if !is_ready {
+                parker.park();
+            }
+        }
         let mut tags = Vec::new();
         client.poll(|tag, _| tags.push(tag));
         assert_eq!((tags, client.in_flight()), (vec![1], 0));

@@ -18,6 +18,7 @@ const FOUND_BY: &[(Bug, &str, &str)] = &[
     ),
     (Bug::MessageBeforeRing, "exchange::an_exchange_stands_in_the_journal_in_the_order_of_its_causes", "J1"),
     (Bug::WaitUnfenced, "client_ring::a_client_that_waits_is_woken_by_its_reply", "deadlock"),
+    (Bug::WaitUnfenced, "client_ring::a_task_that_waits_is_woken_by_its_reply", "deadlock"),
     (Bug::ClosedLate, "lanes::a_command_that_comes_while_its_partition_ends_is_answered", "deadlock"),
     (Bug::NudgeUnlocked, "durable_watch::a_poison_ends_the_wait_for_a_number_that_never_comes", "deadlock"),
     (

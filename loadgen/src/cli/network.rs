@@ -27,7 +27,8 @@ pub(super) fn target(text: &str) -> Result<TargetKind, String> {
         return Ok(TargetKind::Embedded);
     }
     if let Some(server) = text.strip_prefix("grpc://") {
-        let endpoint = format!("http://{server}").parse().map_err(|_| format!("'{text}' is no server: grpc://HOST:PORT"));
+        let endpoint =
+            format!("http://{server}").parse().map_err(|_| format!("'{text}' is no server: grpc://HOST:PORT"));
         return endpoint.map(TargetKind::Grpc);
     }
     text.parse().map(TargetKind::Http).map_err(|what: String| format!("{what} (or grpc://HOST:PORT, or embedded)"))
@@ -81,7 +82,12 @@ impl NetworkArgs {
     }
 
     /// With the server, and what the rest of the command line says of it.
-    pub(super) fn plan(&self, target: &TargetKind, deadline_ms: u64, key_window_ms: u64) -> Result<NetworkPlan, String> {
+    pub(super) fn plan(
+        &self,
+        target: &TargetKind,
+        deadline_ms: u64,
+        key_window_ms: u64,
+    ) -> Result<NetworkPlan, String> {
         let number = |given: Option<u16>, default: u16| usize::from(given.unwrap_or(default));
         let (endpoint, is_grpc) = match target {
             TargetKind::Http(endpoint) => (endpoint.clone(), false),

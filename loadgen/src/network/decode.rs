@@ -169,8 +169,7 @@ fn answer(status: u16, wire: &Wire<'_>, shown: &dyn Fn() -> String) -> Result<An
         None if status == 200 && wire.balances.is_some() => Outcome::Approved,
         None => return Ok(Answer::Refused(format!("status {status}: {}", shown()))),
     };
-    let reply =
-        reply(outcome, wire).map_err(|member| format!("a reply has no {member} that can be: {}", shown()))?;
+    let reply = reply(outcome, wire).map_err(|member| format!("a reply has no {member} that can be: {}", shown()))?;
     Ok(Answer::Reply(reply))
 }
 

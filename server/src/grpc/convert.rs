@@ -9,11 +9,11 @@ use serde::Deserialize;
 use tp_actors::tp_core::amount::Ledger;
 use tp_actors::tp_core::reply::Reply;
 
-use tp_protocol::grpc as proto;
 use crate::api::batch::{Done, is_answer};
 use crate::api::commands::status_of_approval;
 use crate::api::members::{LimitsBody, Members, PeriodBody, Text};
 use crate::api::problem::Problem;
+use tp_protocol::grpc as proto;
 
 fn text(value: Option<&String>) -> Option<Text<'_>> {
     value.map(|value| Text(Cow::Borrowed(value.as_str())))

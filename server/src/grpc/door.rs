@@ -13,8 +13,6 @@ use tp_actors::tp_core::command::Verb;
 
 use super::GoesOn;
 use super::convert::{deadline_ms, members, reply};
-use tp_protocol::grpc::gateway_server::Gateway;
-use tp_protocol::grpc::{Command, CommandBatch, Reply, ReplyBatch};
 use super::stream::Replies;
 use crate::api::batch::{self, Begun, Sent};
 use crate::api::command::Asked;
@@ -22,6 +20,8 @@ use crate::api::problem::{Problem, Refusal};
 use crate::api::request::Caller;
 use crate::app::{App, Serving};
 use crate::gate::{Connection, Place};
+use tp_protocol::grpc::gateway_server::Gateway;
+use tp_protocol::grpc::{Command, CommandBatch, Reply, ReplyBatch};
 
 /// The service of a server. Who calls was told before (`guard`).
 pub(super) struct Door {

@@ -17,10 +17,10 @@ use tonic::{Status, Streaming};
 
 use super::convert::{problem, reply};
 use super::door::Known;
-use tp_protocol::grpc::{Command, Reply};
 use crate::api::batch::{Begun, Sent};
 use crate::control::NO_KEY;
 use crate::gate::Place;
+use tp_protocol::grpc::{Command, Reply};
 
 /// Commands of a stream under way.
 const UNDER_WAY_MAX: usize = 4_096;
