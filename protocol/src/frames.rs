@@ -78,9 +78,9 @@ pub mod flag {
     pub const AMOUNT: u16 = 128;
     /// `lifetime_ms` is there.
     pub const LIFETIME: u16 = 256;
-    /// `reference` is there: the id of the authorization or capture that a command names.
-    pub const REFERENCE: u16 = 512;
-    /// `refund`: `reference` is a capture's id, not an authorization's.
+    /// `subject` is there: the id of the authorization or capture that a command names, or the key of the command that it reverses.
+    pub const SUBJECT: u16 = 512;
+    /// `refund`: `subject` is a capture's id, not an authorization's.
     pub const CAPTURE: u16 = 1024;
     /// Every flag that there is.
     pub const ALL: u16 = 2047;
@@ -174,8 +174,8 @@ pub struct Command {
     pub account: U128,
     /// Likewise the payee.
     pub payee: U128,
-    /// The authorization or capture that is named, or a reversal's original key.
-    pub reference: U128,
+    /// The authorization or capture that is named, or the key of a reversal's original.
+    pub subject: U128,
     /// Minor units, 0 to 2^96 - 1.
     pub amount: U128,
     /// Milliseconds.

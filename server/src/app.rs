@@ -58,6 +58,11 @@ impl Serving {
         self.rooms.may_send(tenant, more)
     }
 
+    /// Whether the key that began something is still worth something.
+    pub(crate) fn is_live(&self, caller: &Caller) -> bool {
+        caller.key == NO_KEY || self.control.read(|state| state.live_key(caller.key).is_some())
+    }
+
     /// Counts a command.
     pub(crate) fn count(&self, verb: Verb, outcome: Outcome) {
         self.metrics.command(verb, outcome, Instant::now());

@@ -23,6 +23,7 @@ pub mod control;
 mod demo;
 mod gate;
 mod grpc;
+mod in_flight;
 pub mod iso8583;
 mod net;
 pub mod observe;

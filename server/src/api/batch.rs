@@ -79,53 +79,55 @@ impl Sent {
     /// Waits for what comes of it.
     pub(crate) async fn end(self, serving: &Serving) -> Done {
         match self {
-            Self::Engine(verb, pending) => {
-                let reply = pending.await;
-                serving.count(verb, reply.outcome);
-                Done::Reply(verb, reply)
-            }
-            Self::Lookup(account, key, pending) => {
-                let reply = pending.await;
-                serving.count(Verb::Lookup, reply.outcome);
-                let waits = match reply.outcome {
-                    Outcome::OriginalNotFound => approvals::found(serving, account, key),
-                    _ => None,
-                };
-                match waits {
-                    Some(Ok(answer)) => Done::Second(answer),
-                    Some(Err(problem)) => Done::Problem(problem),
-                    None => Done::Reply(Verb::Lookup, reply),
-                }
-            }
+            Self::Engine(verb, pending) => Done::of(serving, verb, None, pending.await),
+            Self::Lookup(account, key, pending) => Done::of(serving, Verb::Lookup, Some((account, key)), pending.await),
             Self::Problem(problem) => Done::Problem(problem),
             Self::Second(answer) => Done::Second(answer),
         }
     }
 }
 
+impl Done {
+    /// What the engine's reply comes to. A lookup, which names a command, is a question to those who decide second too.
+    pub(crate) fn of(serving: &Serving, verb: Verb, named: Option<(AccountId, Key)>, reply: Reply) -> Self {
+        serving.count(verb, reply.outcome);
+        let waits = match (reply.outcome, named) {
+            (Outcome::OriginalNotFound, Some((account, key))) => approvals::found(serving, account, key),
+            _ => None,
+        };
+        match waits {
+            Some(Ok(answer)) => Self::Second(answer),
+            Some(Err(problem)) => Self::Problem(problem),
+            None => Self::Reply(verb, reply),
+        }
+    }
+}
+
 /// How a command begins.
 pub(crate) enum Begun {
-    /// It is on its way, or was refused.
-    Sent(Sent),
+    /// It is the engine's to decide.
+    Free(Verb, Asked),
     /// Somebody else has a say first.
     Asks(Box<(Verb, Asked)>),
 }
 
 /// Begins a command. As on its own route: most need nobody's leave but the engine's, and their way makes no future.
-pub(crate) fn begin(serving: &Serving, caller: &Caller, members: &Members<'_>, deadline_ms: Option<u64>) -> Begun {
-    match read(caller, members) {
-        Ok((verb, asked)) if is_free(serving, caller, &asked) => {
-            Begun::Sent(submitted(serving, caller, verb, asked, deadline_ms))
-        }
-        Ok(asks) => Begun::Asks(Box::new(asks)),
-        Err(problem) => Begun::Sent(Sent::Problem(problem)),
-    }
+pub(crate) fn begin(serving: &Serving, caller: &Caller, members: &Members<'_>) -> Result<Begun, Problem> {
+    let (verb, asked) = read(caller, members)?;
+    Ok(begun(serving, caller, verb, asked))
 }
 
-async fn send(serving: &Serving, caller: &Caller, members: &Members<'_>, deadline_ms: Option<u64>) -> Sent {
-    match begin(serving, caller, members, deadline_ms) {
-        Begun::Sent(sent) => sent,
-        Begun::Asks(asks) => Box::pin(ask(serving, caller, *asks, (members, deadline_ms))).await,
+/// The same for a command that was read otherwise.
+pub(crate) fn begun(serving: &Serving, caller: &Caller, verb: Verb, asked: Asked) -> Begun {
+    if is_free(serving, caller, &asked) { Begun::Free(verb, asked) } else { Begun::Asks(Box::new((verb, asked))) }
+}
+
+/// Hands a command to whoever has a say in it and to the engine.
+pub(crate) async fn send(serving: &Serving, caller: &Caller, members: &Members<'_>, deadline_ms: Option<u64>) -> Sent {
+    match begin(serving, caller, members) {
+        Ok(Begun::Free(verb, asked)) => submitted(serving, caller, verb, asked, deadline_ms),
+        Ok(Begun::Asks(asks)) => Box::pin(ask(serving, caller, *asks, (members, deadline_ms))).await,
+        Err(problem) => Sent::Problem(problem),
     }
 }
 
@@ -144,10 +146,7 @@ pub(crate) async fn ask(
 }
 
 fn submitted(serving: &Serving, caller: &Caller, verb: Verb, asked: Asked, deadline_ms: Option<u64>) -> Sent {
-    let named = match &asked.command {
-        Command::Lookup(lookup) => Some((lookup.account, lookup.key)),
-        _ => None,
-    };
+    let named = named(&asked.command);
     let pending = submit(serving, caller, asked, deadline_ms);
     match named {
         Some((account, key)) => Sent::Lookup(account, key, pending),
@@ -155,14 +154,28 @@ fn submitted(serving: &Serving, caller: &Caller, verb: Verb, asked: Asked, deadl
     }
 }
 
+/// The command that a lookup asks for.
+pub(crate) const fn named(command: &Command) -> Option<(AccountId, Key)> {
+    match command {
+        Command::Lookup(lookup) => Some((lookup.account, lookup.key)),
+        _ => None,
+    }
+}
+
+/// Whether the caller may ask for such a command.
+pub(crate) fn check_role(caller: &Caller, verb: Verb, fences: bool) -> Result<(), Problem> {
+    let role = if fences { crate::control::Role::Authorize } else { role_of(verb) };
+    if caller.roles.has(role) {
+        Ok(())
+    } else {
+        Err(Problem::new(Refusal::Forbidden, format!("it needs the role {}", role.name())))
+    }
+}
+
 fn read(caller: &Caller, members: &Members<'_>) -> Result<(Verb, Asked), Problem> {
     let verb = members.command.as_deref().and_then(parse_verb);
     let verb = verb.ok_or_else(|| Problem::invalid("`command` is the name of a command"))?;
-    let fences = verb == Verb::Lookup && members.fence == Some(true);
-    let role = if fences { crate::control::Role::Authorize } else { role_of(verb) };
-    if !caller.roles.has(role) {
-        return Err(Problem::new(Refusal::Forbidden, format!("it needs the role {}", role.name())));
-    }
+    check_role(caller, verb, verb == Verb::Lookup && members.fence == Some(true))?;
     members.check(verb, Place::Batch)?;
     let kind = parse_kind(members.key_kind.as_deref())?;
     let text = members.key.as_deref().ok_or_else(|| Problem::new(Refusal::KeyMissing, "`key` is missing"))?;

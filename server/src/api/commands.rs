@@ -144,11 +144,16 @@ pub(crate) async fn agreed(serving: &Serving, caller: &Caller, asked: &Asked) ->
 
 /// Hands a command to the engine, bound to the caller's tenant.
 pub(crate) fn submit(serving: &Serving, caller: &Caller, asked: Asked, deadline_ms: Option<u64>) -> Pending {
+    let options = options(serving, caller, &asked, deadline_ms);
+    serving.engine.call_with(asked.command, options)
+}
+
+/// How a command is bound to the caller's tenant, and its deadline.
+pub(crate) fn options(serving: &Serving, caller: &Caller, asked: &Asked, deadline_ms: Option<u64>) -> CallOptions {
     // Money is never pulled across tenants: neither back from a payee of another, nor by undoing what it was paid.
     let counter = Some(caller.tenant.accounts());
     let scope = Scope { tenant: Some(caller.tenant.get()), ledger: asked.ledger, counter };
-    let deadline_ms = Some(deadline_ms.unwrap_or(serving.command_ms));
-    serving.engine.call_with(asked.command, CallOptions { deadline_ms, scope })
+    CallOptions { deadline_ms: Some(deadline_ms.unwrap_or(serving.command_ms)), scope }
 }
 
 /// What became of a command; a second person's matter is looked up too.

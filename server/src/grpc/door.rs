@@ -79,10 +79,10 @@ impl Known {
         self.serving.rooms.enter(self.caller.tenant).map_err(|refusal| Problem::new(refusal, ""))
     }
 
-    /// Hands a command to the engine, when nobody else has a say. Not a future: so the order of commands is that of the calls.
-    pub(super) fn begin(&self, command: &Command) -> Result<Begun, Problem> {
+    /// What a command asks for, its deadline, and whether anybody but the engine has a say.
+    pub(super) fn begin(&self, command: &Command) -> Result<(Begun, Option<u64>), Problem> {
         let (members, deadline_ms) = (members(command)?, deadline_ms(command)?);
-        Ok(batch::begin(&self.serving, &self.caller, &members, deadline_ms))
+        Ok((batch::begin(&self.serving, &self.caller, &members)?, deadline_ms))
     }
 
     /// Asks those who have a say, then the engine.
@@ -97,10 +97,9 @@ impl Known {
 
     /// Hands a command to whoever has a say in it and to the engine.
     async fn send(&self, command: &Command) -> Sent {
-        match self.begin(command) {
-            Ok(Begun::Sent(sent)) => sent,
-            Ok(Begun::Asks(asks)) => self.ask(asks, command).await,
-            Err(problem) => Sent::Problem(problem),
+        match (members(command), deadline_ms(command)) {
+            (Ok(members), Ok(deadline_ms)) => batch::send(&self.serving, &self.caller, &members, deadline_ms).await,
+            (Err(problem), _) | (_, Err(problem)) => Sent::Problem(problem),
         }
     }
 }

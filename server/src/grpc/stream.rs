@@ -4,7 +4,8 @@
 //! said all, when the server stops, when the key is worth nothing any more. Reads, hands over and answers in one place without a task or
 //! a channel, so that replies of one commit go out in one piece. Refuses an order of replies.
 
-use std::future::{Future, ready};
+use std::collections::VecDeque;
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,12 +19,10 @@ use tonic::{Status, Streaming};
 use super::convert::{problem, reply};
 use super::door::Known;
 use crate::api::batch::{Begun, Sent};
-use crate::control::NO_KEY;
 use crate::gate::Place;
+use crate::in_flight::{IN_FLIGHT_MAX, InFlight};
 use tp_protocol::grpc::{Command, Reply};
 
-/// Commands of a stream under way.
-const UNDER_WAY_MAX: usize = 4_096;
 /// Commands read before replies are looked for again.
 const READ_AT_ONCE: usize = 128;
 
@@ -44,7 +43,11 @@ pub(super) struct Replies {
     is_ended: bool,
     /// Why, when that was no end.
     failed: Option<Status>,
-    under_way: FuturesUnordered<Answering>,
+    in_flight: InFlight,
+    /// What others than the engine answer, or had a say in.
+    others: FuturesUnordered<Answering>,
+    /// Replies that are to be given out.
+    replies: VecDeque<Reply>,
     /// Nothing behind it is read: those of one account are decided in their order.
     asking: Option<Asking>,
     look: Interval,
@@ -56,35 +59,54 @@ impl Replies {
         let stopped = Box::pin(async move {
             let _ = stopped.wait_for(|is_stopping| *is_stopping).await; // the sender is gone: it stops
         });
-        let (under_way, look) = (FuturesUnordered::new(), tokio::time::interval(LOOK_EVERY));
-        Self { known, inbound, is_ended: false, failed: None, under_way, asking: None, look, stopped }
+        Self {
+            in_flight: InFlight::new(&known.serving),
+            known,
+            inbound,
+            is_ended: false,
+            failed: None,
+            others: FuturesUnordered::new(),
+            replies: VecDeque::new(),
+            asking: None,
+            look: tokio::time::interval(LOOK_EVERY),
+            stopped,
+        }
     }
 
-    /// Whether the key that opened the stream is still worth something.
     fn is_live(&self) -> bool {
-        let key = self.known.caller.key;
-        key == NO_KEY || self.known.serving.control.read(|state| state.live_key(key).is_some())
+        self.known.serving.is_live(&self.known.caller)
     }
 
     fn take(&mut self, command: Command) {
-        let (known, tag) = (self.known.clone(), command.tag);
-        let place = match known.enter() {
+        let tag = command.tag;
+        let place = match self.known.enter() {
             Ok(place) => place,
-            Err(refusal) => return self.under_way.push(Box::pin(ready(problem(tag, &refusal)))),
+            Err(refusal) => return self.replies.push_back(problem(tag, &refusal)),
         };
         // Handed over here, in the order of the stream.
-        match known.begin(&command) {
-            Ok(Begun::Sent(sent)) => self.wait_for((tag, place, sent)),
-            Err(problem) => self.wait_for((tag, place, Sent::Problem(problem))),
-            Ok(Begun::Asks(asks)) => {
+        match self.known.begin(&command) {
+            Ok((Begun::Free(verb, asked), deadline_ms)) => {
+                let sent = self.in_flight.submit(&self.known.caller, (tag, place), (verb, &asked), deadline_ms);
+                if let Err(done) = sent {
+                    self.replies.push_back(reply(tag, done));
+                }
+            }
+            Ok((Begun::Asks(asks), _)) => {
+                let known = self.known.clone();
                 self.asking = Some(Box::pin(async move { (tag, place, known.ask(asks, &command).await) }));
             }
+            Err(flaw) => self.replies.push_back(problem(tag, &flaw)),
         }
+    }
+
+    /// Above it nothing more is read.
+    fn is_full(&self) -> bool {
+        self.in_flight.is_full() || self.others.len() + self.replies.len() >= IN_FLIGHT_MAX
     }
 
     fn wait_for(&self, (tag, place, sent): HandedOver) {
         let known = self.known.clone();
-        self.under_way.push(Box::pin(async move {
+        self.others.push(Box::pin(async move {
             let _until_answered = place;
             reply(tag, sent.end(&known.serving).await)
         }));
@@ -98,7 +120,7 @@ impl Replies {
                 self.asking = None;
                 self.wait_for(handed_over);
             }
-            if self.is_ended || self.under_way.len() >= UNDER_WAY_MAX {
+            if self.is_ended || self.is_full() {
                 return false;
             }
             match Pin::new(&mut self.inbound).poll_next(context) {
@@ -128,15 +150,25 @@ impl Stream for Replies {
                 (this.is_ended, this.failed) = (true, Some(Status::unauthenticated("the key was revoked")));
             }
         }
-        let may_have_more = this.read(context);
-        match Pin::new(&mut this.under_way).poll_next(context) {
-            Poll::Ready(Some(reply)) => return Poll::Ready(Some(Ok(reply))),
-            Poll::Ready(None) if this.is_ended && this.asking.is_none() => {
-                return Poll::Ready(this.failed.take().map(Err));
-            }
-            Poll::Ready(None) | Poll::Pending => {}
+        // What is there is given out first: reading is what may wait.
+        if let Some(reply) = this.replies.pop_front() {
+            return Poll::Ready(Some(Ok(reply)));
         }
-        if may_have_more {
+        let may_have_more = this.read(context);
+        let Self { in_flight, replies, .. } = this;
+        in_flight.poll(|tag, done| replies.push_back(reply(tag, done)));
+        if let Some(reply) = this.replies.pop_front() {
+            return Poll::Ready(Some(Ok(reply)));
+        }
+        let is_over = match Pin::new(&mut this.others).poll_next(context) {
+            Poll::Ready(Some(reply)) => return Poll::Ready(Some(Ok(reply))),
+            Poll::Ready(None) => this.in_flight.is_empty(),
+            Poll::Pending => false,
+        };
+        if is_over && this.is_ended && this.asking.is_none() {
+            return Poll::Ready(this.failed.take().map(Err));
+        }
+        if may_have_more || !this.in_flight.is_empty() && this.in_flight.poll_ready(context).is_ready() {
             context.waker().wake_by_ref();
         }
         Poll::Pending
