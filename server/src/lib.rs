@@ -21,6 +21,7 @@ mod cache_file;
 pub mod cards;
 pub mod control;
 mod demo;
+mod frames;
 mod gate;
 mod grpc;
 mod in_flight;

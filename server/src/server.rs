@@ -36,6 +36,7 @@ use crate::auth::tls::{ClientCertificates as TlsClients, Tls, TlsError, TlsFiles
 use crate::cards::{CardKeyError, Vault, VaultFold};
 use crate::control::{Control, ControlError, ControlFold, fold, now};
 use crate::demo::{self, Demo};
+use crate::frames::FrameDoor;
 use crate::gate::{Failures, Gate, Rooms};
 use crate::iso8583::{ListenersError, Totals};
 use crate::net::connection::Shape;
@@ -142,6 +143,8 @@ pub enum Told {
         is_encrypted: bool,
         /// For card messages, by name.
         cards: Vec<(String, SocketAddr)>,
+        /// For frames.
+        frames: Option<SocketAddr>,
     },
     /// The engine has recovered: requests are served.
     Ready {
@@ -173,6 +176,10 @@ pub async fn serve(
     let watched = Watched::new(&settings, card_key_source(&settings, &data_dir));
     let parts = Parts::open(&settings)?;
     let sockets = card_sockets(&settings).await?;
+    let frames = match settings.frames_listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
     let (stopper, stopped) = watch::channel(false);
     let app = parts.app(&settings, &data_dir, stopped.clone())?;
     let (grpc, health) =
@@ -183,13 +190,18 @@ pub async fn serve(
     let back = Shape::new(&settings, None, admin_router(&app), metrics());
     let address = |listener: &TcpListener, asked| listener.local_addr().unwrap_or(asked);
     let (listen_at, admin_at) = (address(&listener, settings.listen), address(&admin, settings.admin_listen));
-    let links = sockets.iter().map(|(listener, _)| listener.links_max).sum();
+    let card_links: usize = sockets.iter().map(|(listener, _)| listener.links_max).sum();
+    let links = card_links + frames.as_ref().map_or(0, |_| settings.frames_links_max.size());
     let most = connections_with_files(settings.connections_max.size(), links);
     let front = tokio::spawn(listener::run(listener, Arc::new(front), most, metrics(), stopped.clone()));
     let back = tokio::spawn(listener::run(admin, Arc::new(back), 64, metrics(), stopped.clone()));
     let cards =
         sockets.iter().map(|(listener, socket)| (listener.name.clone(), address(socket, listener.listen))).collect();
-    tell(Told::Listening { listen: listen_at, admin: admin_at, is_encrypted: parts.tls.is_some(), cards });
+    let frames_at = frames.as_ref().zip(settings.frames_listen).map(|(socket, asked)| address(socket, asked));
+    let door = Arc::new(FrameDoor::new(&app, parts.tls.as_ref(), &settings));
+    let door = frames.map(|socket| tokio::spawn(door.run(socket, stopped.clone())));
+    let is_encrypted = parts.tls.is_some();
+    tell(Told::Listening { listen: listen_at, admin: admin_at, is_encrypted, cards, frames: frames_at });
 
     let began = Instant::now();
     let serving = {
@@ -225,6 +237,9 @@ pub async fn serve(
     let drained = tokio::time::timeout(settings.drain_ms.ms(), async {
         let _ = front.await; // a panic of the accept loop is in the logs already
         edge.ended().await;
+        if let Some(door) = door {
+            let _ = door.await; // likewise
+        }
     });
     if drained.await.is_err() {
         tracing::warn!("connections were still open at the end of the drain");
@@ -243,7 +258,7 @@ const GATEWAY: &str = "tpcore.v1.Gateway";
 /// Files that stay for the journal, checkpoints, logs and the operators, whatever connections come.
 const FILES_KEPT: u64 = 320;
 
-/// As many connections as are wanted and the process may have files for, beside the links of card messages. Without this bound a flood of
+/// As many connections as are wanted and the process may have files for, beside the links of card messages and frames. Without this bound a flood of
 /// connections would take the files that the journal needs for its next segment, and stop the engine. The limit is raised as far as it
 /// may be first.
 fn connections_with_files(wanted: usize, links: usize) -> usize {

@@ -120,6 +120,15 @@ impl Value for SocketAddr {
     }
 }
 
+impl Value for Option<SocketAddr> {
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text.is_empty() { Ok(None) } else { SocketAddr::from_text(text).map(Some) }
+    }
+    fn to_text(&self) -> String {
+        self.map_or_else(String::new, |address| address.to_string())
+    }
+}
+
 impl Value for Option<PathBuf> {
     fn from_text(text: &str) -> Result<Self, String> {
         Ok(if text.is_empty() { None } else { Some(PathBuf::from(text)) })
@@ -335,6 +344,10 @@ settings! {
     card_keys: Option<PathBuf> = "", "cards.keys", "file";
     /// TOML file with the listeners for card messages (ISO 8583). Empty: there are none.
     card_listeners: Option<PathBuf> = "", "cards.listeners", "file";
+    /// The address of the binary door (frames over TCP, with TLS where `tls.certificate` is set). Empty: there is none.
+    frames_listen: Option<SocketAddr> = "", "frames.listen", "address";
+    /// Links of the binary door at once; more are closed at once.
+    frames_links_max: Number<1, 10_000> = "256", "frames.links_max", "count";
     /// How long a command waits for its second person.
     approval_ms: Number<1_000, 2_592_000_000> = "86400000", "approvals.lifetime_ms", "ms";
     /// Approvals of one tenant that may be pending at once.
@@ -446,10 +459,11 @@ impl Settings {
         if asks_clients && (self.tls_client_ca.is_none() || !has_tls) {
             return together("`tls.client_certificates` needs `tls.certificate`, `tls.key` and `tls.client_ca`");
         }
-        if !has_tls && !self.listen.ip().is_loopback() && !self.plain_text {
-            let listen = self.listen;
+        let open = [("listen", Some(self.listen)), ("frames.listen", self.frames_listen)];
+        let open = open.into_iter().find_map(|(name, at)| Some((name, at.filter(|at| !at.ip().is_loopback())?)));
+        if let Some((name, listen)) = open.filter(|_| !has_tls && !self.plain_text) {
             return Err(SettingError::Together(format!(
-                "`listen` is {listen}, which is not loopback, and there is no TLS: set `tls.certificate` and `tls.key`, or `plain_text` where something in front of it encrypts"
+                "`{name}` is {listen}, which is not loopback, and there is no TLS: set `tls.certificate` and `tls.key`, or `plain_text` where something in front of it encrypts"
             )));
         }
         if !self.admin_listen.ip().is_loopback() && !self.admin_plain_text {

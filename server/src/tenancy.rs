@@ -51,8 +51,15 @@ impl TenantId {
 
     /// The engine's id of an account of this tenant, from the tenant's own name for it.
     pub fn account(self, text: &str) -> Option<AccountId> {
-        let local = parse_decimal(text)?;
-        (local != 0 && local <= LOCAL_MAX).then_some(AccountId(u128::from(self.0) << LOCAL_BITS | local))
+        self.account_of_number(parse_decimal(text)?)
+    }
+
+    /// The same from that name as a number.
+    pub const fn account_of_number(self, local: u128) -> Option<AccountId> {
+        if local == 0 || local > LOCAL_MAX {
+            return None;
+        }
+        Some(AccountId((self.0 as u128) << LOCAL_BITS | local))
     }
 
     /// The engine's id of an account that may be another tenant's, written `TENANT:ACCOUNT`.

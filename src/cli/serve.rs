@@ -75,12 +75,13 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
 fn tell(output: &RefCell<&mut Output>, told: &Told) {
     let scheme = |is_encrypted: bool| if is_encrypted { "https" } else { "http" };
     let lines = match told {
-        Told::Listening { listen, admin, is_encrypted, cards } => {
+        Told::Listening { listen, admin, is_encrypted, cards, frames } => {
             let mut lines = vec![
                 format!("listening on {}://{listen}, recovering", scheme(*is_encrypted)),
                 format!("status page and metrics on http://{admin}"),
             ];
             lines.extend(cards.iter().map(|(name, address)| format!("card messages for {name} on {address}")));
+            lines.extend(frames.iter().map(|address| format!("frames on {address}")));
             lines
         }
         Told::Ready { last_seq, took, demo } => {
@@ -116,12 +117,13 @@ fn tell_text(output: &RefCell<&mut Output>, line: &str) {
 
 fn tell_json(output: &RefCell<&mut Output>, told: &Told) {
     let fields: Map<_, _> = match told {
-        Told::Listening { listen, admin, is_encrypted, cards } => object([
+        Told::Listening { listen, admin, is_encrypted, cards, frames } => object([
             ("told", json!("listening")),
             ("listen", json!(listen.to_string())),
             ("admin", json!(admin.to_string())),
             ("tls", json!(is_encrypted)),
             ("cards", cards.iter().map(|(name, address)| (name.clone(), json!(address.to_string()))).collect()),
+            ("frames", json!(frames.map(|address| address.to_string()))),
         ]),
         Told::Ready { last_seq, took, demo } => object([
             ("told", json!("ready")),

@@ -110,9 +110,16 @@ pub(crate) fn command(verb: Verb, m: &Members<'_>, key: Key, tenant: TenantId) -
         Verb::Lookup => Lookup { account: reader.account()?, key, fence: m.fence.unwrap_or(false) }.into(),
         Verb::Read | Verb::Record => return Err(Problem::invalid("no such command")),
     };
-    let payee_tenant = payee_of(&command).and_then(TenantId::of).filter(|payee| *payee != tenant);
-    let moved = moved(&command);
-    Ok(Asked { command, ledger, payee_tenant, moved })
+    Ok(Asked::new(command, ledger, tenant))
+}
+
+impl Asked {
+    /// A command of a tenant, with the ledger that it names.
+    pub(crate) fn new(command: Command, ledger: Option<Ledger>, tenant: TenantId) -> Self {
+        let payee_tenant = payee_of(&command).and_then(TenantId::of).filter(|payee| *payee != tenant);
+        let moved = moved(&command);
+        Self { command, ledger, payee_tenant, moved }
+    }
 }
 
 /// The verb of that name, if it is one of the protocol.

@@ -27,7 +27,8 @@ use super::listeners::Listener;
 use super::totals::{CUT_OVER_STREAM, CutOver, Period, Sum, Totals};
 use crate::app::Serving;
 use crate::auth::tls::Tls;
-use crate::observe::{CardStats, ConnectionRefusal};
+use crate::net::links::{Door, accept};
+use crate::observe::CardStats;
 
 /// What the links of a listener share.
 pub(crate) struct Edge {
@@ -67,49 +68,20 @@ pub(crate) async fn bind(
     Ok(bound)
 }
 
-/// How long no link is accepted after the system refused one.
-const PAUSE: Duration = Duration::from_millis(50);
-
 /// Accepts links until told to stop, then waits for them to end, and for what broken ones left to be undone.
 pub(crate) async fn run(edge: Arc<Edge>, socket: TcpListener, mut stop: watch::Receiver<bool>) {
-    let links = tokio::task::JoinSet::new();
-    let mut links = accept(&edge, socket, &mut stop, links).await;
+    let listener = &*edge.listener;
+    let (metrics, clients) = (&edge.serving.metrics, &*listener.clients);
+    let door = Door { name: &listener.name, links_max: listener.links_max, clients, metrics };
+    let told = stop.clone();
+    let mut links = accept(socket, door, &mut stop, |stream, peer| {
+        let (edge, stop) = (Arc::clone(&edge), told.clone());
+        async move { edge.link(stream, peer, stop).await }
+    })
+    .await;
     while links.join_next().await.is_some() {}
     while edge.busy.load(Ordering::Acquire) > 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-async fn accept(
-    edge: &Arc<Edge>,
-    socket: TcpListener,
-    stop: &mut watch::Receiver<bool>,
-    mut links: tokio::task::JoinSet<()>,
-) -> tokio::task::JoinSet<()> {
-    loop {
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            Some(_) = links.join_next() => continue,
-            _ = stop.wait_for(|is_stopping| *is_stopping) => return links,
-        };
-        match accepted {
-            Err(error) => {
-                edge.serving.metrics.connection_refused(ConnectionRefusal::Accept);
-                tracing::warn!(%error, "a link could not be accepted");
-                tokio::time::sleep(PAUSE).await;
-            }
-            Ok((stream, peer)) => {
-                let is_client =
-                    edge.listener.clients.is_empty() || edge.listener.clients.contains(&peer.ip().to_canonical());
-                if !is_client || links.len() >= edge.listener.links_max {
-                    edge.serving.metrics.connection_refused(ConnectionRefusal::Limit);
-                    tracing::info!(listener = edge.listener.name, address = %peer.ip(), is_client, "a link was refused");
-                    continue;
-                }
-                let (edge, stop) = (Arc::clone(edge), stop.clone());
-                links.spawn(async move { edge.link(stream, peer, stop).await });
-            }
-        }
     }
 }
 
@@ -140,7 +112,6 @@ impl Edge {
     /// Serves one link.
     async fn link(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, stop: watch::Receiver<bool>) {
         self.stats.link_opened();
-        let _ = stream.set_nodelay(true); // a peer that is gone is seen by the first read
         let (name, address) = (self.listener.name.clone(), peer.ip());
         tracing::info!(listener = name, %address, "a link was opened");
         let ended = match self.tls.clone() {

@@ -5,4 +5,5 @@
 pub(crate) mod connection;
 pub(crate) mod deadlines;
 pub(crate) mod head;
+pub(crate) mod links;
 pub(crate) mod listener;
