@@ -454,6 +454,7 @@ pub fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::FramePlan;
 
     fn plan(arguments: &str) -> Result<Plan, String> {
         let words = std::iter::once("tp-loadgen").chain(arguments.split_whitespace());
@@ -511,6 +512,10 @@ mod tests {
             "--cards iso8583://localhost:1",
             "--target http://localhost:1 --links 8",
             "--links 8",
+            "--frames tcp://localhost:1",
+            "--target http://localhost:1 --frames localhost:1",
+            "--target grpc://localhost:1 --frames tcp://localhost:1",
+            "--target http://localhost:1 --mix authorize --frames tcp://localhost:1 --cards iso8583://localhost:1",
             "--target grpc://localhost",
             "--target grpc://localhost:1 --mix authorize --cards iso8583://localhost:1",
             "--target http://localhost:1 --mix authorize --cards http://localhost:1",
@@ -539,10 +544,13 @@ mod tests {
     }
 
     #[test]
-    fn a_server_may_be_asked_over_streams() {
+    fn a_server_may_be_asked_over_streams_and_frames() {
         let network =
             plan("--target grpc://localhost:8700 --links 3").expect("a run").network.expect("over the network");
         assert_eq!((network.endpoint.to_string().as_str(), network.way), ("http://localhost:8700", Way::Streams(3)));
+        let network = plan("--target http://localhost:8700 --frames tcp://[::1]:8790").expect("a run").network;
+        let frames = FramePlan { listener: "[::1]:8790".to_owned(), links: 8 };
+        assert_eq!(network.expect("over the network").way, Way::Frames(frames));
     }
 
     #[test]

@@ -132,6 +132,17 @@ pub enum Way {
     Streams(usize),
     /// Authorizations as card messages.
     Cards(CardPlan),
+    /// As frames of the binary door; reads and the opening of accounts as requests.
+    Frames(FramePlan),
+}
+
+/// The binary door of the same server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FramePlan {
+    /// As `HOST:PORT`.
+    pub listener: String,
+    /// Links, 1 or more.
+    pub links: usize,
 }
 
 /// A listener for card messages of the same server.

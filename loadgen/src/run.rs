@@ -414,6 +414,7 @@ fn network_entries(network: &NetworkPlan) -> Vec<(&'static str, String)> {
                 Way::Cards(cards) => {
                     format!("as card messages to {} over {} links, {}", cards.listener, cards.links, cards.layout)
                 }
+                Way::Frames(frames) => format!("as frames to {} over {} links", frames.listener, frames.links),
             },
         ),
     ]

@@ -10,7 +10,7 @@ use tp_iso8583::Layout;
 
 use crate::audit::{self, Audited};
 use crate::network::{self, BearerKey, Endpoint};
-use crate::plan::{CardPlan, NetworkPlan, Way};
+use crate::plan::{CardPlan, FramePlan, NetworkPlan, Way};
 
 /// What is driven.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -52,6 +52,9 @@ pub(super) struct NetworkArgs {
     /// Send authorizations as card messages to this listener of the same server, iso8583://HOST:PORT; they are the whole mix then.
     #[arg(long, value_name = "URL", help_heading = "Over the network")]
     cards: Option<String>,
+    /// Send commands as frames to the binary door of the same server, tcp://HOST:PORT.
+    #[arg(long, value_name = "URL", conflicts_with = "cards", help_heading = "Over the network")]
+    frames: Option<String>,
     /// Links to it, or streams of --target grpc://… [default: 8].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Over the network")]
     links: Option<u16>,
@@ -75,6 +78,7 @@ impl NetworkArgs {
             ("--batch", self.batch.is_some()),
             ("--key", self.key.is_some()),
             ("--cards", self.cards.is_some()),
+            ("--frames", self.frames.is_some()),
             ("--links", self.links.is_some()),
         ];
         let stray = stray.iter().find(|(_, is_given)| *is_given);
@@ -94,12 +98,17 @@ impl NetworkArgs {
             TargetKind::Grpc(endpoint) => (endpoint.clone(), true),
             TargetKind::Embedded => return Err("no server".to_owned()),
         };
-        let way = match &self.cards {
-            Some(_) if is_grpc => return Err("--cards goes with --target http://HOST:PORT".to_owned()),
-            Some(url) => Way::Cards(self.card_plan(url)?),
-            None if is_grpc => Way::Streams(number(self.links, LINKS)),
-            None if self.links.is_some() => return Err("--links goes with --cards or --target grpc://…".to_owned()),
-            None => Way::Http,
+        let way = match (&self.cards, &self.frames) {
+            (None, None) if is_grpc => Way::Streams(number(self.links, LINKS)),
+            _ if is_grpc => return Err("--cards and --frames go with --target http://HOST:PORT".to_owned()),
+            (Some(url), _) => Way::Cards(self.card_plan(url)?),
+            (None, Some(url)) => {
+                Way::Frames(FramePlan { listener: listener(url, "tcp")?, links: number(self.links, LINKS) })
+            }
+            (None, None) if self.links.is_some() => {
+                return Err("--links goes with --cards, --frames or --target grpc://…".to_owned());
+            }
+            (None, None) => Way::Http,
         };
         Ok(NetworkPlan {
             endpoint,
@@ -114,19 +123,25 @@ impl NetworkArgs {
     }
 
     fn card_plan(&self, url: &str) -> Result<CardPlan, String> {
-        let form = || format!("'{url}' is no listener: iso8583://HOST:PORT");
-        let listener = url.strip_prefix("iso8583://").ok_or_else(form)?;
-        let (host, port) = listener.rsplit_once(':').ok_or_else(form)?;
-        if host.is_empty() || !port.parse::<u16>().is_ok_and(|port| port > 0) {
-            return Err(form());
-        }
+        let listener = listener(url, "iso8583")?;
         let layout = self.layout.clone().unwrap_or_else(|| "1987-ascii".to_owned());
         if Layout::named(&layout).is_none() {
             let names: Vec<_> = Layout::names().collect();
             return Err(format!("there is no layout `{layout}`: there are {}", names.join(", ")));
         }
-        Ok(CardPlan { listener: listener.to_owned(), links: usize::from(self.links.unwrap_or(LINKS)), layout })
+        Ok(CardPlan { listener, links: usize::from(self.links.unwrap_or(LINKS)), layout })
     }
+}
+
+/// The `HOST:PORT` of a URL.
+fn listener(url: &str, scheme: &str) -> Result<String, String> {
+    let form = || format!("'{url}' is no listener: {scheme}://HOST:PORT");
+    let listener = url.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://")).ok_or_else(form)?;
+    let (host, port) = listener.rsplit_once(':').ok_or_else(form)?;
+    if host.is_empty() || !port.parse::<u16>().is_ok_and(|port| port > 0) {
+        return Err(form());
+    }
+    Ok(listener.to_owned())
 }
 
 /// The key of an argument, or of the environment; none is right for a server that lets everybody in.

@@ -5,19 +5,21 @@
 //!
 //! ```text
 //!  driver ─► session ─► encode ─► connection ══ server ══ connection ─► response ─► decode ─► session ─► driver
-//!              ├─► links ══ card messages ══ server (authorizations, where the plan says so)
+//!              ├─► links ══ card messages (authorizations) or frames (all but reads) ══ server, where the plan says so
 //!              └─► streams ══ gRPC ══ server (all but reads, where the plan says so)
 //!  checks ─► control ─────────────────────────── pages of accounts ───────────────► accounts ─► money
 //! ```
 
 mod accounts;
 mod audit;
+mod card_codec;
 mod cards;
 mod connection;
 mod control;
 mod decode;
 mod encode;
 mod endpoint;
+mod frame_codec;
 mod links;
 mod message;
 mod response;
@@ -45,15 +47,23 @@ use crate::plan::{NetworkPlan, Way, WorkloadPlan};
 use crate::report::MoneyCheck;
 use crate::target::{Closing, Progress, Session, Stand, Target};
 use crate::workload::Workload;
+use card_codec::CardCodec;
 use control::Control;
 use encode::Encoder;
-use links::CardSession;
+use frame_codec::FrameCodec;
+use links::LinkSession;
 use session::{NetworkSession, SessionPlan};
 use streams::StreamSession;
 use transport::Transport;
 
 /// Commands a request of the setup and the audit, which nobody times.
 const BULK_BATCH: usize = 100;
+
+/// The first address of a listener, written `HOST:PORT`.
+fn address_of(listener: &str) -> Result<SocketAddr> {
+    let found = listener.to_socket_addrs().with_context(|| format!("cannot find {listener}"))?.next();
+    found.with_context(|| format!("{listener} has no address"))
+}
 
 /// A server.
 #[derive(Debug)]
@@ -98,20 +108,24 @@ impl Network {
 impl Target for Network {
     fn session(&self, in_flight: usize) -> Result<Box<dyn Session>> {
         let http = self.session_of(in_flight, self.plan.batch)?;
-        let cards = match &self.plan.way {
-            Way::Http => return Ok(http),
-            Way::Streams(streams) => {
-                let transport = Arc::clone(&self.transport);
-                return Ok(Box::new(StreamSession::new(http, &self.plan, *streams, in_flight, transport)?));
-            }
-            Way::Cards(cards) => cards,
-        };
-        let address =
-            cards.listener.to_socket_addrs().with_context(|| format!("cannot find {}", cards.listener))?.next();
-        let address = address.with_context(|| format!("{} has no address", cards.listener))?;
-        let layout = Layout::named(&cards.layout).context("there is no such layout")?;
         let transport = Arc::clone(&self.transport);
-        Ok(Box::new(CardSession::new(http, (address, cards.links), layout, in_flight, transport)?))
+        match &self.plan.way {
+            Way::Http => Ok(http),
+            Way::Streams(streams) => {
+                Ok(Box::new(StreamSession::new(http, &self.plan, *streams, in_flight, transport)?))
+            }
+            Way::Cards(cards) => {
+                let layout = Layout::named(&cards.layout).context("there is no such layout")?;
+                let place = (address_of(&cards.listener)?, cards.links);
+                let codec = CardCodec::new(layout);
+                Ok(Box::new(LinkSession::new(http, place, codec, in_flight, transport)?))
+            }
+            Way::Frames(frames) => {
+                let codec = FrameCodec::new(self.plan.key.clone(), self.plan.deadline_ms);
+                let place = (address_of(&frames.listener)?, frames.links);
+                Ok(Box::new(LinkSession::new(http, place, codec, in_flight, transport)?))
+            }
+        }
     }
 
     fn bulk_session(&self, in_flight: usize) -> Result<Box<dyn Session>> {

@@ -134,8 +134,7 @@ pub fn names_card(text: &str) -> bool {
     false
 }
 
-/// The digits from `at` on, over single spaces and hyphens between groups of four or more (a card's groups; a UUID's are broken by its
-/// letters or longer than any card), and where they end.
+/// The digits from `at` on, over single spaces and hyphens between groups of four or more (a card's groups), and where they end.
 fn run_of_digits(bytes: &[u8], at: usize) -> (Zeroizing<Vec<u8>>, usize) {
     let mut digits = Zeroizing::new(Vec::with_capacity(20));
     let mut end = at;
