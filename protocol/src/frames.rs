@@ -233,7 +233,7 @@ pub struct Reply {
     pub expires_ms: U64,
     /// The status code that HTTP has for it.
     pub status: U16,
-    /// Remarks: 1 over_hold, 2 overdrawn, 4 unmatched, 8 suspense, 16 counter_suspense.
+    /// Remarks: 1 `over_hold`, 2 `overdrawn`, 4 `unmatched`, 8 `suspense`, 16 `counter_suspense`.
     pub remarks: u8,
     /// The balances' ledger.
     pub scale: u8,

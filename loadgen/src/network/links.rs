@@ -25,6 +25,8 @@ use crate::target::Session;
 const READ_BYTES: usize = 64 * 1024;
 /// Before a link is tried again after its second failure in a row; doubled each time.
 const AGAIN: Duration = Duration::from_millis(10);
+/// While something goes over HTTP, links are looked at so often.
+const HTTP_WAIT: Duration = Duration::from_millis(1);
 /// At most.
 const AGAIN_DOUBLINGS: u32 = 7;
 
@@ -93,6 +95,10 @@ pub(super) struct LinkSession<C> {
     flights: Vec<Option<Flight>>,
     free: Vec<u32>,
     replies: Vec<(u64, Reply)>,
+    /// Links with something to read; kept for its room.
+    readable: Vec<usize>,
+    /// Commands that went over HTTP and are not answered.
+    over_http: usize,
     transport: Arc<Transport>,
     /// Since when nothing but trouble came.
     trouble: Option<Instant>,
@@ -128,6 +134,8 @@ impl<C: Codec> LinkSession<C> {
             flights: (0..places).map(|_| None).collect(),
             free: (0..u32::try_from(places).unwrap_or(u32::MAX)).rev().collect(),
             replies: Vec::new(),
+            readable: Vec::new(),
+            over_http: 0,
             transport,
             trouble: None,
             has_failed: false,
@@ -176,22 +184,45 @@ impl<C: Codec> LinkSession<C> {
         }
     }
 
-    /// Writes and reads what can be without waiting.
-    fn turn(&mut self) {
+    /// Writes what is there, waits until something comes, at most so long, and reads it.
+    fn turn(&mut self, timeout: Duration) {
         for at in 0..self.links.len() {
-            if self.has_failed {
-                return;
-            }
             if self.links[at].stream.is_none() {
                 self.make_again(at);
-                continue;
             }
-            let stood = self.write(at).and_then(|()| self.read(at));
-            if let Err(why) = stood
-                && !self.has_failed
-            {
-                self.broken(at, true, &why);
-            }
+            let wrote = self.write(at);
+            self.look(at, wrote);
+        }
+        let mut readable = std::mem::take(&mut self.readable);
+        readable.clear();
+        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(self.links.len());
+        for (at, link) in self.links.iter().enumerate() {
+            let Some(stream) = &link.stream else { continue };
+            let writes = if link.out.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+            fds.push(PollFd::new(stream, PollFlags::IN | writes));
+            readable.push(at);
+        }
+        let timeout = rustix::event::Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        // One question for all of them: most have nothing to read. An interruption is an empty answer: the caller comes again.
+        let _ = rustix::event::poll(&mut fds, Some(&timeout));
+        let mut has_some = fds.iter().map(|fd| !(fd.revents() & !PollFlags::OUT).is_empty());
+        readable.retain(|_| has_some.next() == Some(true));
+        drop(has_some);
+        for at in &readable {
+            let read = self.read(*at);
+            self.look(*at, read);
+        }
+        self.readable = readable;
+    }
+
+    fn look(&mut self, at: usize, stood: Result<(), String>) {
+        if let Err(why) = stood
+            && !self.has_failed
+        {
+            self.broken(at, true, &why);
         }
     }
 
@@ -338,7 +369,9 @@ impl<C: Codec> LinkSession<C> {
 impl<C: Codec> Session for LinkSession<C> {
     fn submit(&mut self, tag: u64, command: &Command) -> bool {
         if !C::carries(command) {
-            return self.http.submit(tag, command);
+            let is_taken = self.http.submit(tag, command);
+            self.over_http += usize::from(is_taken);
+            return is_taken;
         }
         if self.has_failed {
             self.replies.push((tag, Reply::bare(Outcome::SystemError)));
@@ -353,31 +386,28 @@ impl<C: Codec> Session for LinkSession<C> {
     }
 
     fn poll(&mut self, each: &mut dyn FnMut(u64, Reply)) -> usize {
-        self.turn();
+        self.turn(Duration::ZERO);
         let count = self.replies.len();
         for (tag, reply) in self.replies.drain(..) {
             each(tag, reply);
         }
-        count + self.http.poll(each)
+        if self.over_http == 0 {
+            return count;
+        }
+        let polled = self.http.poll(each);
+        self.over_http -= polled;
+        count + polled
     }
 
     fn wait(&mut self, timeout: Duration) {
-        self.turn();
         self.look_for_silence();
-        if !self.replies.is_empty() {
-            return;
+        if self.replies.is_empty() {
+            // What goes over HTTP has its own sockets: neither waits for the other.
+            let is_alone = self.over_http == 0;
+            self.turn(if is_alone { timeout } else { Duration::ZERO });
+            if !is_alone && self.replies.is_empty() {
+                self.http.wait(timeout.min(HTTP_WAIT));
+            }
         }
-        let up = self.links.iter().filter_map(|link| link.stream.as_ref().map(|stream| (stream, link)));
-        let mut fds: Vec<PollFd<'_>> = up
-            .map(|(stream, link)| {
-                let writes = if link.out.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
-                PollFd::new(stream, PollFlags::IN | writes)
-            })
-            .collect();
-        let timeout = rustix::event::Timespec {
-            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: timeout.subsec_nanos().into(),
-        };
-        let _ = rustix::event::poll(&mut fds, Some(&timeout)); // an interruption is an empty answer: the caller comes again
     }
 }

@@ -91,6 +91,8 @@ pub(super) struct StreamSession {
     flights: Vec<Option<Flight>>,
     free: Vec<u32>,
     replies: Vec<(u64, Reply)>,
+    /// Commands that went over HTTP and are not answered.
+    over_http: usize,
     transport: Arc<Transport>,
     /// Since when nothing but trouble came.
     trouble: Option<Instant>,
@@ -159,6 +161,7 @@ impl StreamSession {
             flights: (0..in_flight).map(|_| None).collect(),
             free: (0..u32::try_from(in_flight).unwrap_or(u32::MAX)).rev().collect(),
             replies: Vec::new(),
+            over_http: 0,
             transport,
             trouble: None,
             has_failed: false,
@@ -268,7 +271,9 @@ impl StreamSession {
 impl Session for StreamSession {
     fn submit(&mut self, tag: u64, command: &Command) -> bool {
         if matches!(command, Command::Read(_)) {
-            return self.http.submit(tag, command);
+            let is_taken = self.http.submit(tag, command);
+            self.over_http += usize::from(is_taken);
+            return is_taken;
         }
         if self.has_failed {
             self.replies.push((tag, Reply::bare(Outcome::SystemError)));
@@ -287,7 +292,12 @@ impl Session for StreamSession {
         for (tag, reply) in self.replies.drain(..) {
             each(tag, reply);
         }
-        count + self.http.poll(each)
+        if self.over_http == 0 {
+            return count;
+        }
+        let polled = self.http.poll(each);
+        self.over_http -= polled;
+        count + polled
     }
 
     fn wait(&mut self, timeout: Duration) {
@@ -295,7 +305,9 @@ impl Session for StreamSession {
         if !self.replies.is_empty() {
             return;
         }
-        if timeout < STEP {
+        if self.over_http > 0 {
+            self.http.wait(timeout.min(STEP));
+        } else if timeout < STEP {
             std::thread::sleep(timeout);
         } else {
             let heard = Arc::clone(&self.heard);
