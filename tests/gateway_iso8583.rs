@@ -6,7 +6,7 @@ mod cards;
 #[path = "support/gateway.rs"]
 mod support;
 
-use cards::{Link, listeners, message, original, setting, transaction};
+use cards::{Link, listeners, message, original, pay_until_the_end, setting, transaction};
 use support::Gateway;
 use tempfile::TempDir;
 
@@ -386,41 +386,6 @@ fn the_same_authorization_by_http_and_by_card_message_has_one_effect_and_one_ans
     let http = place.gateway.command(&place.gateway.key, "/v1/authorizations", key, body);
     assert_eq!((http.status, &http.json()["repeated"]), (200, &serde_json::Value::Bool(true)), "{}", http.text);
     place.assert_stands("1", "1000000", "4200");
-}
-
-/// Purchases of one terminal, many in flight, until the server is gone: what was answered, by STAN.
-fn pay_until_the_end(
-    at: std::net::SocketAddr,
-    card: &str,
-    terminal: &str,
-    round: u32,
-    heard: &std::sync::mpsc::Sender<()>,
-) -> Vec<(u32, Option<String>)> {
-    let mut link = Link::open(at, "1987-bcd");
-    let mut sent: Vec<(u32, Option<String>)> = Vec::new();
-    let (mut next, mut in_flight) = (round * 10_000, 0);
-    loop {
-        while in_flight < 16 {
-            next += 1;
-            sent.push((next, None));
-            if !link.try_send(&transaction("0200", card, next, u64::from(next % 97 + 1), &[(41, terminal)])) {
-                return sent;
-            }
-            in_flight += 1;
-        }
-        let Some(answer) = link.answer() else { return sent };
-        in_flight -= 1;
-        // Busy: nothing was done. It is sent again after the restart, as what was not answered is.
-        if answer.text(39) == Some("91") {
-            continue;
-        }
-        assert_eq!(answer.text(39), Some("00"));
-        let stan = u32::try_from(answer.number(11).expect("a STAN")).expect("six digits");
-        let approval = answer.text(38).expect("an approval code").to_owned();
-        let place = sent.iter_mut().find(|(sent, _)| *sent == stan).expect("it was sent");
-        place.1 = Some(approval);
-        let _ = heard.send(());
-    }
 }
 
 /// `kill -9` while purchases run: every approval that was heard is the approval of its repeat, and every purchase is paid once.

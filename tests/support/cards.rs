@@ -128,3 +128,38 @@ impl Link {
         self.stream.shutdown(std::net::Shutdown::Write).expect("shut");
     }
 }
+
+/// Purchases of one terminal, many in flight, until the server is gone: what was answered, by STAN.
+pub(crate) fn pay_until_the_end(
+    at: std::net::SocketAddr,
+    card: &str,
+    terminal: &str,
+    round: u32,
+    heard: &std::sync::mpsc::Sender<()>,
+) -> Vec<(u32, Option<String>)> {
+    let mut link = Link::open(at, "1987-bcd");
+    let mut sent: Vec<(u32, Option<String>)> = Vec::new();
+    let (mut next, mut in_flight) = (round * 10_000, 0);
+    loop {
+        while in_flight < 16 {
+            next += 1;
+            sent.push((next, None));
+            if !link.try_send(&transaction("0200", card, next, u64::from(next % 97 + 1), &[(41, terminal)])) {
+                return sent;
+            }
+            in_flight += 1;
+        }
+        let Some(answer) = link.answer() else { return sent };
+        in_flight -= 1;
+        // Busy: nothing was done. It is sent again after the restart, as what was not answered is.
+        if answer.text(39) == Some("91") {
+            continue;
+        }
+        assert_eq!(answer.text(39), Some("00"));
+        let stan = u32::try_from(answer.number(11).expect("a STAN")).expect("six digits");
+        let approval = answer.text(38).expect("an approval code").to_owned();
+        let place = sent.iter_mut().find(|(sent, _)| *sent == stan).expect("it was sent");
+        place.1 = Some(approval);
+        let _ = heard.send(());
+    }
+}

@@ -31,6 +31,8 @@ pub(crate) struct Gateway {
     pub(crate) operator_key: String,
     /// The listeners of card messages, by name.
     pub(crate) cards: Vec<(String, SocketAddr)>,
+    /// The binary door, where there is one.
+    pub(crate) frames: Option<SocketAddr>,
     /// With `--dev`: the number of account 1's card.
     pub(crate) first_card: String,
     /// What it prints after `ready`.
@@ -97,6 +99,7 @@ impl Gateway {
             key: text("key"),
             second_key: text("second_key"),
             operator_key: text("operator_key"),
+            frames: listening["frames"].as_str().map(|at| at.parse().expect("an address")),
             first_card: text("first_card"),
             cards: cards
                 .iter()
