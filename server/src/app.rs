@@ -46,6 +46,7 @@ pub(crate) struct Serving {
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) history_permits: Arc<Semaphore>,
+    pub(crate) follow_permits: Arc<Semaphore>,
     pub(crate) command_ms: u64,
     pub(crate) approval_ms: u64,
     pub(crate) approvals_max: usize,

@@ -232,6 +232,8 @@ pub(crate) struct TenantRoom {
     in_flight: AtomicUsize,
     /// Reads of old facts under way.
     reads: Arc<Semaphore>,
+    /// Streams of events.
+    follows: Arc<Semaphore>,
 }
 
 /// The rates and counts of all tenants.
@@ -239,6 +241,7 @@ pub(crate) struct Rooms {
     quota: Quota,
     in_flight_max: usize,
     reads_max: usize,
+    follows_max: usize,
     tenants: RwLock<HashMap<TenantId, Arc<TenantRoom>>>,
 }
 
@@ -252,10 +255,14 @@ impl Drop for Place {
 }
 
 impl Rooms {
-    pub(crate) fn new(rate: u64, burst: u64, in_flight_max: usize, reads_max: usize) -> Self {
+    pub(crate) fn new(
+        (rate, burst): (u64, u64),
+        in_flight_max: usize,
+        (reads_max, follows_max): (usize, usize),
+    ) -> Self {
         let number = |value: u64| NonZeroU32::new(u32::try_from(value).unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(number(rate)).allow_burst(number(burst));
-        Self { quota, in_flight_max, reads_max, tenants: RwLock::new(HashMap::new()) }
+        Self { quota, in_flight_max, reads_max, follows_max, tenants: RwLock::new(HashMap::new()) }
     }
 
     /// The room of a tenant that was identified: there are as many as tenants.
@@ -268,6 +275,7 @@ impl Rooms {
                 rate: RateLimiter::direct(self.quota),
                 in_flight: AtomicUsize::new(0),
                 reads: Arc::new(Semaphore::new(self.reads_max)),
+                follows: Arc::new(Semaphore::new(self.follows_max)),
             })
         };
         Arc::clone(self.tenants.write().entry(tenant).or_insert_with(room))
@@ -289,6 +297,11 @@ impl Rooms {
     /// A place for one read of old facts.
     pub(crate) fn read(&self, tenant: TenantId) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.of(tenant).reads).try_acquire_owned().ok()
+    }
+
+    /// A place for one stream of events.
+    pub(crate) fn follow(&self, tenant: TenantId) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.of(tenant).follows).try_acquire_owned().ok()
     }
 
     /// Whether the rate allows so many commands more.
@@ -342,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_tenant_at_its_count_is_refused_until_one_of_its_requests_ends() {
-        let rooms = Rooms::new(1_000_000, 1_000_000, 2, 1);
+        let rooms = Rooms::new((1_000_000, 1_000_000), 2, (1, 1));
         let (one, other) = (TenantId::new(1).expect("a tenant"), TenantId::new(2).expect("a tenant"));
         let first = rooms.enter(one).unwrap_or_else(|refusal| panic!("{refusal:?}"));
         let _second = rooms.enter(one).unwrap_or_else(|refusal| panic!("{refusal:?}"));
@@ -354,7 +367,7 @@ mod tests {
 
     #[test]
     fn a_tenant_above_its_rate_is_refused_and_no_other() {
-        let rooms = Rooms::new(1, 3, 100, 1);
+        let rooms = Rooms::new((1, 3), 100, (1, 1));
         let (one, other) = (TenantId::new(1).expect("a tenant"), TenantId::new(2).expect("a tenant"));
         let refused = (0..10).filter(|_| rooms.enter(one).err() == Some(Refusal::RateLimited)).count();
         assert!(refused >= 6, "{refused}");

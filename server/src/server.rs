@@ -381,10 +381,9 @@ impl Parts {
             limits: EngineLimits::of(&engine_config(settings, data_dir)),
         });
         let rooms = Rooms::new(
-            settings.tenant_rate.get(),
-            settings.tenant_burst.get(),
+            (settings.tenant_rate.get(), settings.tenant_burst.get()),
             settings.tenant_in_flight_max.size(),
-            settings.history_reads_max.size().div_ceil(2),
+            (settings.history_reads_max.size().div_ceil(2), settings.follows_max.size() / 2),
         );
         Ok(Arc::new(App {
             gate: Gate { tokens: self.tokens.clone(), nonces, limits },
@@ -493,6 +492,7 @@ fn open(app: &App, settings: &Settings, data_dir: &std::path::Path) -> Result<Se
         rooms: Arc::clone(&app.rooms),
         metrics: Arc::clone(&app.metrics),
         history_permits: Arc::new(Semaphore::new(settings.history_reads_max.size())),
+        follow_permits: Arc::new(Semaphore::new(settings.follows_max.size())),
         command_ms: settings.command_ms.get(),
         approval_ms: settings.approval_ms.get(),
         approvals_max: settings.approvals_max.size(),

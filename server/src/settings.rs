@@ -322,6 +322,8 @@ settings! {
     failures_per_minute: Number<1, 1_000_000> = "600", "limits.failures_per_minute", "1/min";
     /// Reads of old facts (statements, histories, lists) under way at once, of all tenants.
     history_reads_max: Number<1, 1_024> = "8", "limits.history_reads_max", "count";
+    /// Streams of events at once, each with a thread; of one tenant at most half of them.
+    follows_max: Number<2, 256> = "64", "limits.follows_max", "count";
     /// From a new connection (with TLS: from its handshake's end) to its first byte.
     first_byte_ms: Number<10, 3_600_000> = "10000", "deadlines.first_byte_ms", "ms";
     /// For a TLS handshake.

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 use serde::Deserialize;
-use tp_actors::tp_core::amount::Ledger;
+use tp_actors::tp_core::amount::{Balances, Ledger};
 use tp_actors::tp_core::reply::Reply;
 
 use crate::api::batch::{Done, is_answer};
@@ -172,12 +172,17 @@ fn named(outcome: &str) -> proto::Reply {
     proto::Reply { outcome: outcome.to_owned(), amount: "0".to_owned(), ..proto::Reply::default() }
 }
 
-fn decision(message: proto::Reply, reply: &Reply) -> proto::Reply {
-    let balances = reply.balances.map(|balances| proto::Balances {
+/// The message of balances.
+pub(super) fn balances(balances: &Balances) -> proto::Balances {
+    proto::Balances {
         posted: balances.posted.to_string(),
         held: balances.held.to_string(),
         available: balances.available.map(|available| available.to_string()),
-    });
+    }
+}
+
+fn decision(message: proto::Reply, reply: &Reply) -> proto::Reply {
+    let balances = reply.balances.as_ref().map(balances);
     proto::Reply {
         repeated: reply.repeated,
         reversed: reply.reversed,

@@ -8,20 +8,24 @@ use std::sync::Arc;
 use http::request::Parts;
 use tokio::sync::watch;
 use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use tp_actors::tp_core::command::Verb;
 
-use super::GoesOn;
 use super::convert::{deadline_ms, members, reply};
 use super::stream::Replies;
+use super::{GoesOn, follow};
 use crate::api::batch::{self, Begun, Sent};
 use crate::api::command::Asked;
 use crate::api::problem::{Problem, Refusal};
 use crate::api::request::Caller;
 use crate::app::{App, Serving};
+use crate::control::Role;
 use crate::gate::{Connection, Place};
 use tp_protocol::grpc::gateway_server::Gateway;
-use tp_protocol::grpc::{Command, CommandBatch, Reply, ReplyBatch};
+use tp_protocol::grpc::{
+    Account, AccountRequest, Command, CommandBatch, Cursor, CursorRequest, Event, FollowRequest, Reply, ReplyBatch,
+};
 
 /// The service of a server. Who calls was told before (`guard`).
 pub(super) struct Door {
@@ -72,6 +76,13 @@ impl Known {
             ));
         }
         Ok(Self { serving: Arc::clone(serving), caller: known.caller })
+    }
+
+    /// Whether the caller has a role.
+    pub(super) fn needs(&self, role: Role) -> Result<(), Status> {
+        let has = self.caller.roles.has(role);
+        has.then_some(())
+            .ok_or_else(|| Status::permission_denied(format!("forbidden: it needs the role {}", role.name())))
     }
 
     /// A place among the tenant's requests under way.
@@ -145,5 +156,30 @@ impl Gateway for Door {
         let mut response: Response<BoxStream> = Response::new(Box::pin(replies));
         response.extensions_mut().insert(GoesOn);
         Ok(response)
+    }
+
+    type FollowStream = ReceiverStream<Result<Event, Status>>;
+
+    async fn follow(&self, request: Request<FollowRequest>) -> Result<Response<Self::FollowStream>, Status> {
+        let known = known(&request)?;
+        let events = follow::follow(&known, request.into_inner(), self.stopped.clone()).await?;
+        let mut response = Response::new(ReceiverStream::new(events));
+        response.extensions_mut().insert(GoesOn);
+        Ok(response)
+    }
+
+    async fn set_cursor(&self, request: Request<Cursor>) -> Result<Response<Cursor>, Status> {
+        let known = known(&request)?;
+        follow::set_cursor(&known, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_cursor(&self, request: Request<CursorRequest>) -> Result<Response<Cursor>, Status> {
+        let known = known(&request)?;
+        follow::get_cursor(&known, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_account(&self, request: Request<AccountRequest>) -> Result<Response<Account>, Status> {
+        let known = known(&request)?;
+        follow::get_account(&known, &request.into_inner()).await.map(Response::new)
     }
 }

@@ -1,6 +1,7 @@
 //! The gRPC door: the commands of the HTTP protocol as messages, on the same listener.
 //!
-//! Owns the service of `protocol/proto/tpcore.proto`, its mapping to the members of a command and back, streams, health and reflection. Refuses
+//! Owns the service of `protocol/proto/tpcore.proto`, its mapping to the members of a command and back, streams of commands and of events,
+//! cursors, health and reflection. Refuses
 //! to know anything about commands that `api` does not: roles, tenants, second persons and keys are tested there, in one place.
 //!
 //! ```text
@@ -13,6 +14,7 @@
 
 mod convert;
 mod door;
+mod follow;
 mod stream;
 
 use std::sync::Arc;

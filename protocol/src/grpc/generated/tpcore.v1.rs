@@ -148,6 +148,117 @@ pub struct Balances {
     #[prost(string, optional, tag = "3")]
     pub available: ::core::option::Option<::prost::alloc::string::String>,
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FollowRequest {
+    /// The first event that is wanted, 1 or more. Not there: the one after the cursor; without a cursor, or one that was never set, the first.
+    #[prost(uint64, optional, tag = "1")]
+    pub from_seq: ::core::option::Option<u64>,
+    /// Which of the tenant's cursors, 0 to 63. The stream does not move it: SetCursor does.
+    #[prost(uint32, optional, tag = "2")]
+    pub cursor: ::core::option::Option<u32>,
+    /// Each leg comes with its account as it stands when it is sent.
+    #[prost(bool, tag = "3")]
+    pub with_balances: bool,
+}
+/// An event, as far as it is on the tenant's accounts. One without legs says that up to here there was nothing: it comes about once a second
+/// while only others have events, so that a cursor may be moved on.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Event {
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    /// RFC 3339.
+    #[prost(string, tag = "2")]
+    pub time: ::prost::alloc::string::String,
+    /// settled, noted, tombstoned, authorized, incremented, released, expired, moved, opened, answered, ended.
+    #[prost(string, tag = "3")]
+    pub event: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "4")]
+    pub legs: ::prost::alloc::vec::Vec<Leg>,
+}
+/// What an event is to one account. An event may have two legs of one account: seq, account and version name a leg.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Leg {
+    #[prost(string, tag = "1")]
+    pub account: ::prost::alloc::string::String,
+    /// The account's version after it.
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    /// The command or purpose: authorize, capture, refund, expire, undo_capture, ...
+    #[prost(string, tag = "3")]
+    pub what: ::prost::alloc::string::String,
+    /// What it adds to the posted balance, minor units, signed.
+    #[prost(string, tag = "4")]
+    pub posted: ::prost::alloc::string::String,
+    /// What was asked for, held, raised, released or moved, minor units.
+    #[prost(string, optional, tag = "5")]
+    pub amount: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "6")]
+    pub asset: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(uint32, optional, tag = "7")]
+    pub scale: ::core::option::Option<u32>,
+    #[prost(string, optional, tag = "8")]
+    pub counterparty: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "9")]
+    pub transfer: ::core::option::Option<::prost::alloc::string::String>,
+    /// The rest is there when the command that decided it was the tenant's own.
+    #[prost(string, optional, tag = "10")]
+    pub outcome: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "11")]
+    pub authorization: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "12")]
+    pub expires: ::core::option::Option<::prost::alloc::string::String>,
+    /// How the authorization stands after it.
+    #[prost(string, optional, tag = "13")]
+    pub state: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "14")]
+    pub reference: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "15")]
+    pub value_date: ::core::option::Option<::prost::alloc::string::String>,
+    /// With `with_balances`: the account when the leg was sent, at its version or a later one.
+    #[prost(message, optional, tag = "16")]
+    pub standing: ::core::option::Option<Account>,
+    /// False: the exchange that this ends was opened so long before the stream's first event that amounts are not known here: the statement has
+    /// them.
+    #[prost(bool, tag = "17")]
+    pub is_complete: bool,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CursorRequest {
+    /// 0 to 63.
+    #[prost(uint32, tag = "1")]
+    pub cursor: u32,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Cursor {
+    #[prost(uint32, tag = "1")]
+    pub cursor: u32,
+    /// The last event that is done with; 0: none.
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AccountRequest {
+    #[prost(string, tag = "1")]
+    pub account: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Account {
+    #[prost(string, tag = "1")]
+    pub account: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub asset: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub scale: u32,
+    #[prost(string, tag = "4")]
+    pub status: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "5")]
+    pub balances: ::core::option::Option<Balances>,
+    /// The last event that touched it.
+    #[prost(uint64, tag = "6")]
+    pub seq: u64,
+    #[prost(uint64, tag = "7")]
+    pub version: u64,
+}
 /// Generated client implementations.
 pub mod gateway_client {
     #![allow(
@@ -293,6 +404,94 @@ pub mod gateway_client {
             req.extensions_mut().insert(GrpcMethod::new("tpcore.v1.Gateway", "Stream"));
             self.inner.streaming(req, path, codec).await
         }
+        /// What happened on the tenant's accounts, from an event on, in the order of the journal, and what happens from then on. For the role read.
+        pub async fn follow(
+            &mut self,
+            request: impl tonic::IntoRequest<super::FollowRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Event>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/tpcore.v1.Gateway/Follow");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("tpcore.v1.Gateway", "Follow"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Moves one of the tenant's durable cursors: once answered, it survives a restart. For the role read.
+        pub async fn set_cursor(
+            &mut self,
+            request: impl tonic::IntoRequest<super::Cursor>,
+        ) -> std::result::Result<tonic::Response<super::Cursor>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tpcore.v1.Gateway/SetCursor",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tpcore.v1.Gateway", "SetCursor"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Where a cursor stands. For the role read.
+        pub async fn get_cursor(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CursorRequest>,
+        ) -> std::result::Result<tonic::Response<super::Cursor>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tpcore.v1.Gateway/GetCursor",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tpcore.v1.Gateway", "GetCursor"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// An account as it stands, once that is durable. For the role read.
+        pub async fn get_account(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AccountRequest>,
+        ) -> std::result::Result<tonic::Response<super::Account>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tpcore.v1.Gateway/GetAccount",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tpcore.v1.Gateway", "GetAccount"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -329,6 +528,32 @@ pub mod gateway_server {
             &self,
             request: tonic::Request<tonic::Streaming<super::Command>>,
         ) -> std::result::Result<tonic::Response<Self::StreamStream>, tonic::Status>;
+        /// Server streaming response type for the Follow method.
+        type FollowStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Event, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// What happened on the tenant's accounts, from an event on, in the order of the journal, and what happens from then on. For the role read.
+        async fn follow(
+            &self,
+            request: tonic::Request<super::FollowRequest>,
+        ) -> std::result::Result<tonic::Response<Self::FollowStream>, tonic::Status>;
+        /// Moves one of the tenant's durable cursors: once answered, it survives a restart. For the role read.
+        async fn set_cursor(
+            &self,
+            request: tonic::Request<super::Cursor>,
+        ) -> std::result::Result<tonic::Response<super::Cursor>, tonic::Status>;
+        /// Where a cursor stands. For the role read.
+        async fn get_cursor(
+            &self,
+            request: tonic::Request<super::CursorRequest>,
+        ) -> std::result::Result<tonic::Response<super::Cursor>, tonic::Status>;
+        /// An account as it stands, once that is durable. For the role read.
+        async fn get_account(
+            &self,
+            request: tonic::Request<super::AccountRequest>,
+        ) -> std::result::Result<tonic::Response<super::Account>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct GatewayServer<T> {
@@ -532,6 +757,181 @@ pub mod gateway_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tpcore.v1.Gateway/Follow" => {
+                    #[allow(non_camel_case_types)]
+                    struct FollowSvc<T: Gateway>(pub Arc<T>);
+                    impl<
+                        T: Gateway,
+                    > tonic::server::ServerStreamingService<super::FollowRequest>
+                    for FollowSvc<T> {
+                        type Response = super::Event;
+                        type ResponseStream = T::FollowStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FollowRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Gateway>::follow(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = FollowSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tpcore.v1.Gateway/SetCursor" => {
+                    #[allow(non_camel_case_types)]
+                    struct SetCursorSvc<T: Gateway>(pub Arc<T>);
+                    impl<T: Gateway> tonic::server::UnaryService<super::Cursor>
+                    for SetCursorSvc<T> {
+                        type Response = super::Cursor;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::Cursor>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Gateway>::set_cursor(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SetCursorSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tpcore.v1.Gateway/GetCursor" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetCursorSvc<T: Gateway>(pub Arc<T>);
+                    impl<T: Gateway> tonic::server::UnaryService<super::CursorRequest>
+                    for GetCursorSvc<T> {
+                        type Response = super::Cursor;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CursorRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Gateway>::get_cursor(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetCursorSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tpcore.v1.Gateway/GetAccount" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetAccountSvc<T: Gateway>(pub Arc<T>);
+                    impl<T: Gateway> tonic::server::UnaryService<super::AccountRequest>
+                    for GetAccountSvc<T> {
+                        type Response = super::Account;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AccountRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Gateway>::get_account(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetAccountSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
