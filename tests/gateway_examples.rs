@@ -102,11 +102,36 @@ fn the_caller_over_grpc_is_python_with_code_made_from_the_description() {
             .output()
     };
     let printed = said(&run().expect("it runs"));
-    for line in ["the same answer again", "each for itself", "1000 under way, all answered", "nobody without a key"] {
+    for line in [
+        "the same answer again",
+        "each for itself",
+        "1000 under way, all answered",
+        "gone on with at a cursor",
+        "nobody without a key",
+    ] {
         assert!(printed.contains(line), "{printed}");
     }
     let account = gateway.get(&gateway.key, "/v1/accounts/1").json()["balances"].clone();
     assert_eq!((&account["posted"], &account["held"]), (&"998000".into(), &"1000".into()));
+}
+
+#[test]
+fn the_caller_over_frames_is_python_with_the_bytes_of_the_page() {
+    let Some(python) = support::python_with("struct") else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::dev(&folder.path().join("data"), &["--set", "frames.listen=127.0.0.1:0"]);
+    let program = format!("{}/examples/frames/client.py", env!("CARGO_MANIFEST_DIR"));
+    let at = gateway.frames.expect("the door").to_string();
+    let run = Command::new(&python).args([&program, "--at", &at, "--key", &gateway.key]).output();
+    let printed = said(&run.expect("it runs"));
+    for line in ["welcome: tenant 1", "the same answer again", "what became of it", "1000 under way, all answered"] {
+        assert!(printed.contains(line), "{printed}");
+    }
+    assert!(printed.contains("nobody without a key: reason 2"), "{printed}");
+    // A name is the same key over HTTP.
+    let body = r#"{"account":"1","amount":"2500","asset":"EUR","scale":2}"#;
+    let again = gateway.command(&gateway.key, "/v1/authorizations", "frames-1-one", body).json();
+    assert_eq!(again["repeated"], true);
 }
 
 #[test]

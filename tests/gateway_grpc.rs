@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 use tp_protocol::grpc::gateway_client::GatewayClient;
-use tp_protocol::grpc::{Command, CommandBatch, Reply};
+use tp_protocol::grpc::{AccountRequest, Command, CommandBatch, Cursor, CursorRequest, Event, FollowRequest, Reply};
 
 type Client = GatewayClient<Channel>;
 
@@ -256,4 +256,150 @@ async fn a_caller_that_takes_no_replies_is_cut() {
     }
     assert!(ended.is_some(), "the connection was cut");
     assert_eq!(gateway.get(&gateway.key, "/v1/tenant").status, 200, "others are served");
+}
+
+/// The next event that is not only a sign of life.
+async fn event(events: &mut Streaming<Event>) -> Event {
+    loop {
+        let next = tokio::time::timeout(Duration::from_mins(1), events.message()).await.expect("in time");
+        let event = next.expect("an event").expect("not the end");
+        if !event.legs.is_empty() {
+            return event;
+        }
+    }
+}
+
+fn transfer(key: &str, payee: &str, amount: &str) -> Command {
+    let (command, payee) = ("transfer".to_owned(), Some(payee.to_owned()));
+    Command { command, key: key.to_owned(), payee, ..authorize(0, "1", amount) }
+}
+
+#[tokio::test]
+async fn a_follower_sees_each_event_of_its_tenant_once_in_order_and_goes_on_at_its_cursor_after_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    let gateway = Gateway::dev(&data, &[]);
+    let mut client = client(&gateway).await;
+    let mut execute = async |command: Command| {
+        let reply = client.execute(with_key(&gateway.key, command)).await.expect("answered").into_inner();
+        assert_eq!(reply.outcome, "approved");
+        reply
+    };
+    let hold = execute(authorize(1, "1", "2500")).await;
+    let moved = execute(Command { reference: Some("order 7".to_owned()), ..transfer("t1", "2", "70") }).await;
+    let refused = Command { amount: Some("99999999".to_owned()), ..authorize(3, "1", "1") };
+    let refused = client.execute(with_key(&gateway.key, refused)).await.expect("answered").into_inner();
+    assert_eq!(refused.outcome, "insufficient_funds");
+    let from_start = FollowRequest { with_balances: true, ..FollowRequest::default() };
+    let mut events = client.follow(with_key(&gateway.key, from_start)).await.expect("a stream").into_inner();
+    let mut seen: Vec<Event> = Vec::new();
+    while seen.last().is_none_or(|event| event.seq < refused.seq) {
+        seen.push(event(&mut events).await);
+    }
+    assert!(seen.is_sorted_by(|a, b| a.seq < b.seq), "each once, in order");
+    // The legs come to what stands.
+    for account in ["1", "2"] {
+        let legs = seen.iter().flat_map(|event| &event.legs).filter(|leg| leg.account == account);
+        let sum: i64 = legs.map(|leg| leg.posted.parse::<i64>().expect("a number")).sum();
+        let request = with_key(&gateway.key, AccountRequest { account: account.to_owned() });
+        let stands = client.get_account(request).await.expect("an account").into_inner();
+        assert_eq!(sum.to_string(), stands.balances.expect("balances").posted, "account {account}");
+        assert_eq!((stands.asset.as_str(), stands.scale, stands.status.as_str()), ("EUR", 2, "open"));
+    }
+    let of = |seq| seen.iter().find(|event| event.seq == seq).expect("it was followed");
+    let held = &of(hold.seq).legs[0];
+    assert_eq!((held.what.as_str(), held.amount.as_deref(), held.posted.as_str()), ("authorize", Some("2500"), "0"));
+    assert_eq!((held.authorization.clone(), held.expires.clone()), (hold.authorization, hold.expires));
+    assert_eq!(held.standing.as_ref().expect("with balances").balances.as_ref().expect("some").held, "2500");
+    let paid = &of(moved.seq).legs[0];
+    assert_eq!((paid.posted.as_str(), paid.reference.as_deref()), ("-70", Some("order 7")));
+    assert_eq!(
+        (paid.counterparty.as_deref(), paid.transfer.clone(), paid.is_complete),
+        (Some("2"), moved.transfer, true)
+    );
+    let noted = &of(refused.seq).legs[0];
+    assert_eq!((noted.outcome.as_deref(), noted.amount.as_deref()), (Some("insufficient_funds"), Some("99999999")));
+
+    let done = Cursor { cursor: 3, seq: moved.seq };
+    client.set_cursor(with_key(&gateway.key, done)).await.expect("it is moved");
+    let stop = events; // it is open while the server stops
+    gateway.terminate();
+    drop(client);
+    let mut stop = stop;
+    let ended = loop {
+        match stop.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it ends with a status"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(ended.code(), Code::Unavailable);
+    drop(stop);
+    assert_eq!(tokio::task::spawn_blocking(move || gateway.wait()).await.expect("no panic"), Some(0));
+
+    let gateway = Gateway::dev(&data, &[]);
+    let mut client = self::client(&gateway).await;
+    let stands = client.get_cursor(with_key(&gateway.key, CursorRequest { cursor: 3 })).await.expect("a cursor");
+    assert_eq!(stands.into_inner(), done);
+    let go_on = FollowRequest { cursor: Some(3), ..FollowRequest::default() };
+    let mut events = client.follow(with_key(&gateway.key, go_on)).await.expect("a stream").into_inner();
+    assert_eq!(event(&mut events).await.seq, refused.seq, "the one after the cursor");
+    // What happens from now on.
+    let live = client.execute(with_key(&gateway.key, transfer("t2", "100", "9"))).await.expect("answered").into_inner();
+    let mut seqs = Vec::new();
+    while seqs.last().is_none_or(|seq| *seq < live.seq) {
+        seqs.push(event(&mut events).await.seq);
+    }
+    assert!(seqs.contains(&live.seq) && seqs.is_sorted());
+}
+
+#[tokio::test]
+async fn a_follower_sees_nothing_of_other_tenants_and_is_told_that_there_was_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("data");
+    support::add_tenant(&data, "2", "two");
+    let two = support::add_key(&data, "2", "ann", "read,authorize", &[]);
+    let blind = support::add_key(&data, "2", "bob", "authorize", &[]);
+    let gateway = Gateway::dev(&data, &["--set", "limits.follows_max=4"]);
+    let mut client = client(&gateway).await;
+    let all = FollowRequest { from_seq: Some(1), ..FollowRequest::default() };
+    let mut events = client.follow(with_key(&two.secret, all)).await.expect("a stream").into_inner();
+    let mut quiet = Vec::new();
+    for number in 0..100 {
+        let paid = transfer(&format!("t{number}"), "2", "1");
+        client.execute(with_key(&gateway.key, paid)).await.expect("answered");
+        if let Ok(next) = tokio::time::timeout(Duration::from_millis(50), events.message()).await {
+            let event = next.expect("an event").expect("not the end");
+            assert!(event.legs.is_empty(), "{event:?}");
+            quiet.push(event.seq);
+        }
+    }
+    assert!(!quiet.is_empty() && quiet.is_sorted(), "it is told how far the journal is");
+    let refused = client.follow(with_key(&blind.secret, all)).await.expect_err("no role");
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let own = with_key(&two.secret, AccountRequest { account: "1".to_owned() });
+    assert_eq!(client.get_account(own).await.expect_err("another tenant's").code(), Code::NotFound);
+    let beyond = FollowRequest { from_seq: Some(1_000_000), ..FollowRequest::default() };
+    assert_eq!(client.follow(with_key(&two.secret, beyond)).await.expect_err("not yet").code(), Code::OutOfRange);
+    for (cursor, seq, code) in [(64, 1, Code::InvalidArgument), (0, 1_000_000, Code::OutOfRange)] {
+        let moved = client.set_cursor(with_key(&two.secret, Cursor { cursor, seq })).await.expect_err("refused");
+        assert_eq!(moved.code(), code);
+    }
+    client.set_cursor(with_key(&two.secret, Cursor { cursor: 0, seq: 5 })).await.expect("its own");
+    let others = client.get_cursor(with_key(&gateway.key, CursorRequest { cursor: 0 })).await.expect("a cursor");
+    assert_eq!(others.into_inner().seq, 0, "each tenant has its own");
+    // Of four at once a tenant has two; one that is left is free again.
+    let second = client.follow(with_key(&two.secret, all)).await.expect("a second");
+    let third = client.follow(with_key(&two.secret, all)).await.expect_err("no third");
+    assert_eq!(third.code(), Code::ResourceExhausted);
+    drop(second);
+    let mut again = client.follow(with_key(&two.secret, all)).await;
+    for _ in 0..600 {
+        if again.is_ok() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        again = client.follow(with_key(&two.secret, all)).await;
+    }
+    assert!(again.is_ok(), "its place is free again");
 }

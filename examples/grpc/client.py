@@ -56,6 +56,20 @@ def main():
     assert list(stream) == []
     print("a stream: 1000 under way, all answered")
 
+    # What happened on the tenant's accounts, from the first event that this run made; a cursor says where to go on.
+    events = gateway.Follow(pb.FollowRequest(from_seq=first.seq, cursor=7, with_balances=True), metadata=who)
+    event = next(event for event in events if event.legs)
+    assert (event.seq, event.event, event.legs[0].amount) == (first.seq, "authorized", "2500"), event
+    gateway.SetCursor(pb.Cursor(cursor=7, seq=event.seq), metadata=who)
+    events.cancel()
+    events = gateway.Follow(pb.FollowRequest(cursor=7), metadata=who)
+    event = next(event for event in events if event.legs)
+    assert (event.event, event.legs[0].what, event.legs[0].posted) in [("moved", "capture", "-2000"), ("opened", "capture", "-2000")], event
+    events.cancel()
+    account = gateway.GetAccount(pb.AccountRequest(account="1"), metadata=who)
+    assert (account.asset, account.status, account.balances.held) == ("EUR", "open", str(1000)), account
+    print("events followed, and gone on with at a cursor")
+
     for call, code in [
         (lambda: gateway.Execute(authorize("x", 1)), grpc.StatusCode.UNAUTHENTICATED),
         (lambda: next(gateway.Stream(iter([]), metadata=(("authorization", "Bearer tpk_no"),))), grpc.StatusCode.UNAUTHENTICATED),
