@@ -286,11 +286,34 @@ fn what_a_second_person_has_a_say_in_waits_and_is_told_as_what_came_of_it() {
     assert_eq!(codes, [(1, 0), (2, code::WAITS), (3, 0)]);
     let pending = gateway.get(&gateway.key, "/v1/approvals").json();
     let approval = pending["approvals"][0]["approval"].as_str().expect("an id").to_owned();
+    let waits = call(&mut client, &transfer(2, 5000));
+    assert!(waits.code == code::WAITS && waits.has(told::APPROVAL));
+    assert_eq!(format!("{:032x}", waits.transfer.get()), approval.replace('-', ""));
     let approved = gateway.call(&gateway.second_key, "POST", &format!("/v1/approvals/{approval}/approve"), &[], "");
     assert_eq!(approved.status, 200);
     let told_again = call(&mut client, &transfer(2, 5000));
     assert_eq!((told_again.code, told_again.amount.get()), (0, 5000));
-    assert!(told_again.has(told::TRANSFER | told::SEQ));
+    assert!(told_again.has(told::TRANSFER | told::SEQ | told::BALANCES));
+    assert_eq!(told_again.asset_code(), Some("EUR"));
+}
+
+/// Whoever only connects keeps nobody out; who has a key and no place is turned away at once.
+#[test]
+fn silent_links_make_room_for_those_that_say_who_they_are() {
+    let place = place(&["--set", "frames.links_max=4"]);
+    let silent: Vec<TcpStream> = (0..20).map(|_| place.dial()).collect();
+    let mut clients: Vec<Client> = (0..4).map(|_| place.client(&place.gateway.key)).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        assert_eq!(call(client, &authorize(1, number as u128 + 1, 1, 1)).code, 0);
+    }
+    assert!(matches!(Client::greet(place.dial(), &place.gateway.key), Err(ClientError::Io(_))), "there are four");
+    drop(silent);
+    drop(clients.pop());
+    let again = (0..600).find_map(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        Client::greet(place.dial(), &place.gateway.key).ok()
+    });
+    assert_eq!(call(&mut again.expect("a place is free"), &authorize(1, 9, 1, 1)).code, 0);
 }
 
 /// A caller that sends and never takes a reply is cut, and its tenant's places are free again.

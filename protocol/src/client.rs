@@ -3,12 +3,12 @@
 //! Owns the greeting, the two buffers and their order: what was sent goes out at the latest when a reply is asked for. Refuses to repeat:
 //! when a connection ends, what was not answered is in doubt, and the caller sends it again with its key, or looks it up.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 
 use zerocopy::IntoBytes as _;
 
-use crate::frames::{Command, FRAME_BYTES_MAX, Frame, NoFrame, Reply, VERSION, hello};
+use crate::frames::{CREDENTIAL_BYTES_MAX, Command, FRAME_BYTES_MAX, Frame, NoFrame, Reply, VERSION, hello};
 
 /// What is read at once, bytes.
 const READ_BYTES: usize = 64 * 1024;
@@ -27,6 +27,8 @@ pub enum ClientError {
     Version(u16),
     /// The server sent something that it does not send there.
     Protocol,
+    /// The credential is longer than any is ([`CREDENTIAL_BYTES_MAX`]).
+    Credential,
 }
 
 impl std::fmt::Display for ClientError {
@@ -35,6 +37,7 @@ impl std::fmt::Display for ClientError {
             Self::Io(error) => write!(f, "the connection: {error}"),
             Self::Goodbye(reason) => write!(f, "the server ended the connection, reason {reason}"),
             Self::Version(version) => write!(f, "the server speaks version {version} of the frames, not {VERSION}"),
+            Self::Credential => f.write_str("the credential is too long"),
             Self::Protocol => f.write_str("the server sent what it does not send there"),
         }
     }
@@ -65,7 +68,11 @@ impl From<NoFrame> for ClientError {
 #[derive(Debug)]
 pub struct Client<S = TcpStream> {
     stream: S,
+    /// To be written, from `written` on.
     out: Vec<u8>,
+    written: usize,
+    /// Why nothing more can be written. What the server said before can still be received.
+    broken: Option<ErrorKind>,
     input: Vec<u8>,
     taken: usize,
     filled: usize,
@@ -92,7 +99,11 @@ impl<S: Read + Write> Client<S> {
     /// [`ClientError`].
     pub fn greet(stream: S, credential: &str) -> Result<Self, ClientError> {
         let (out, input) = (Vec::with_capacity(WRITE_BYTES), vec![0; READ_BYTES]);
-        let mut client = Self { stream, out, input, taken: 0, filled: 0, tenant: 0, in_flight_max: 0 };
+        if credential.len() > CREDENTIAL_BYTES_MAX {
+            return Err(ClientError::Credential);
+        }
+        let (written, broken, taken, filled) = (0, None, 0, 0);
+        let mut client = Self { stream, out, written, broken, input, taken, filled, tenant: 0, in_flight_max: 0 };
         hello(&mut client.out, credential.as_bytes());
         client.flush()?;
         loop {
@@ -120,10 +131,11 @@ impl<S: Read + Write> Client<S> {
         self.in_flight_max
     }
 
-    /// Sends a command; at the latest with [`Client::flush`] or [`Client::receive`].
+    /// Sends a command; at the latest with [`Client::flush`] or [`Client::receive`]. Who sends more than [`Client::in_flight_max`] ahead and
+    /// receives nothing meanwhile may wait for ever.
     ///
     /// # Errors
-    /// [`ClientError::Io`].
+    /// [`ClientError::Io`]. Whether a command that was sent before it arrived is not known: it is looked up, or sent again with its key.
     pub fn send(&mut self, command: &Command) -> Result<(), ClientError> {
         self.out.extend_from_slice(command.as_bytes());
         if self.out.len() >= WRITE_BYTES { self.flush() } else { Ok(()) }
@@ -134,9 +146,30 @@ impl<S: Read + Write> Client<S> {
     /// # Errors
     /// [`ClientError::Io`].
     pub fn flush(&mut self) -> Result<(), ClientError> {
-        self.stream.write_all(&self.out)?;
+        if let Some(kind) = self.broken {
+            return Err(ClientError::Io(kind.into()));
+        }
+        self.write().map_err(|error| {
+            // A stream that may wait no longer goes on where it stopped; any other end is the end.
+            if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
+                self.broken = Some(error.kind());
+            }
+            ClientError::Io(error)
+        })
+    }
+
+    fn write(&mut self) -> std::io::Result<()> {
+        while self.written < self.out.len() {
+            match self.stream.write(&self.out[self.written..]) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
         self.out.clear();
-        Ok(self.stream.flush()?)
+        self.written = 0;
+        self.stream.flush()
     }
 
     /// The next reply; waits for it.
@@ -144,8 +177,12 @@ impl<S: Read + Write> Client<S> {
     /// # Errors
     /// [`ClientError`].
     pub fn receive(&mut self) -> Result<Reply, ClientError> {
-        if !self.out.is_empty() {
-            self.flush()?;
+        // What cannot be written says nothing of what was said before.
+        if !self.out.is_empty()
+            && let Err(error) = self.flush()
+            && self.broken.is_none()
+        {
+            return Err(error);
         }
         loop {
             if let Some((frame, total)) = Frame::read(&self.input[self.taken..self.filled])? {
@@ -163,9 +200,14 @@ impl<S: Read + Write> Client<S> {
             self.input.copy_within(self.taken..self.filled, 0);
             (self.filled, self.taken) = (self.filled - self.taken, 0);
         }
-        let read = self.stream.read(&mut self.input[self.filled..])?;
+        let read = loop {
+            match self.stream.read(&mut self.input[self.filled..]) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         if read == 0 {
-            return Err(ClientError::Io(std::io::ErrorKind::UnexpectedEof.into()));
+            return Err(ClientError::Io(ErrorKind::UnexpectedEof.into()));
         }
         self.filled += read;
         Ok(())
@@ -237,6 +279,67 @@ mod tests {
         }
     }
 
+    /// A peer that takes so many bytes and then lets wait, or is gone.
+    struct Slow {
+        said: Told,
+        takes: usize,
+        then: ErrorKind,
+    }
+
+    impl Read for Slow {
+        fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+            self.said.read(out)
+        }
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            if self.takes == 0 {
+                return Err(self.then.into());
+            }
+            let count = bytes.len().min(self.takes);
+            self.takes -= count;
+            self.said.write(&bytes[..count])
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A command that is cut and begun anew would be read as another one.
+    #[test]
+    fn a_write_that_stops_in_a_command_goes_on_where_it_stopped() {
+        let said = pieces(1000, |bytes| welcome(bytes, 1, 16));
+        let slow = Slow { said: Told(said, Vec::new()), takes: 100, then: ErrorKind::TimedOut };
+        let mut client = Client::greet(slow, "key").expect("welcome");
+        client.send(&Command::new(verb::LOOKUP, 1, 1)).expect("room");
+        assert!(matches!(client.flush(), Err(ClientError::Io(error)) if error.kind() == ErrorKind::TimedOut));
+        client.stream.takes = 1000;
+        client.send(&Command::new(verb::LOOKUP, 2, 2)).expect("room");
+        client.flush().expect("written");
+        let mut expected = Vec::new();
+        hello(&mut expected, b"key");
+        for tag in 1..=2 {
+            expected.extend_from_slice(Command::new(verb::LOOKUP, tag, tag.into()).as_bytes());
+        }
+        assert_eq!(client.stream.said.1, expected);
+    }
+
+    #[test]
+    fn what_was_said_before_the_connection_broke_is_received() {
+        let said = pieces(1000, |bytes| {
+            welcome(bytes, 1, 16);
+            bytes.extend_from_slice(Reply::new(7, 0, 201).as_bytes());
+            goodbye(bytes, reason::STOPPING);
+        });
+        let slow = Slow { said: Told(said, Vec::new()), takes: 11, then: ErrorKind::BrokenPipe };
+        let mut client = Client::greet(slow, "key").expect("welcome");
+        client.send(&Command::new(verb::LOOKUP, 1, 1)).expect("room");
+        assert_eq!(client.receive().expect("a reply").tag.get(), 7);
+        assert!(matches!(client.receive(), Err(ClientError::Goodbye(reason::STOPPING))));
+        assert!(matches!(client.flush(), Err(ClientError::Io(_))));
+    }
+
     #[test]
     fn a_server_that_does_not_welcome_is_an_error() {
         let refused = pieces(3, |bytes| goodbye(bytes, reason::UNAUTHENTICATED));
@@ -244,6 +347,8 @@ mod tests {
         assert!(matches!(refused, Err(ClientError::Goodbye(reason::UNAUTHENTICATED))));
         let other = Client::greet(Told(vec![b"HTTP/1.1 400 Bad Request".to_vec()], Vec::new()), "x");
         assert!(matches!(other, Err(ClientError::Protocol)));
+        let long = Client::greet(Told(Vec::new(), Vec::new()), &"x".repeat(CREDENTIAL_BYTES_MAX + 1));
+        assert!(matches!(long, Err(ClientError::Credential)));
         let ended = Client::greet(Told(Vec::new(), Vec::new()), "x");
         assert!(matches!(ended, Err(ClientError::Io(_))));
     }

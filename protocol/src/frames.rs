@@ -116,6 +116,8 @@ pub mod told {
     pub const EXPIRES: u16 = 64;
     /// `seq` is there: the command made an event.
     pub const SEQ: u16 = 128;
+    /// `transfer` is the id of the approval that it waits for.
+    pub const APPROVAL: u16 = 256;
 }
 
 /// Codes of a [`Reply`] that are no outcome of the engine. Those below 128 are the outcomes' numbers in journals.
@@ -132,8 +134,16 @@ pub mod code {
     pub const TOO_MANY_IN_FLIGHT: u8 = 132;
     /// No agreement lets money move between these tenants.
     pub const NO_AGREEMENT: u8 = 133;
-    /// Another refusal, which HTTP names: [`super::Reply::status`] says of what kind.
+    /// Another refusal, which HTTP names: [`super::Reply::status`] says of what kind. Nothing was done.
     pub const REFUSED: u8 = 134;
+    /// A second person rejected it: nothing was done.
+    pub const APPROVAL_REJECTED: u8 = 135;
+    /// No second person decided in time: nothing was done.
+    pub const APPROVAL_EXPIRED: u8 = 136;
+    /// It was approved, and it is not known whether it was executed: look it up.
+    pub const APPROVAL_UNKNOWN: u8 = 137;
+    /// The key looks like a card number.
+    pub const CARD_NUMBER: u8 = 138;
 }
 
 /// Why a server ends a connection.
@@ -227,7 +237,7 @@ pub struct Reply {
     pub available: I128,
     /// The authorization made or named.
     pub authorization: U128,
-    /// The transfer made.
+    /// The transfer made; with its flag the approval that it waits for.
     pub transfer: U128,
     /// Milliseconds since 1970.
     pub expires_ms: U64,

@@ -31,8 +31,8 @@ use crate::api::routes::{Access, Operation, ROUTES, Route, is_operators};
 use crate::api::{admin, approvals, batch, cards, commands, openapi, reads};
 use crate::auth::seal::Sealer;
 use crate::cards::Vault;
-use crate::control::{Control, NO_KEY, Role};
-use crate::gate::{Again, Connection, Failed, Failures, Gate, Rooms};
+use crate::control::{Control, NO_KEY, Role, now};
+use crate::gate::{Again, Connection, Failed, Failures, Gate, Place, Rooms};
 use crate::observe::{AuthenticationFailure, Metrics, RateLimit, Stage, Stopwatch, TraceContext, log};
 use crate::settings::Settings;
 use crate::tenancy::TenantId;
@@ -59,9 +59,21 @@ impl Serving {
         self.rooms.may_send(tenant, more)
     }
 
-    /// Whether the key that began something is still worth something.
+    /// Whether what proved who began something is still worth something: a key that is not revoked, a token that is not over.
     pub(crate) fn is_live(&self, caller: &Caller) -> bool {
-        caller.key == NO_KEY || self.control.read(|state| state.live_key(caller.key).is_some())
+        if caller.key == NO_KEY {
+            return !caller.is_over(now().0 / 1000);
+        }
+        self.control.read(|state| state.live_key(caller.key).is_some())
+    }
+
+    /// A place among a tenant's requests under way.
+    pub(crate) fn enter(&self, tenant: TenantId) -> Result<Place, Problem> {
+        self.rooms.enter(tenant).map_err(|refusal| {
+            let limit = if refusal == Refusal::RateLimited { RateLimit::Tenant } else { RateLimit::TenantInFlight };
+            self.metrics.rate_limited(limit);
+            Problem::new(refusal, "")
+        })
     }
 
     /// Counts a command.
@@ -224,11 +236,7 @@ impl App {
         let known = self.identify(serving, connection, &parts)?;
         seen.caller = Some(known.caller.clone());
         self.authorize(route, &known.caller)?;
-        let _place = self.rooms.enter(known.caller.tenant).map_err(|refusal| {
-            let limit = if refusal == Refusal::RateLimited { RateLimit::Tenant } else { RateLimit::TenantInFlight };
-            self.metrics.rate_limited(limit);
-            Problem::new(refusal, "")
-        })?;
+        let _place = serving.enter(known.caller.tenant)?;
         seen.watch.lap(Stage::Gate, Instant::now());
         let body = self.read_body(&parts, body).await?;
         seen.watch.lap(Stage::Read, Instant::now());

@@ -190,7 +190,8 @@ impl Gate {
         let tenant = tenant.ok_or_else(|| Failed::new(AuthenticationFailure::Unknown, "its tenant is not recorded"))?;
         // Roles of other services in the same token are none of ours.
         let roles = bearer.roles.iter().filter_map(|name| name.parse::<Role>().ok()).collect();
-        Ok(Caller { tenant, person: bearer.subject.into(), key: NO_KEY, roles })
+        let until_unix_s = Some(bearer.expires_unix_s);
+        Ok(Caller { tenant, person: bearer.subject.into(), key: NO_KEY, roles, until_unix_s })
     }
 }
 
@@ -202,7 +203,8 @@ fn hash_of(entry: &KeyEntry) -> Option<ApiKeyHash> {
 }
 
 fn caller_of(entry: &KeyEntry) -> Caller {
-    Caller { tenant: entry.tenant, person: Arc::clone(&entry.person), key: entry.key, roles: entry.roles }
+    let (tenant, person) = (entry.tenant, Arc::clone(&entry.person));
+    Caller { tenant, person, key: entry.key, roles: entry.roles, until_unix_s: None }
 }
 
 /// The bearer's text, if there is one. Two headers are no proof of anything.

@@ -23,6 +23,12 @@ use crate::gate::Place;
 /// Commands of one connection with the engine.
 pub(crate) const IN_FLIGHT_MAX: usize = 2_048;
 
+/// Rings of one connection: the next one is made when the ones before are full, so that a connection with little under way takes little
+/// (a place takes some 240 bytes).
+const RINGS: [usize; 3] = [64, 448, 1_536];
+
+const _: () = assert!(RINGS[0] + RINGS[1] + RINGS[2] == IN_FLIGHT_MAX);
+
 struct Flight {
     tag: u64,
     verb: Verb,
@@ -33,25 +39,44 @@ struct Flight {
 /// Commands with the engine.
 pub(crate) struct InFlight {
     serving: Arc<Serving>,
-    client: Client,
+    /// The first of [`RINGS`], as many as were needed.
+    rings: Vec<Client>,
     flights: Vec<Option<Flight>>,
     free: Vec<u32>,
 }
 
 impl InFlight {
     pub(crate) fn new(serving: &Arc<Serving>) -> Self {
-        let client = serving.engine.client(IN_FLIGHT_MAX);
-        Self { serving: Arc::clone(serving), client, flights: Vec::new(), free: Vec::new() }
+        Self { serving: Arc::clone(serving), rings: Vec::new(), flights: Vec::new(), free: Vec::new() }
     }
 
     /// Whether there is no room for one more.
     pub(crate) fn is_full(&self) -> bool {
-        self.client.in_flight() >= IN_FLIGHT_MAX
+        self.rings.len() == RINGS.len() && self.rings.iter().all(|ring| ring.in_flight() >= ring.capacity())
     }
 
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
-        self.client.in_flight() == 0
+        self.rings.iter().all(|ring| ring.in_flight() == 0)
+    }
+
+    /// Gives back what a busy time took, when nothing is under way.
+    pub(crate) fn shrink(&mut self) {
+        if self.is_empty() && self.rings.len() > 1 {
+            self.rings.truncate(1);
+            (self.flights, self.free) = (Vec::new(), Vec::new());
+        }
+    }
+
+    /// A ring with room.
+    fn ring(&mut self) -> Option<&mut Client> {
+        let with_room = self.rings.iter().position(|ring| ring.in_flight() < ring.capacity());
+        let at = with_room.or_else(|| {
+            let capacity = RINGS.get(self.rings.len())?;
+            self.rings.push(self.serving.engine.client(*capacity));
+            Some(self.rings.len() - 1)
+        })?;
+        self.rings.get_mut(at)
     }
 
     /// Hands a command over. What comes back was not taken: the engine has no room.
@@ -68,7 +93,8 @@ impl InFlight {
             u32::try_from(self.flights.len() - 1).unwrap_or(u32::MAX)
         });
         let options = options(&self.serving, caller, asked, deadline_ms);
-        if self.client.submit_with(at.into(), &asked.command, options).is_err() {
+        let taken = self.ring().is_some_and(|ring| ring.submit_with(at.into(), &asked.command, options).is_ok());
+        if !taken {
             self.free.push(at);
             return Err(Done::of(&self.serving, verb, None, Reply::bare(Outcome::Busy)));
         }
@@ -78,17 +104,21 @@ impl InFlight {
 
     /// Takes back what is decided and durable, and returns how many.
     pub(crate) fn poll(&mut self, mut each: impl FnMut(u64, Done)) -> usize {
-        let Self { serving, client, flights, free } = self;
-        client.poll(|at, reply| {
+        let Self { serving, rings, flights, free } = self;
+        let mut take = |at: u64, reply: Reply| {
             let at = u32::try_from(at).unwrap_or(u32::MAX);
             let Some(flight) = flights.get_mut(at as usize).and_then(Option::take) else { return };
             free.push(at);
             each(flight.tag, Done::of(serving, flight.verb, flight.named, reply));
-        })
+        };
+        rings.iter_mut().map(|ring| ring.poll(&mut take)).sum()
     }
 
     /// Ready when something is there to be taken back; otherwise the task is woken when it is.
     pub(crate) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.client.poll_ready(context)
+        let is_ready = |ring: &mut Client| ring.in_flight() > 0 && ring.poll_ready(context).is_ready();
+        // Each is asked: each wakes the task.
+        let ready = self.rings.iter_mut().map(is_ready).filter(|is_ready| *is_ready).count();
+        if ready > 0 { Poll::Ready(()) } else { Poll::Pending }
     }
 }

@@ -29,6 +29,9 @@ impl CardCodec {
 
 impl Codec for CardCodec {
     const PLACES_MAX: usize = STANS;
+    const NAMES_PLACES: bool = true;
+    // Its key is made by the server of what the message says.
+    const CAN_LOOK_UP: bool = false;
 
     fn carries(command: &Command) -> bool {
         matches!(command, Command::Authorize(_))
@@ -36,10 +39,10 @@ impl Codec for CardCodec {
 
     fn greet(&self, _: &mut Vec<u8>) {}
 
-    fn put(&mut self, out: &mut Vec<u8>, place: u32, command: &Command, is_repeat: bool) -> Result<(), String> {
+    fn put(&mut self, out: &mut Vec<u8>, tag: u64, command: &Command, is_repeat: bool) -> Result<(), String> {
         let Command::Authorize(command) = command else { return Err("a bug: no authorization".to_owned()) };
         let mti = Mti::from_digits(if is_repeat { *b"0101" } else { *b"0100" }).unwrap_or(Mti::NONE);
-        fill(&mut self.message, mti, place, command);
+        fill(&mut self.message, mti, u32::try_from(tag & u64::from(u32::MAX)).unwrap_or(0), command);
         let put = frame_into(out, |out| self.layout.encode(&self.message, out));
         put.map_err(|error: EncodeError| format!("a card message does not fit the layout: {error}"))
     }
@@ -50,7 +53,7 @@ impl Codec for CardCodec {
         let decoded = self.layout.decode(body, &mut self.message);
         decoded.map_err(|error| format!("an answer cannot be read: {error}"))?;
         let (place, reply) = answered(&self.message)?;
-        Ok(Some((FRAME_HEAD_BYTES + body.len(), Taken::Answer(place, Answer::Reply(reply)))))
+        Ok(Some((FRAME_HEAD_BYTES + body.len(), Taken::Answer(place.into(), Answer::Reply(reply)))))
     }
 }
 

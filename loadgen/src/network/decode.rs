@@ -22,6 +22,27 @@ pub(crate) enum Answer {
     Refused(String),
 }
 
+impl Answer {
+    /// What a command that was sent again so often has for its reply. That a submission did nothing says nothing of one before it whose
+    /// connection broke.
+    ///
+    /// # Errors
+    /// Why going on makes no sense; `None`: the server's front turned it away.
+    pub(super) fn decided(self, repeats: u8) -> Result<Reply, Option<String>> {
+        match self {
+            Self::Reply(reply) if repeats > 0 && reply.outcome.leaves_at_once() => Ok(Reply::bare(Outcome::InProgress)),
+            Self::Reply(reply) => Ok(reply),
+            Self::TurnedAway => Err(None),
+            Self::Refused(what) => Err(Some(what)),
+        }
+    }
+}
+
+/// The reply of a command that the server's front turned away after it was sent again so often.
+pub(super) const fn turned_away(repeats: u8) -> Reply {
+    Reply::bare(if repeats > 0 { Outcome::InProgress } else { Outcome::Busy })
+}
+
 #[derive(Deserialize)]
 struct Wire<'a> {
     #[serde(default)]

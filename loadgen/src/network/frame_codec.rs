@@ -2,7 +2,7 @@
 //!
 //! Owns which field of a frame each member of a command is, and back. Refuses to send.
 
-use tp_protocol::frames::{self, Frame, code, flag, told, verb};
+use tp_protocol::frames::{self, Frame, code, flag, reason, told, verb};
 use tpcore::{
     AccountId, Amount, AuthorizationId, Balances, Command, KeyKind, Ledger, Outcome, RefundTarget, Reply, Seq, Time,
     TransferId, Version,
@@ -38,12 +38,12 @@ impl FrameCodec {
     }
 
     /// The frame of a command; `None`: the generator does not speak it.
-    fn frame(&self, place: u32, command: &Command) -> Option<frames::Command> {
+    fn frame(&self, tag: u64, command: &Command) -> Option<frames::Command> {
         let key = match command {
             Command::Lookup(lookup) => lookup.key,
             command => command.key()?,
         };
-        let new = |verb| frames::Command::new(verb, place.into(), key.bits);
+        let new = |verb| frames::Command::new(verb, tag, key.bits);
         let is_v7 = |kind: KeyKind| kind == KeyKind::UuidV7;
         let mut flags = if is_v7(key.kind) { flag::KEY_UUID_V7 } else { 0 };
         let mut set = |is_there: bool, flag: u16| {
@@ -130,6 +130,8 @@ impl FrameCodec {
 
 impl Codec for FrameCodec {
     const PLACES_MAX: usize = u32::MAX as usize;
+    const NAMES_PLACES: bool = false;
+    const CAN_LOOK_UP: bool = true;
 
     fn carries(command: &Command) -> bool {
         !matches!(command, Command::Read(_) | Command::Record(_) | Command::OpenAccount(_))
@@ -139,8 +141,8 @@ impl Codec for FrameCodec {
         frames::hello(out, self.key.as_ref().map_or("", BearerKey::expose).as_bytes());
     }
 
-    fn put(&mut self, out: &mut Vec<u8>, place: u32, command: &Command, _: bool) -> Result<(), String> {
-        let frame = self.frame(place, command).ok_or("a bug: a command that frames do not carry")?;
+    fn put(&mut self, out: &mut Vec<u8>, tag: u64, command: &Command, _: bool) -> Result<(), String> {
+        let frame = self.frame(tag, command).ok_or("a bug: a command that frames do not carry")?;
         out.extend_from_slice(frame.as_bytes());
         Ok(())
     }
@@ -148,13 +150,10 @@ impl Codec for FrameCodec {
     fn take(&mut self, input: &[u8]) -> Result<Option<(usize, Taken)>, String> {
         let Some((frame, bytes)) = Frame::read(input).map_err(|error| error.to_string())? else { return Ok(None) };
         let taken = match frame {
-            Frame::Reply(reply) => {
-                let place = u32::try_from(reply.tag.get()).map_err(|_| "a reply has a tag that was not sent")?;
-                Taken::Answer(place, answer(reply)?)
-            }
+            Frame::Reply(reply) => Taken::Answer(reply.tag.get(), answer(reply)?),
             Frame::Welcome(_) => Taken::Nothing,
-            Frame::Goodbye(frames::reason::STOPPING | frames::reason::RECOVERING) => {
-                Taken::End("the server stops".to_owned())
+            Frame::Goodbye(reason @ (reason::STOPPING | reason::RECOVERING | reason::IDLE)) => {
+                Taken::End(format!("the server ended the link, reason {reason}"))
             }
             Frame::Goodbye(reason) => return Err(format!("the server ended a link, reason {reason}")),
             Frame::Hello(..) | Frame::Command(_) => return Err("the server sent a caller's frame".to_owned()),

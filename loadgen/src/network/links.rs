@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result};
 use rustix::event::{PollFd, PollFlags};
 use tpcore::{Command, Outcome, Reply};
 
-use super::decode::Answer;
+use super::decode::{Answer, turned_away};
 use super::session::{GIVE_UP, REPEATS_MAX};
 use super::transport::Transport;
 use crate::target::Session;
@@ -32,8 +32,8 @@ const AGAIN_DOUBLINGS: u32 = 7;
 
 /// What a frame of the server's says.
 pub(super) enum Taken {
-    /// Of the command at that place.
-    Answer(u32, Answer),
+    /// Of the command with that tag.
+    Answer(u64, Answer),
     /// Nothing of a command.
     Nothing,
     /// The link ends here, and why.
@@ -44,6 +44,10 @@ pub(super) enum Taken {
 pub(super) trait Codec {
     /// The most commands in flight that it can tell apart.
     const PLACES_MAX: usize;
+    /// Whether its tags name a place only, and not the command that stands there.
+    const NAMES_PLACES: bool;
+    /// Whether a command whose outcome is open may be asked for by its key.
+    const CAN_LOOK_UP: bool;
     /// Whether frames carry such a command.
     fn carries(command: &Command) -> bool;
     /// What is said first on a link.
@@ -52,7 +56,7 @@ pub(super) trait Codec {
     ///
     /// # Errors
     /// It does not fit: the run ends.
-    fn put(&mut self, out: &mut Vec<u8>, place: u32, command: &Command, is_repeat: bool) -> Result<(), String>;
+    fn put(&mut self, out: &mut Vec<u8>, tag: u64, command: &Command, is_repeat: bool) -> Result<(), String>;
     /// The frame that begins some bytes, and how many it takes; `None`: it is not whole yet.
     ///
     /// # Errors
@@ -63,6 +67,8 @@ pub(super) trait Codec {
 /// A command that was sent and not answered.
 struct Flight {
     tag: u64,
+    /// On the wire: the place, and above it how often the place was taken.
+    wire: u64,
     link: usize,
     sent: Instant,
     repeats: u8,
@@ -81,8 +87,10 @@ struct Link {
     written: usize,
     input: Vec<u8>,
     filled: usize,
-    /// In the order of sending; answered ones are left in until they come to the front.
-    order: VecDeque<u32>,
+    /// Whether the server has said anything on it.
+    has_heard: bool,
+    /// Tags on the wire in the order of sending; answered ones are left in until they come to the front.
+    order: VecDeque<u64>,
 }
 
 /// A session over links.
@@ -93,7 +101,10 @@ pub(super) struct LinkSession<C> {
     links: Vec<Link>,
     next: usize,
     flights: Vec<Option<Flight>>,
-    free: Vec<u32>,
+    /// The one that rested longest first: a late answer of one command is not soon another's.
+    free: VecDeque<u32>,
+    /// How often places were taken.
+    taken: u32,
     replies: Vec<(u64, Reply)>,
     /// Links with something to read; kept for its room.
     readable: Vec<usize>,
@@ -132,7 +143,8 @@ impl<C: Codec> LinkSession<C> {
             links: Vec::with_capacity(links),
             next: 0,
             flights: (0..places).map(|_| None).collect(),
-            free: (0..u32::try_from(places).unwrap_or(u32::MAX)).rev().collect(),
+            free: (0..u32::try_from(places).unwrap_or(u32::MAX)).collect(),
+            taken: 0,
             replies: Vec::new(),
             readable: Vec::new(),
             over_http: 0,
@@ -152,6 +164,7 @@ impl<C: Codec> LinkSession<C> {
                 written: 0,
                 input: vec![0; READ_BYTES],
                 filled: 0,
+                has_heard: false,
                 order: VecDeque::new(),
             });
         }
@@ -160,10 +173,14 @@ impl<C: Codec> LinkSession<C> {
 
     /// Puts a command behind what is to be written on its link.
     fn put(&mut self, place: u32, is_repeat: bool) {
-        let Some(flight) = &self.flights[place as usize] else { return };
+        let flights = &self.flights;
+        let Some(flight) = &flights[place as usize] else { return };
         let link = &mut self.links[flight.link];
-        link.order.push_back(place);
-        if let Err(what) = self.codec.put(&mut link.out, place, &flight.command, is_repeat) {
+        while link.order.front().is_some_and(|wire| at(flights, *wire).is_none()) {
+            link.order.pop_front();
+        }
+        link.order.push_back(flight.wire);
+        if let Err(what) = self.codec.put(&mut link.out, flight.wire, &flight.command, is_repeat) {
             self.fail(&what);
         }
     }
@@ -171,7 +188,7 @@ impl<C: Codec> LinkSession<C> {
     fn land(&mut self, place: u32, reply: Reply) {
         if let Some(flight) = self.flights.get_mut(place as usize).and_then(Option::take) {
             self.replies.push((flight.tag, reply));
-            self.free.push(place);
+            self.free.push_back(place);
         }
     }
 
@@ -222,7 +239,7 @@ impl<C: Codec> LinkSession<C> {
         if let Err(why) = stood
             && !self.has_failed
         {
-            self.broken(at, true, &why);
+            self.broken(at, &why);
         }
     }
 
@@ -234,7 +251,14 @@ impl<C: Codec> LinkSession<C> {
             match stream.write(&link.out[link.written..]) {
                 Ok(0) => return Err("nothing could be written".to_owned()),
                 Ok(written) => link.written += written,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    // What is written is not kept, though there is always more.
+                    if link.written >= READ_BYTES {
+                        link.out.drain(..link.written);
+                        link.written = 0;
+                    }
+                    return Ok(());
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.to_string()),
             }
@@ -256,6 +280,7 @@ impl<C: Codec> LinkSession<C> {
                 Err(error) => return Err(error.to_string()),
             };
             link.filled += read;
+            link.has_heard = true;
             let is_all = link.filled < link.input.len();
             self.take(at)?;
             if is_all || self.has_failed {
@@ -271,9 +296,9 @@ impl<C: Codec> LinkSession<C> {
             let link = &self.links[at];
             match self.codec.take(&link.input[taken..link.filled]) {
                 Ok(None) => break,
-                Ok(Some((bytes, Taken::Answer(place, answer)))) => {
+                Ok(Some((bytes, Taken::Answer(wire, answer)))) => {
                     taken += bytes;
-                    self.answered(place, answer);
+                    self.answered(at, wire, answer);
                 }
                 Ok(Some((bytes, Taken::Nothing))) => taken += bytes,
                 Ok(Some((_, Taken::End(why)))) => return Err(why),
@@ -289,26 +314,29 @@ impl<C: Codec> LinkSession<C> {
         Ok(())
     }
 
-    fn answered(&mut self, place: u32, answer: Answer) {
-        let Some(Some(flight)) = self.flights.get(place as usize) else {
-            return self.fail("an answer came that nobody asked for");
-        };
-        self.links[flight.link].failures = 0;
+    fn answered(&mut self, on: usize, wire: u64, answer: Answer) {
+        let place = u32::try_from(wire & PLACE).unwrap_or(u32::MAX);
+        let flight = self.flights.get(place as usize).and_then(Option::as_ref);
+        let asked = flight.filter(|flight| flight.link == on && (C::NAMES_PLACES || flight.wire == wire));
+        let Some(flight) = asked else { return self.fail("an answer came that nobody asked for, or a second one") };
+        let repeats = flight.repeats;
+        self.links[on].failures = 0;
         self.trouble = None;
-        match answer {
-            Answer::Reply(reply) => self.land(place, reply),
-            Answer::TurnedAway => {
+        match answer.decided(repeats) {
+            Ok(reply) => self.land(place, reply),
+            Err(Some(what)) => self.fail(&what),
+            Err(None) => {
                 self.transport.turned_away();
-                let outcome = if flight.repeats == 0 { Outcome::Busy } else { Outcome::InProgress };
-                self.land(place, Reply::bare(outcome));
+                self.land(place, turned_away(repeats));
             }
-            Answer::Refused(what) => self.fail(&what),
         }
     }
 
     /// A link ended: it is made again, and what was in flight on it goes out once more.
-    fn broken(&mut self, at: usize, was_up: bool, why: &str) {
-        let link = &mut self.links[at];
+    fn broken(&mut self, on: usize, why: &str) {
+        let link = &mut self.links[on];
+        // One on which nothing was heard was never there: before the greeting nothing is taken.
+        let was_up = std::mem::take(&mut link.has_heard);
         let delay = match link.failures {
             0 => Duration::ZERO,
             failures => AGAIN * (1 << (failures - 1).min(AGAIN_DOUBLINGS)),
@@ -318,22 +346,20 @@ impl<C: Codec> LinkSession<C> {
         link.out.clear();
         self.codec.greet(&mut link.out);
         let flights = &self.flights;
-        let is_open = |place: &u32| flights[*place as usize].as_ref().is_some_and(|flight| flight.link == at);
-        let mut in_doubt: Vec<u32> = link.order.drain(..).filter(is_open).collect();
-        in_doubt.sort_unstable();
-        in_doubt.dedup();
+        let in_doubt: Vec<u32> = link.order.drain(..).filter_map(|wire| at(flights, wire)).collect();
         self.transport.broke(was_up, if was_up { in_doubt.len() } else { 0 });
-        if self.trouble.get_or_insert_with(Instant::now).elapsed() > GIVE_UP {
+        // That an idle link ends is no trouble.
+        let is_idle = was_up && in_doubt.is_empty();
+        if !is_idle && self.trouble.get_or_insert_with(Instant::now).elapsed() > GIVE_UP {
             return self.fail(&format!("nothing was heard from it for {} s: {why}", GIVE_UP.as_secs()));
         }
         for place in in_doubt {
             let Some(flight) = self.flights[place as usize].as_mut() else { continue };
-            // A link that could not be made carried nothing.
             flight.repeats += u8::from(was_up);
-            if flight.repeats > REPEATS_MAX {
-                self.land(place, Reply::bare(Outcome::InProgress));
-            } else {
-                self.put(place, true);
+            match flight.repeats > REPEATS_MAX {
+                false => self.put(place, true),
+                true if C::CAN_LOOK_UP => self.land(place, Reply::bare(Outcome::InProgress)),
+                true => return self.fail("a command was sent again and again and never answered"),
             }
         }
     }
@@ -344,26 +370,29 @@ impl<C: Codec> LinkSession<C> {
         }
         match connect(self.address) {
             Ok(stream) => self.links[at].stream = Some(stream),
-            Err(error) => self.broken(at, false, &error.to_string()),
+            Err(error) => self.broken(at, &error.to_string()),
         }
     }
 
     /// Whether something is not answered for too long.
     fn look_for_silence(&mut self) {
-        for at in 0..self.links.len() {
-            let link = &mut self.links[at];
-            let flights = &self.flights;
-            while let Some(place) = link.order.front().copied() {
-                match &flights[place as usize] {
-                    Some(flight) if flight.link == at && flight.sent.elapsed() > 2 * GIVE_UP => {
-                        return self.fail(&format!("a command was not answered for {} s", 2 * GIVE_UP.as_secs()));
-                    }
-                    Some(flight) if flight.link == at => break,
-                    _ => _ = link.order.pop_front(),
-                }
-            }
+        let flights = &self.flights;
+        let mut oldest = self.links.iter().filter_map(|link| link.order.iter().find_map(|wire| at(flights, *wire)));
+        let is_silent =
+            |place: u32| flights[place as usize].as_ref().is_some_and(|flight| flight.sent.elapsed() > 2 * GIVE_UP);
+        if oldest.any(is_silent) {
+            self.fail(&format!("a command was not answered for {} s", 2 * GIVE_UP.as_secs()));
         }
     }
+}
+
+/// Of a tag on the wire: the place.
+const PLACE: u64 = u32::MAX as u64;
+
+/// The place of a command that is still in flight.
+fn at(flights: &[Option<Flight>], wire: u64) -> Option<u32> {
+    let place = u32::try_from(wire & PLACE).ok()?;
+    flights.get(place as usize)?.as_ref().filter(|flight| flight.wire == wire).map(|_| place)
 }
 
 impl<C: Codec> Session for LinkSession<C> {
@@ -377,9 +406,11 @@ impl<C: Codec> Session for LinkSession<C> {
             self.replies.push((tag, Reply::bare(Outcome::SystemError)));
             return true;
         }
-        let Some(place) = self.free.pop() else { return false };
+        let Some(place) = self.free.pop_front() else { return false };
         self.next = (self.next + 1) % self.links.len();
-        let flight = Flight { tag, link: self.next, sent: Instant::now(), repeats: 0, command: command.clone() };
+        self.taken = self.taken.wrapping_add(1);
+        let (wire, sent) = (u64::from(self.taken) << 32 | u64::from(place), Instant::now());
+        let flight = Flight { tag, wire, link: self.next, sent, repeats: 0, command: command.clone() };
         self.flights[place as usize] = Some(flight);
         self.put(place, false);
         true

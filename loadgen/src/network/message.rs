@@ -15,8 +15,8 @@ fn id(bits: u128) -> String {
 }
 
 /// An account's id, decimal.
-fn account(account: tpcore::AccountId) -> Option<String> {
-    Some(api_account(account).to_string())
+fn account(account: tpcore::AccountId) -> String {
+    api_account(account).to_string()
 }
 
 /// The message of a command; `None`: the generator does not speak it.
@@ -35,7 +35,7 @@ pub(super) fn of(tag: u64, command: &Command, deadline_ms: u32) -> Option<grpc::
     let usual = ledger();
     match command {
         Command::OpenAccount(c) => {
-            message.account = account(c.account);
+            message.account = Some(account(c.account));
             message.credit_limit = match c.settings.credit_limit {
                 CreditLimit::Unlimited => Some("unlimited".to_owned()),
                 CreditLimit::Amount(limit) => (!limit.is_zero()).then(|| limit.get().to_string()),
@@ -43,11 +43,11 @@ pub(super) fn of(tag: u64, command: &Command, deadline_ms: u32) -> Option<grpc::
             (message.asset, message.scale) = denomination(usual);
         }
         Command::Authorize(c) => {
-            message.account = account(c.account);
+            message.account = Some(account(c.account));
             money(&mut message, c.amount, c.ledger);
             message.lifetime_ms = c.lifetime_ms;
             message.allow_partial = c.allow_partial.then_some(true);
-            message.payee = c.payee.and_then(account);
+            message.payee = c.payee.map(account);
             message.tolerance_bp = Some(u32::from(c.tolerance_bp)).filter(|bp| *bp > 0);
         }
         Command::Increment(c) => {
@@ -57,7 +57,7 @@ pub(super) fn of(tag: u64, command: &Command, deadline_ms: u32) -> Option<grpc::
         }
         Command::Capture(c) => {
             message.authorization = Some(id(c.authorization.0));
-            message.payee = account(c.payee);
+            message.payee = Some(account(c.payee));
             money(&mut message, c.amount, usual);
             message.is_final = Some(c.is_final);
         }
@@ -75,7 +75,7 @@ pub(super) fn of(tag: u64, command: &Command, deadline_ms: u32) -> Option<grpc::
             money(&mut message, c.amount, usual);
         }
         Command::Reverse(c) => {
-            message.account = account(c.account);
+            message.account = Some(account(c.account));
             message.original = Some(id(c.original.bits));
             message.original_kind = Some(kind_name(c.original.kind).to_owned());
             if let Some(total) = c.new_total {
@@ -84,12 +84,12 @@ pub(super) fn of(tag: u64, command: &Command, deadline_ms: u32) -> Option<grpc::
             }
         }
         Command::Transfer(c) => {
-            message.account = account(c.account);
-            message.payee = account(c.payee);
+            message.account = Some(account(c.account));
+            message.payee = Some(account(c.payee));
             money(&mut message, c.amount, c.ledger);
         }
         Command::Lookup(c) => {
-            message.account = account(c.account);
+            message.account = Some(account(c.account));
             message.fence = c.fence.then_some(true);
         }
         _ => return None,
@@ -103,7 +103,7 @@ fn name(message: &mut grpc::Command, key: Key) {
 }
 
 fn denomination(ledger: Ledger) -> (Option<String>, Option<u32>) {
-    (Some(ledger.asset().to_string()), Some(ledger.scale().into()))
+    (Some(ledger.asset()), Some(ledger.scale().into()))
 }
 
 fn money(message: &mut grpc::Command, amount: Amount, ledger: Ledger) {

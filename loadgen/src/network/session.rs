@@ -25,7 +25,7 @@ use rustix::event::epoll::{self, Event, EventFlags};
 use tpcore::{Command, Outcome, Reply};
 
 use super::connection::{Connection, Request, Stand};
-use super::decode::{self, Answer};
+use super::decode::{self, Answer, turned_away};
 use super::encode::{Encoder, fits_batch};
 use super::transport::Transport;
 use crate::target::Session;
@@ -364,23 +364,15 @@ impl NetworkSession {
         Ok(Took::Response)
     }
 
-    /// That a submission did nothing says nothing of one before it whose connection broke.
-    fn decide(&mut self, flight: u32, reply: Reply) {
-        let is_in_doubt = self.flights[flight as usize].as_ref().is_some_and(|known| known.repeats > 0);
-        let is_open = is_in_doubt && reply.outcome.leaves_at_once();
-        self.land(flight, if is_open { Reply::bare(Outcome::InProgress) } else { reply });
-    }
-
     fn answered(&mut self, flight: u32, answer: Answer) -> Result<(), String> {
-        match answer {
-            Answer::Reply(reply) => self.decide(flight, reply),
-            Answer::TurnedAway => {
+        let known = self.flights[flight as usize].as_ref();
+        let (repeats, verb) = known.map_or((0, "command"), |known| (known.repeats, known.command.verb().name()));
+        match answer.decided(repeats) {
+            Ok(reply) => self.land(flight, reply),
+            Err(Some(what)) => return Err(format!("it answered a {verb} with {what}")),
+            Err(None) => {
                 self.transport.turned_away();
-                self.decide(flight, Reply::bare(Outcome::Busy));
-            }
-            Answer::Refused(what) => {
-                let verb = self.flights[flight as usize].as_ref().map_or("command", |f| f.command.verb().name());
-                return Err(format!("it answered a {verb} with {what}"));
+                self.land(flight, turned_away(repeats));
             }
         }
         Ok(())

@@ -20,7 +20,7 @@ use tp_protocol::grpc;
 use tp_protocol::grpc::gateway_client::GatewayClient;
 use tpcore::{Command, Outcome, Reply};
 
-use super::decode::{self, Answer};
+use super::decode::{self, turned_away};
 use super::message;
 use super::session::{GIVE_UP, REPEATS_MAX};
 use super::transport::Transport;
@@ -38,7 +38,10 @@ const STEP: Duration = Duration::from_millis(1);
 
 /// What a stream's task has to say.
 enum Said {
-    Reply(Box<grpc::Reply>),
+    Reply {
+        line: usize,
+        reply: Box<grpc::Reply>,
+    },
     /// The stream of that number ended.
     Ended {
         line: usize,
@@ -64,6 +67,8 @@ impl Heard {
 /// A command that was taken and not yet answered.
 struct Flight {
     tag: u64,
+    /// On the wire: the place, and above it how often places were taken.
+    wire: u64,
     line: usize,
     repeats: u8,
     command: Command,
@@ -90,6 +95,7 @@ pub(super) struct StreamSession {
     next: usize,
     flights: Vec<Option<Flight>>,
     free: Vec<u32>,
+    taken: u32,
     replies: Vec<(u64, Reply)>,
     /// Commands that went over HTTP and are not answered.
     over_http: usize,
@@ -104,7 +110,7 @@ async fn run(
     remote: Remote,
     authorization: Option<MetadataValue<Ascii>>,
     delay: Duration,
-    commands: mpsc::UnboundedReceiver<grpc::Command>,
+    (line, commands): (usize, mpsc::UnboundedReceiver<grpc::Command>),
     heard: &Heard,
 ) -> (bool, Status) {
     tokio::time::sleep(delay).await;
@@ -122,7 +128,7 @@ async fn run(
     };
     loop {
         match replies.message().await {
-            Ok(Some(reply)) => heard.say(Said::Reply(Box::new(reply))),
+            Ok(Some(reply)) => heard.say(Said::Reply { line, reply: Box::new(reply) }),
             Ok(None) => return (true, Status::unavailable("the server ended the stream")),
             Err(status) => return (true, status),
         }
@@ -160,6 +166,7 @@ impl StreamSession {
             next: 0,
             flights: (0..in_flight).map(|_| None).collect(),
             free: (0..u32::try_from(in_flight).unwrap_or(u32::MAX)).rev().collect(),
+            taken: 0,
             replies: Vec::new(),
             over_http: 0,
             transport,
@@ -178,7 +185,7 @@ impl StreamSession {
         let (remote, authorization) = (self.remote.clone(), self.authorization.clone());
         let heard = Arc::clone(&self.heard);
         self.runtime.spawn(async move {
-            let (was_up, status) = run(remote, authorization, delay, receiver, &heard).await;
+            let (was_up, status) = run(remote, authorization, delay, (number, receiver), &heard).await;
             let why = format!("{:?}: {}", status.code(), status.message());
             heard.say(Said::Ended { line: number, was_up, why });
         });
@@ -188,7 +195,7 @@ impl StreamSession {
     /// Sends a command on its line. One that has ended says so itself, and what is in flight on it goes out again then.
     fn put(&mut self, place: u32) {
         let Some(flight) = &self.flights[place as usize] else { return };
-        match message::of(place.into(), &flight.command, self.deadline_ms) {
+        match message::of(flight.wire, &flight.command, self.deadline_ms) {
             Some(message) => _ = self.lines[flight.line].commands.send(message),
             None => self.land(place, Reply::bare(Outcome::Malformed)),
         }
@@ -217,28 +224,29 @@ impl StreamSession {
         let mut said = std::mem::take(&mut self.said);
         for said in said.drain(..) {
             match said {
-                Said::Reply(reply) => self.take(&reply),
+                Said::Reply { line, reply } => self.take(line, &reply),
                 Said::Ended { line, was_up, why } => self.renew(line, was_up, &why),
             }
         }
         self.said = said;
     }
 
-    fn take(&mut self, message: &grpc::Reply) {
-        let place = u32::try_from(message.tag).unwrap_or(u32::MAX);
-        let Some(Some(flight)) = self.flights.get(place as usize) else {
-            return self.fail("a reply came that nobody asked for");
+    fn take(&mut self, on: usize, message: &grpc::Reply) {
+        let place = u32::try_from(message.tag & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+        let flight = self.flights.get(place as usize).and_then(Option::as_ref);
+        let Some(flight) = flight.filter(|flight| flight.line == on && flight.wire == message.tag) else {
+            return self.fail("a reply came that nobody asked for, or a second one");
         };
-        self.lines[flight.line].failures = 0;
+        let repeats = flight.repeats;
+        self.lines[on].failures = 0;
         self.trouble = None;
-        match decode::message(message) {
-            Ok(Answer::Reply(reply)) => self.land(place, reply),
-            Ok(Answer::TurnedAway) => {
+        match decode::message(message).map_err(Some).and_then(|answer| answer.decided(repeats)) {
+            Ok(reply) => self.land(place, reply),
+            Err(Some(what)) => self.fail(&what),
+            Err(None) => {
                 self.transport.turned_away();
-                let outcome = if flight.repeats == 0 { Outcome::Busy } else { Outcome::InProgress };
-                self.land(place, Reply::bare(outcome));
+                self.land(place, turned_away(repeats));
             }
-            Ok(Answer::Refused(what)) | Err(what) => self.fail(&what),
         }
     }
 
@@ -255,13 +263,15 @@ impl StreamSession {
         self.lines[number] = self.line(number, delay, failures + 1);
         let is_here = |flight: &Option<Flight>| flight.as_ref().is_some_and(|flight| flight.line == number);
         let in_doubt: Vec<usize> = (0..self.flights.len()).filter(|place| is_here(&self.flights[*place])).collect();
-        self.transport.broke(was_up, in_doubt.len());
-        if self.trouble.get_or_insert_with(Instant::now).elapsed() > GIVE_UP {
+        self.transport.broke(was_up, if was_up { in_doubt.len() } else { 0 });
+        let is_idle = was_up && in_doubt.is_empty();
+        if !is_idle && self.trouble.get_or_insert_with(Instant::now).elapsed() > GIVE_UP {
             return self.fail(&format!("nothing was heard from it for {} s: {why}", GIVE_UP.as_secs()));
         }
         for place in in_doubt {
             let Some(flight) = self.flights[place].as_mut() else { continue };
-            flight.repeats += 1;
+            // A stream that was never there carried nothing.
+            flight.repeats += u8::from(was_up);
             let (place, is_given_up) = (u32::try_from(place).unwrap_or(u32::MAX), flight.repeats > REPEATS_MAX);
             if is_given_up { self.land(place, Reply::bare(Outcome::InProgress)) } else { self.put(place) }
         }
@@ -281,7 +291,10 @@ impl Session for StreamSession {
         }
         let Some(place) = self.free.pop() else { return false };
         self.next = (self.next + 1) % self.lines.len();
-        self.flights[place as usize] = Some(Flight { tag, line: self.next, repeats: 0, command: command.clone() });
+        self.taken = self.taken.wrapping_add(1);
+        let wire = u64::from(self.taken) << 32 | u64::from(place);
+        let flight = Flight { tag, wire, line: self.next, repeats: 0, command: command.clone() };
+        self.flights[place as usize] = Some(flight);
         self.put(place);
         true
     }

@@ -39,19 +39,21 @@ pub(crate) enum Stand {
     Answer(Answer),
 }
 
-/// Whether a command is above its tenant's threshold, and whether the tenant has any approvals: an earlier one may be this command's.
+/// Whether a command is above its tenant's threshold, and whether the tenant has an approval under its key: it may be this command's.
 fn say(serving: &Serving, caller: &Caller, asked: &Asked) -> (bool, bool) {
     let (Some(amount), Some(ledger)) = (asked.moved, asked.ledger) else { return (false, false) };
     serving.control.read(|state| {
         let needs = |t: &Tenant| !t.thresholds.is_empty() && t.needs_second_person(&ledger.to_string(), amount.get());
-        (state.tenant(caller.tenant).is_some_and(needs), state.approvals_of(caller.tenant, None).next().is_some())
+        let has_one = state.approvals_of(caller.tenant, None).next().is_some()
+            && asked.command.key().is_some_and(|key| state.has_asked(caller.tenant, &key_text(key)));
+        (state.tenant(caller.tenant).is_some_and(needs), has_one)
     })
 }
 
 /// Whether a second person may have a say in a command; which one is [`stand`]'s to find out.
 pub(crate) fn may_have_a_say(serving: &Serving, caller: &Caller, asked: &Asked) -> bool {
-    let (needs, has_any) = say(serving, caller, asked);
-    needs || has_any
+    let (needs, has_one) = say(serving, caller, asked);
+    needs || has_one
 }
 
 /// Whether a command needs a second person, and if so, how that stands. `members` are the command as a batch has it.
@@ -63,8 +65,8 @@ pub(crate) async fn stand(
     asked: &Asked,
     members: &Members<'_>,
 ) -> Result<Stand, Problem> {
-    let (needs, has_any) = say(serving, caller, asked);
-    if !needs && !has_any {
+    let (needs, has_one) = say(serving, caller, asked);
+    if !needs && !has_one {
         return Ok(Stand::NotNeeded);
     }
     // Nothing of the tenant has that id: the engine says so.
@@ -282,6 +284,7 @@ async fn execute_now(serving: &Serving, approval: &Approval) {
         person: asked_for.person.as_str().into(),
         key: asked_for.key,
         roles: [Role::MoneyMovement].into_iter().collect::<Roles>(),
+        until_unix_s: None,
     };
     let problem = match recorded_command(approval) {
         Err(problem) => problem,

@@ -25,6 +25,7 @@ use super::reply::{ProblemJson, ReplyJson};
 use super::request::{Answer, Answered, Caller, Request};
 use super::routes::role_of;
 use crate::app::Serving;
+use crate::observe::AuthenticationFailure;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,7 +114,7 @@ pub(crate) enum Begun {
 
 /// Begins a command. As on its own route: most need nobody's leave but the engine's, and their way makes no future.
 pub(crate) fn begin(serving: &Serving, caller: &Caller, members: &Members<'_>) -> Result<Begun, Problem> {
-    let (verb, asked) = read(caller, members)?;
+    let (verb, asked) = read(serving, caller, members)?;
     Ok(begun(serving, caller, verb, asked))
 }
 
@@ -163,19 +164,19 @@ pub(crate) const fn named(command: &Command) -> Option<(AccountId, Key)> {
 }
 
 /// Whether the caller may ask for such a command.
-pub(crate) fn check_role(caller: &Caller, verb: Verb, fences: bool) -> Result<(), Problem> {
+pub(crate) fn check_role(serving: &Serving, caller: &Caller, verb: Verb, fences: bool) -> Result<(), Problem> {
     let role = if fences { crate::control::Role::Authorize } else { role_of(verb) };
     if caller.roles.has(role) {
-        Ok(())
-    } else {
-        Err(Problem::new(Refusal::Forbidden, format!("it needs the role {}", role.name())))
+        return Ok(());
     }
+    serving.metrics.authentication_failure(AuthenticationFailure::Role);
+    Err(Problem::new(Refusal::Forbidden, format!("it needs the role {}", role.name())))
 }
 
-fn read(caller: &Caller, members: &Members<'_>) -> Result<(Verb, Asked), Problem> {
+fn read(serving: &Serving, caller: &Caller, members: &Members<'_>) -> Result<(Verb, Asked), Problem> {
     let verb = members.command.as_deref().and_then(parse_verb);
     let verb = verb.ok_or_else(|| Problem::invalid("`command` is the name of a command"))?;
-    check_role(caller, verb, verb == Verb::Lookup && members.fence == Some(true))?;
+    check_role(serving, caller, verb, verb == Verb::Lookup && members.fence == Some(true))?;
     members.check(verb, Place::Batch)?;
     let kind = parse_kind(members.key_kind.as_deref())?;
     let text = members.key.as_deref().ok_or_else(|| Problem::new(Refusal::KeyMissing, "`key` is missing"))?;

@@ -3,7 +3,7 @@
 //! Owns the mapping from text to the engine's 128 bits and kind. Refuses to guess a kind from bits.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use tp_actors::tp_core::ids::parse_uuid;
+use tp_actors::tp_core::ids::{AuthorizationId, parse_uuid};
 use tp_actors::tp_core::key::{Key, KeyKind};
 
 use super::problem::{Problem, Refusal};
@@ -28,17 +28,23 @@ pub(crate) fn parse_key(text: &str, kind: KeyKind) -> Result<Key, Problem> {
     if text.is_empty() || text.len() > KEY_BYTES_MAX || !is_visible {
         return Err(Problem::invalid("an idempotency key is 1 to 255 visible ASCII characters"));
     }
-    let uuid = is_canonical_uuid(text).then(|| parse_uuid(text)).flatten();
-    // What the journal keeps of it is a hash that anybody could make of every card number. One in 100,000 random UUIDs has sixteen digits
-    // that look like one: machines made them.
-    if uuid.is_none() && names_card(text) {
+    match (is_canonical_uuid(text).then(|| parse_uuid(text)).flatten(), kind) {
+        (Some(bits), kind) => key_of(bits, kind),
+        // What the journal keeps of it is a hash that anybody could make of every card number.
+        (None, _) if names_card(text) => Err(Problem::new(Refusal::CardNumber, "the idempotency key")),
+        (None, KeyKind::Opaque) => Ok(Key::opaque(hashed(text))),
+        (None, KeyKind::UuidV7) => Err(Problem::invalid("a key of kind `uuid_v7` is written as a UUID")),
+    }
+}
+
+/// The key of 128 bits. Those that have no UUID's version and variant are a number that somebody chose, and looked at as one: of random
+/// UUIDs one in 100,000 has sixteen digits that look like a card's.
+pub(crate) fn key_of(bits: u128, kind: KeyKind) -> Result<Key, Problem> {
+    let is_made = matches!(bits >> 76 & 0xF, 1..=8) && bits >> 62 & 0b11 == 0b10;
+    if !is_made && names_card(&AuthorizationId(bits).to_string()) {
         return Err(Problem::new(Refusal::CardNumber, "the idempotency key"));
     }
-    let key = match (uuid, kind) {
-        (Some(bits), kind) => Key { bits, kind },
-        (None, KeyKind::Opaque) => Key::opaque(hashed(text)),
-        (None, KeyKind::UuidV7) => return Err(Problem::invalid("a key of kind `uuid_v7` is written as a UUID")),
-    };
+    let key = Key { bits, kind };
     if key.is_well_formed() {
         Ok(key)
     } else {
@@ -93,11 +99,13 @@ mod tests {
     fn a_uuid_is_a_key_also_when_its_digits_look_like_a_card_number() {
         let (mut taken, mut looked) = (0, 0);
         for last in 0..10 {
-            let text = format!("65246524-6524-652{last}-aa00-a1b2c3d4e5f6");
+            let text = format!("65246524-6524-452{last}-aa00-a1b2c3d4e5f6");
             looked += u32::from(names_card(&text));
             taken += u32::from(parse_key(&text, KeyKind::Opaque).is_ok());
         }
         assert_eq!((taken, looked), (10, 1));
+        let chosen = parse_key("40000000-0000-0002-aabc-000000000000", KeyKind::Opaque);
+        assert_eq!(chosen.map_err(|problem| problem.name), Err("card_number_refused"), "no UUID that a machine makes");
     }
 
     #[test]

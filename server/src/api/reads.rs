@@ -256,7 +256,7 @@ fn parse_point(text: &str) -> Result<UpTo, Problem> {
 }
 
 /// RFC 3339 in UTC with up to three decimals.
-fn parse_time(text: &str) -> Option<Time> {
+pub(crate) fn parse_time(text: &str) -> Option<Time> {
     let (date, clock) = text.strip_suffix('Z')?.split_once('T')?;
     let date: Date = date.parse().ok()?;
     let (clock, decimals) = clock.split_once('.').unwrap_or((clock, "0"));

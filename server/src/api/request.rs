@@ -13,6 +13,7 @@ use tp_actors::tp_core::key::Key;
 
 use super::key::{parse_key, parse_kind};
 use super::problem::{Problem, Refusal};
+use crate::auth::jwt::LEEWAY_S;
 use crate::control::{KeyId, Roles};
 use crate::tenancy::{TenantId, parse_decimal};
 
@@ -24,6 +25,15 @@ pub(crate) struct Caller {
     /// The key; a token has none, and stands for its person alone.
     pub(crate) key: KeyId,
     pub(crate) roles: Roles,
+    /// When what proved it is over, seconds since 1970; `None`: when the key is revoked.
+    pub(crate) until_unix_s: Option<u64>,
+}
+
+impl Caller {
+    /// Whether the token that proved it is over.
+    pub(crate) fn is_over(&self, unix_s: u64) -> bool {
+        self.until_unix_s.is_some_and(|until| unix_s >= until.saturating_add(LEEWAY_S))
+    }
 }
 
 /// A request that passed the gate.
@@ -189,6 +199,20 @@ pub(crate) fn depth_exceeds(body: &[u8], max: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_token_began_ends_with_it() {
+        let (tenant, person, roles) = (TenantId::OPERATOR, Arc::from("ann"), Roles::default());
+        let caller = |until_unix_s| Caller {
+            tenant,
+            person: Arc::clone(&person),
+            key: crate::control::NO_KEY,
+            roles,
+            until_unix_s,
+        };
+        assert!(!caller(Some(100)).is_over(100 + LEEWAY_S - 1) && caller(Some(100)).is_over(100 + LEEWAY_S));
+        assert!(!caller(None).is_over(u64::MAX) && !caller(Some(u64::MAX)).is_over(u64::MAX - 1));
+    }
 
     #[test]
     fn nesting_is_counted_outside_of_texts() {

@@ -190,6 +190,8 @@ pub struct ControlState {
     approvals: BTreeMap<(TenantId, ApprovalId), Approval>,
     /// By account and idempotency key, so that a repeat finds the one it made.
     asked: HashMap<(String, String), (TenantId, ApprovalId)>,
+    /// How many approvals a tenant has under an idempotency key, of whatever account.
+    asked_keys: HashMap<(TenantId, String), usize>,
     /// Of each tenant those that were pending and had not expired when the last one was asked for.
     open: HashMap<TenantId, BTreeSet<ApprovalId>>,
     /// Approved and not yet executed.
@@ -280,6 +282,11 @@ impl ControlState {
     pub fn asked(&self, account: &str, engine_key: &str) -> Option<&Approval> {
         let place = self.asked.get(&(account.to_owned(), engine_key.to_owned()))?;
         self.approvals.get(place)
+    }
+
+    /// Whether any command of this tenant with this key made an approval.
+    pub fn has_asked(&self, tenant: TenantId, engine_key: &str) -> bool {
+        !self.asked_keys.is_empty() && self.asked_keys.contains_key(&(tenant, engine_key.to_owned()))
     }
 
     /// Approved and not yet known to be executed: they are executed again, under their own keys.
@@ -436,6 +443,7 @@ impl ControlState {
     fn add_approval(&mut self, approval: Approval) {
         let place = (approval.asked_for.tenant, approval.id());
         self.asked.insert(approval.identity(), place);
+        *self.asked_keys.entry((place.0, approval.asked_for.engine_key.clone())).or_default() += 1;
         self.order.push_back(place);
         let state = approval.state.clone();
         self.approvals.insert(place, approval);
@@ -472,6 +480,13 @@ impl ControlState {
             self.order.pop_front();
             if let Some(approval) = self.approvals.remove(&place) {
                 let identity = approval.identity();
+                let key = (place.0, approval.asked_for.engine_key.clone());
+                if let Some(count) = self.asked_keys.get_mut(&key) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.asked_keys.remove(&key);
+                    }
+                }
                 if self.asked.get(&identity) == Some(&place) {
                     self.asked.remove(&identity);
                 }

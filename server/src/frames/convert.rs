@@ -7,22 +7,24 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 use serde::Deserialize;
-use tp_actors::tp_core::amount::{Amount, Ledger};
+use tp_actors::tp_core::amount::{Amount, Balances, Ledger};
 use tp_actors::tp_core::command::{
     Advice, Advise, Authorize, Capture, Command, Increment, Lookup, Note, Refund, RefundTarget, Reverse, Transfer,
     Verb, Void,
 };
-use tp_actors::tp_core::ids::{AccountId, AuthorizationId, Seq, TransferId, Version};
+use tp_actors::tp_core::ids::{AccountId, AuthorizationId, Seq, TransferId, Version, parse_uuid};
 use tp_actors::tp_core::key::{Key, KeyKind};
 use tp_actors::tp_core::outcome::Outcome;
-use tp_actors::tp_core::reply::Reply;
+use tp_actors::tp_core::reply::{Flags, Reply};
 use tp_protocol::frames::{self, advice, code, flag, told, verb};
 
 use crate::api::batch::{Done, is_answer};
 use crate::api::command::Asked;
 use crate::api::commands::status_of_approval;
+use crate::api::key::key_of;
 use crate::api::members::{Members, Text};
 use crate::api::problem::{Problem, Refusal, status_of};
+use crate::api::reads::parse_time;
 use crate::tenancy::{TenantId, parse_decimal};
 
 /// Which fields a verb has.
@@ -95,6 +97,12 @@ pub(super) fn deadline_ms(f: &frames::Command) -> Result<Option<u64>, Problem> {
     }
 }
 
+/// The verb of a frame, and whether it fences.
+pub(super) fn verb_of(f: &frames::Command) -> Result<(Verb, bool), Problem> {
+    let shape = shape(f.verb).ok_or_else(|| invalid("`verb` is none of this door's"))?;
+    Ok((shape.verb, f.verb == verb::LOOKUP && f.has(flag::FENCE)))
+}
+
 /// What a frame asks for.
 pub(super) fn asked(f: &frames::Command, tenant: TenantId) -> Result<(Verb, Asked), Problem> {
     let shape = shape(f.verb).ok_or_else(|| invalid("`verb` is none of this door's"))?;
@@ -106,7 +114,7 @@ pub(super) fn asked(f: &frames::Command, tenant: TenantId) -> Result<(Verb, Aske
         Verb::Authorize => Authorize {
             key,
             account: reader.account()?,
-            ledger: reader.needed(ledger)?,
+            ledger: Reader::needed(ledger)?,
             amount: reader.amount()?,
             lifetime_ms,
             allow_partial: f.has(flag::ALLOW_PARTIAL),
@@ -135,30 +143,26 @@ pub(super) fn asked(f: &frames::Command, tenant: TenantId) -> Result<(Verb, Aske
             Refund { key, target, amount: reader.amount()?, note }.into()
         }
         Verb::Reverse => {
-            let original = key_of(f.subject.get(), f.has(flag::ORIGINAL_UUID_V7))?;
+            let original = key_of(f.subject.get(), kind_of(f.has(flag::ORIGINAL_UUID_V7)))?;
             Reverse { key, account: reader.account()?, original, new_total: reader.amount_if_any()?, note }.into()
         }
         Verb::Advise => {
             let (account, amount) = (reader.account()?, reader.amount()?);
-            let (ledger, advice) = (reader.needed(ledger)?, reader.advice(lifetime_ms)?);
+            let (ledger, advice) = (Reader::needed(ledger)?, reader.advice(lifetime_ms)?);
             Advise { key, account, ledger, amount, advice, note }.into()
         }
         Verb::Transfer => {
             let (account, payee, amount) = (reader.account()?, reader.payee()?, reader.amount()?);
-            Transfer { key, account, payee, ledger: reader.needed(ledger)?, amount, note }.into()
+            Transfer { key, account, payee, ledger: Reader::needed(ledger)?, amount, note }.into()
         }
         _ => Lookup { account: reader.account()?, key, fence: f.has(flag::FENCE) }.into(),
     };
     Ok((shape.verb, Asked::new(command, ledger, tenant)))
 }
 
-fn key_of(bits: u128, is_v7: bool) -> Result<Key, Problem> {
-    let key = Key { bits, kind: if is_v7 { KeyKind::UuidV7 } else { KeyKind::Opaque } };
-    if key.is_well_formed() {
-        Ok(key)
-    } else {
-        Err(invalid("a key is said to be a `uuid_v7`, and has another version or variant"))
-    }
+/// Of what kind a key is.
+const fn kind_of(is_v7: bool) -> KeyKind {
+    if is_v7 { KeyKind::UuidV7 } else { KeyKind::Opaque }
 }
 
 struct Reader<'a> {
@@ -168,7 +172,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn key(&self) -> Result<Key, Problem> {
-        key_of(self.f.key.get(), self.f.has(flag::KEY_UUID_V7))
+        key_of(self.f.key.get(), kind_of(self.f.has(flag::KEY_UUID_V7)))
     }
 
     fn ledger(&self) -> Result<Option<Ledger>, Problem> {
@@ -179,7 +183,7 @@ impl Reader<'_> {
         ledger.map(Some).ok_or_else(|| invalid("`asset` is 1 to 7 of A-Z and 0-9, `scale` a number from 0 to 38"))
     }
 
-    fn needed<T>(&self, value: Option<T>) -> Result<T, Problem> {
+    fn needed<T>(value: Option<T>) -> Result<T, Problem> {
         value.ok_or_else(|| invalid("a field that the verb needs is not flagged"))
     }
 
@@ -198,7 +202,7 @@ impl Reader<'_> {
     }
 
     fn payee(&self) -> Result<AccountId, Problem> {
-        self.needed(self.payee_if_any()?)
+        Self::needed(self.payee_if_any()?)
     }
 
     fn amount_if_any(&self) -> Result<Option<Amount>, Problem> {
@@ -210,7 +214,7 @@ impl Reader<'_> {
     }
 
     fn amount(&self) -> Result<Amount, Problem> {
-        self.needed(self.amount_if_any()?)
+        Self::needed(self.amount_if_any()?)
     }
 
     fn authorization(&self) -> Result<AuthorizationId, Problem> {
@@ -258,9 +262,9 @@ pub(super) fn members(f: &frames::Command) -> Members<'static> {
         key: text(uuid(f.key.get())),
         key_kind: kind(flag::KEY_UUID_V7),
         account: if f.account.get() == 0 { None } else { text(f.account.get().to_string()) },
-        payee: when(flag::PAYEE, &|| match f.has(flag::PAYEE_TENANT) {
-            true => format!("{}:{}", f.payee_tenant.get(), f.payee.get()),
-            false => f.payee.get().to_string(),
+        payee: when(flag::PAYEE, &|| {
+            let tenant = f.has(flag::PAYEE_TENANT).then(|| format!("{}:", f.payee_tenant.get()));
+            format!("{}{}", tenant.unwrap_or_default(), f.payee.get())
         }),
         amount: if is(Verb::Reverse) { None } else { when(flag::AMOUNT, &amount) },
         new_total: if is(Verb::Reverse) { when(flag::AMOUNT, &amount) } else { None },
@@ -296,36 +300,65 @@ pub(super) fn reply(tag: u64, done: Done) -> frames::Reply {
     }
 }
 
-/// The frame of a refusal of the server's own.
+/// The frame of a refusal: with the outcome's number where it has the name of one, else with a code of the server's own.
 pub(super) fn refusal(tag: u64, problem: &Problem) -> frames::Reply {
-    let is = |refusal: Refusal| problem.name == refusal.name();
     let status = problem.status.as_u16();
-    if let Some(reply) = &problem.reply {
-        return decision(tag, status, reply);
+    match &problem.reply {
+        Some(reply) => decision(tag, status, reply),
+        None => frames::Reply::new(tag, code_of(problem.name), status),
     }
-    let code = match () {
-        () if is(Refusal::InvalidRequest) => code::INVALID,
-        () if is(Refusal::Forbidden) => code::FORBIDDEN,
-        () if is(Refusal::RateLimited) => code::RATE_LIMITED,
-        () if is(Refusal::TooManyInFlight) => code::TOO_MANY_IN_FLIGHT,
-        () if is(Refusal::NoAgreement) => code::NO_AGREEMENT,
-        () => code::REFUSED,
-    };
-    frames::Reply::new(tag, code, status)
 }
 
-/// What came of a command that a second person decided, as it was recorded.
+fn code_of(name: &str) -> u8 {
+    let own = |refusal: Refusal| name == refusal.name();
+    match Outcome::ALL.iter().find(|outcome| outcome.name() == name) {
+        Some(outcome) => *outcome as u8,
+        None if own(Refusal::InvalidRequest) => code::INVALID,
+        None if own(Refusal::Forbidden) => code::FORBIDDEN,
+        None if own(Refusal::RateLimited) => code::RATE_LIMITED,
+        None if own(Refusal::TooManyInFlight) => code::TOO_MANY_IN_FLIGHT,
+        None if own(Refusal::NoAgreement) => code::NO_AGREEMENT,
+        None if own(Refusal::ApprovalRejected) => code::APPROVAL_REJECTED,
+        None if own(Refusal::ApprovalExpired) => code::APPROVAL_EXPIRED,
+        None if own(Refusal::ApprovalUnknown) => code::APPROVAL_UNKNOWN,
+        None if own(Refusal::CardNumber) => code::CARD_NUMBER,
+        None => code::REFUSED,
+    }
+}
+
+/// What is kept of a command that a second person decides: its approval, or what came of it.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Recorded {
+    approval: String,
     outcome: String,
     repeated: bool,
     reversed: bool,
+    flags: Vec<String>,
     amount: Option<String>,
+    asset: Option<String>,
+    scale: Option<u8>,
+    balances: Option<RecordedBalances>,
     authorization: Option<String>,
     transfer: Option<String>,
+    expires: Option<String>,
     seq: u64,
     version: u64,
+}
+
+#[derive(Deserialize)]
+struct RecordedBalances {
+    posted: String,
+    held: String,
+    available: Option<String>,
+}
+
+impl RecordedBalances {
+    fn read(&self) -> Option<Balances> {
+        let available = self.available.as_deref().map(|text| text.parse().ok());
+        let available = if let Some(read) = available { Some(read?) } else { None };
+        Some(Balances { posted: self.posted.parse().ok()?, held: self.held.parse().ok()?, available })
+    }
 }
 
 impl Recorded {
@@ -333,12 +366,18 @@ impl Recorded {
     fn reply(&self) -> Option<Reply> {
         let outcome = Outcome::ALL.iter().copied().find(|outcome| outcome.name() == self.outcome)?;
         let amount = self.amount.as_deref().and_then(parse_decimal).and_then(Amount::new);
+        let named = |flag: &Flags| flag.names().all(|name| self.flags.iter().any(|known| known == name));
+        let flags = (0..8).map(|bit| Flags(1 << bit)).filter(|flag| flag.names().next().is_some() && named(flag));
         Some(Reply {
             repeated: self.repeated,
             reversed: self.reversed,
+            flags: flags.fold(Flags::NONE, Flags::with),
             amount: amount.unwrap_or_default(),
+            balances: self.balances.as_ref().and_then(RecordedBalances::read),
+            ledger: self.asset.as_deref().zip(self.scale).and_then(|(asset, scale)| Ledger::new(asset, scale)),
             authorization: self.authorization.as_deref().and_then(|text| text.parse().ok()),
             transfer: self.transfer.as_deref().and_then(|text| text.parse().ok()),
+            expires: self.expires.as_deref().and_then(parse_time),
             seq: Seq(self.seq),
             version: Version(self.version),
             ..Reply::bare(outcome)
@@ -348,12 +387,17 @@ impl Recorded {
 
 /// A second person has a say: it waits, or what came of it.
 fn second(tag: u64, status: StatusCode, body: &[u8]) -> frames::Reply {
+    let recorded: Recorded = serde_json::from_slice(body).unwrap_or_default();
     if status == StatusCode::ACCEPTED {
-        return frames::Reply::new(tag, code::WAITS, status.as_u16());
+        let mut waits = frames::Reply::new(tag, code::WAITS, status.as_u16());
+        if let Some(approval) = parse_uuid(&recorded.approval) {
+            (waits.flags, waits.transfer) = (told::APPROVAL.into(), approval.into());
+        }
+        return waits;
     }
-    match serde_json::from_slice::<Recorded>(body).ok().and_then(|recorded| recorded.reply()) {
+    match recorded.reply() {
         Some(reply) => decision(tag, status.as_u16(), &reply),
-        None => frames::Reply::new(tag, code::REFUSED, status.as_u16()),
+        None => frames::Reply::new(tag, code_of(&recorded.outcome), status.as_u16()),
     }
 }
 
@@ -534,6 +578,49 @@ mod tests {
         let over = second(1, StatusCode::OK, body);
         assert_eq!((over.code, over.amount.get(), over.seq.get()), (Outcome::Approved as u8, 7, 9));
         assert!(over.has(told::REPEATED | told::TRANSFER | told::SEQ) && !over.has(told::AUTHORIZATION));
-        assert_eq!(second(1, StatusCode::CONFLICT, br#"{"outcome":"approval_rejected"}"#).code, code::REFUSED);
+        let body = br#"{"outcome":"approved","flags":["overdrawn","over_hold"],"asset":"EUR","scale":2,"balances":{"posted":"-7","held":"3","available":null}}"#;
+        let over = second(1, StatusCode::OK, body);
+        assert_eq!((over.remarks, over.posted.get(), over.held.get(), over.asset_code()), (3, -7, 3, Some("EUR")));
+        assert!(over.has(told::BALANCES) && !over.has(told::AVAILABLE));
+        let waits = second(1, StatusCode::ACCEPTED, br#"{"approval":"01999999-9999-8001-8000-000000000001"}"#);
+        assert_eq!(waits.transfer.get(), 0x0199_9999_9999_8001_8000_0000_0000_0001);
+        assert!(waits.has(told::APPROVAL) && !waits.has(told::TRANSFER));
+    }
+
+    /// What a caller may do next depends on it: not one is told as something else.
+    #[test]
+    fn every_refusal_has_a_code_that_says_whether_anything_was_done() {
+        for outcome in Outcome::ALL.iter().filter(|outcome| !outcome.is_approval()) {
+            assert_eq!(refusal(1, &Problem::of_outcome(*outcome)).code, *outcome as u8);
+        }
+        let unnamed: Vec<&str> = Refusal::ALL
+            .iter()
+            .filter(|refused| refusal(1, &Problem::new(**refused, "")).code == code::REFUSED)
+            .map(|refused| refused.name())
+            .collect();
+        // Those that a command over this door is never answered with, and those that say that nothing was recorded.
+        let expected = [
+            "idempotency_key_missing",
+            "unauthenticated",
+            "sign_again",
+            "not_found",
+            "method_not_allowed",
+            "approval_not_open",
+            "same_person",
+            "already_exists",
+            "body_too_large",
+            "unsupported_media_type",
+            "recovering",
+            "body_timeout",
+            "control_failed",
+            "history_failed",
+        ];
+        assert_eq!(unnamed, expected);
+        for (name, code) in
+            [("approval_rejected", code::APPROVAL_REJECTED), ("approval_unknown", code::APPROVAL_UNKNOWN)]
+        {
+            let body = format!(r#"{{"outcome":"{name}"}}"#);
+            assert_eq!(second(1, StatusCode::CONFLICT, body.as_bytes()).code, code);
+        }
     }
 }

@@ -13,17 +13,18 @@ use futures_util::stream::{FuturesUnordered, Stream as _};
 use http::request::Parts;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::Interval;
-use tp_protocol::frames::{Command, FRAME_BYTES_MAX, Frame, Reply, VERSION, goodbye, reason, verb, welcome};
+use tp_protocol::frames::{Command, FRAME_BYTES_MAX, Frame, Reply, VERSION, goodbye, reason, welcome};
 use zerocopy::IntoBytes as _;
 use zeroize::Zeroize as _;
 
-use super::convert::{asked, deadline_ms, members, refusal, reply};
-use crate::api::batch::{Begun, Done, ask, begun, check_role};
+use super::convert::{asked, deadline_ms, members, refusal, reply, verb_of};
+use crate::api::batch::{Begun, Done, Sent, ask, begun, check_role};
 use crate::api::problem::{Problem, Refusal};
 use crate::api::request::Caller;
 use crate::app::{App, Serving};
 use crate::gate::{Connection, Place};
 use crate::in_flight::{IN_FLIGHT_MAX, InFlight};
+use crate::net::links::LinkPlace;
 use crate::settings::Settings;
 
 /// What is read at once, bytes; a whole frame fits.
@@ -97,7 +98,12 @@ impl Ended {
 }
 
 /// Serves a link to its end.
-pub(super) async fn serve<S>(app: &App, mut stream: S, connection: &Connection, waits: &Waits) -> Ended
+pub(super) async fn serve<S>(
+    app: &App,
+    mut stream: S,
+    (connection, place): (&Connection, &LinkPlace),
+    waits: &Waits,
+) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -107,8 +113,11 @@ where
         greeted = tokio::time::timeout(waits.greeting, greet(app, &mut stream, connection, &mut input)) => greeted,
         _ = stopped.wait_for(|is_stopping| *is_stopping) => Ok(Err(Ended::Stopping)),
     };
-    let ended = match greeted.unwrap_or(Err(Ended::Idle)) {
+    let greeted = greeted.unwrap_or(Err(Ended::Idle));
+    let is_believed = greeted.is_ok();
+    let ended = match greeted {
         Ok((serving, caller, filled)) => {
+            place.greeted();
             let stopped = async move {
                 let _ = stopped.wait_for(|is_stopping| *is_stopping).await; // the sender is gone: it stops
             };
@@ -120,7 +129,7 @@ where
                 serving,
                 caller,
                 input: Input { bytes: input, taken: 0, filled },
-                out: Out { bytes: out, written: 0, is_flushed: false, taken_at: Instant::now() },
+                out: Out { bytes: out, ..Out::default() },
                 asking: None,
                 others: FuturesUnordered::new(),
                 ended: None,
@@ -133,16 +142,18 @@ where
         }
         Err(ended) => ended,
     };
+    let (mut last, mut last_input) = (Vec::new(), [0; 4096]);
     if let Some(reason) = ended.reason() {
-        let (mut last, mut last_input) = (Vec::new(), [0; 4096]);
         goodbye(&mut last, reason);
-        let said = async {
-            stream.write_all(&last).await?;
-            stream.shutdown().await?;
-            // What is closed with bytes unread is reset, and the peer may lose its last replies: until it has closed too.
-            while stream.read(&mut last_input).await? > 0 {}
-            Ok::<_, std::io::Error>(())
-        };
+    }
+    let said = async {
+        stream.write_all(&last).await?;
+        stream.shutdown().await?;
+        // What is closed with bytes unread is reset, and the peer may lose its last replies: until it has closed too.
+        while is_believed && stream.read(&mut last_input).await? > 0 {}
+        Ok::<_, std::io::Error>(())
+    };
+    if !matches!(ended, Ended::Stuck | Ended::Broken(_)) {
         let _ = tokio::time::timeout(LINGER, said).await; // the peer may be gone
     }
     ended
@@ -205,16 +216,22 @@ struct Input {
 }
 
 /// Bytes that go.
+#[derive(Default)]
 struct Out {
     bytes: Vec<u8>,
+    /// Of `bytes`.
     written: usize,
     /// TLS keeps what the socket did not take: only what was flushed is out.
     is_flushed: bool,
-    /// When the peer took something last, or there was nothing to take.
-    taken_at: Instant,
+    /// Ever written.
+    total: u64,
+    /// What was ready at a time: it has so long to be taken, whatever comes behind it.
+    mark: Option<(u64, Instant)>,
 }
 
-/// A command's tag, its place, and what comes of it.
+/// A command that was handed over: its tag, its place, and what is waited for.
+type HandedOver = (u64, Place, Sent);
+/// A command's tag, and what comes of it.
 type Answering = Pin<Box<dyn Future<Output = (u64, Done)> + Send>>;
 
 /// A link that was greeted.
@@ -226,7 +243,7 @@ struct Link<'a, S> {
     out: Out,
     in_flight: InFlight,
     /// Somebody has a say in a command: nothing behind it is read until it is recorded.
-    asking: Option<Pin<Box<dyn Future<Output = Answering> + Send>>>,
+    asking: Option<Pin<Box<dyn Future<Output = HandedOver> + Send>>>,
     /// What others than the engine answer, or had a say in.
     others: FuturesUnordered<Answering>,
     /// Nothing more is read, and why.
@@ -282,15 +299,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Future for Link<'_, S> {
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link<'_, S> {
     /// What is seen from time to time. What comes back ends the link at once.
     fn looked(&mut self) -> Option<Ended> {
-        let is_out = self.out.bytes.is_empty() && self.out.is_flushed;
-        if is_out {
-            self.out.taken_at = Instant::now();
-        } else if self.out.taken_at.elapsed() > self.waits.answer {
+        if self.out.is_stuck(self.waits.answer) {
             return Some(Ended::Stuck);
         }
-        if self.ended.is_none() && !self.serving.is_live(&self.caller) {
-            self.ended = Some(Ended::Unauthenticated);
+        self.check_caller();
+        if self.in_flight.is_empty() {
+            self.in_flight.shrink();
         }
+        let is_out = self.out.is_out();
         let is_idle = self.in_flight.is_empty() && self.others.is_empty() && self.asking.is_none() && is_out;
         if self.ended.is_none() && is_idle && self.heard.elapsed() > self.waits.idle {
             self.ended = Some(Ended::Idle);
@@ -298,10 +314,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link<'_, S> {
         None
     }
 
+    /// Whether who calls is still known: looked at before commands are handed over, too.
+    fn check_caller(&mut self) {
+        if self.ended.is_none() && !self.serving.is_live(&self.caller) {
+            self.ended = Some(Ended::Unauthenticated);
+        }
+    }
+
     /// Whether everything that was taken is answered and out.
     fn is_answered(&self) -> bool {
         let waits_for_others = self.asking.is_some() || !self.others.is_empty();
-        self.in_flight.is_empty() && !waits_for_others && self.out.bytes.is_empty() && self.out.is_flushed
+        self.in_flight.is_empty() && !waits_for_others && self.out.is_out()
     }
 
     /// Whether there is room for one command more and its reply.
@@ -316,18 +339,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link<'_, S> {
     fn reply(&mut self, context: &mut Context<'_>) -> bool {
         let Self { in_flight, out, .. } = self;
         let mut replies = in_flight.poll(|tag, done| out.put(&reply(tag, done)));
-        if let Some(asking) = &mut self.asking
-            && let Poll::Ready(answering) = asking.as_mut().poll(context)
-        {
-            self.asking = None;
-            self.others.push(answering);
-            replies += 1;
-        }
+        replies += usize::from(self.ask(context));
         while let Poll::Ready(Some((tag, done))) = Pin::new(&mut self.others).poll_next(context) {
             self.out.put(&reply(tag, done));
             replies += 1;
         }
         replies > 0
+    }
+
+    /// Whether those who have a say in a command have had it.
+    fn ask(&mut self, context: &mut Context<'_>) -> bool {
+        let Some(asking) = &mut self.asking else { return false };
+        let Poll::Ready((tag, place, sent)) = asking.as_mut().poll(context) else { return false };
+        self.asking = None;
+        let serving = Arc::clone(&self.serving);
+        self.others.push(Box::pin(async move {
+            let _until_answered = place;
+            (tag, sent.end(&serving).await)
+        }));
+        true
     }
 
     /// Writes what can be without waiting. Whether anything went.
@@ -339,12 +369,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link<'_, S> {
             if count == 0 {
                 return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
             }
-            self.out.written += count;
-            self.out.taken_at = Instant::now();
+            self.out.took(count);
             wrote = true;
         }
-        self.out.bytes.clear();
-        self.out.written = 0;
         if !self.out.is_flushed {
             ready!(Pin::new(&mut *self.stream).poll_flush(context))?;
             self.out.is_flushed = true;
@@ -359,15 +386,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link<'_, S> {
             match Frame::read(&self.input.bytes[self.input.taken..self.input.filled]) {
                 Ok(Some((Frame::Command(command), total))) => {
                     let command = *command;
+                    if commands == 0 {
+                        self.check_caller();
+                        if self.ended.is_some() {
+                            break;
+                        }
+                    }
                     self.input.taken += total;
                     self.command(&command);
                     commands += 1;
-                    if let Some(asking) = &mut self.asking
-                        && let Poll::Ready(answering) = asking.as_mut().poll(context)
-                    {
-                        self.asking = None;
-                        self.others.push(answering);
-                    }
+                    self.ask(context);
                 }
                 Ok(None) => break,
                 Ok(Some(_)) | Err(_) => self.ended = Some(Ended::Frame),
@@ -409,11 +437,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link<'_, S> {
 
     fn begin(&mut self, f: &Command) -> Result<(), Problem> {
         let tag = f.tag.get();
-        let place = self.serving.rooms.enter(self.caller.tenant).map_err(|refusal| Problem::new(refusal, ""))?;
-        let (named, asked) = asked(f, self.caller.tenant)?;
-        check_role(&self.caller, named, f.verb == verb::LOOKUP && f.has(tp_protocol::frames::flag::FENCE))?;
-        let deadline_ms = deadline_ms(f)?;
-        match begun(&self.serving, &self.caller, named, asked) {
+        let place = self.serving.enter(self.caller.tenant)?;
+        let (verb, fences) = verb_of(f)?;
+        check_role(&self.serving, &self.caller, verb, fences)?;
+        let ((verb, asked), deadline_ms) = (asked(f, self.caller.tenant)?, deadline_ms(f)?);
+        match begun(&self.serving, &self.caller, verb, asked) {
             Begun::Free(verb, asked) => {
                 let sent = self.in_flight.submit(&self.caller, (tag, place), (verb, &asked), deadline_ms);
                 if let Err(done) = sent {
@@ -423,8 +451,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link<'_, S> {
             Begun::Asks(asks) => {
                 let (serving, caller, f) = (Arc::clone(&self.serving), self.caller.clone(), *f);
                 self.asking = Some(Box::pin(async move {
-                    let sent = Box::pin(ask(&serving, &caller, *asks, (&members(&f), deadline_ms))).await;
-                    answering(serving, (tag, place), sent)
+                    let members = members(&f);
+                    (tag, place, Box::pin(ask(&serving, &caller, *asks, (&members, deadline_ms))).await)
                 }));
             }
         }
@@ -432,16 +460,87 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link<'_, S> {
     }
 }
 
-fn answering(serving: Arc<Serving>, (tag, place): (u64, Place), sent: crate::api::batch::Sent) -> Answering {
-    Box::pin(async move {
-        let _until_answered = place;
-        (tag, sent.end(&serving).await)
-    })
-}
-
 impl Out {
     fn put(&mut self, reply: &Reply) {
         self.bytes.extend_from_slice(reply.as_bytes());
         self.is_flushed = false;
+    }
+
+    /// The peer took some.
+    fn took(&mut self, count: usize) {
+        self.written += count;
+        self.total += count as u64;
+        if self.written == self.bytes.len() {
+            self.bytes.clear();
+            self.written = 0;
+        } else if self.written >= OUT_BYTES / 4 {
+            // A peer that is always a little behind: what it has taken is not kept.
+            self.bytes.drain(..self.written);
+            self.written = 0;
+        }
+    }
+
+    /// Whether nothing waits to be taken.
+    const fn is_out(&self) -> bool {
+        self.bytes.is_empty() && self.is_flushed
+    }
+
+    /// Whether the peer has left something untaken for so long. A byte now and then is as late as none.
+    fn is_stuck(&mut self, at_most: Duration) -> bool {
+        if self.is_out() {
+            self.mark = None;
+            return false;
+        }
+        let ready = self.total + (self.bytes.len() - self.written) as u64;
+        match self.mark {
+            Some((marked, since)) if self.total < marked => since.elapsed() > at_most,
+            _ => {
+                self.mark = Some((ready, Instant::now()));
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A peer that is always a reply behind: what it has taken was kept until it caught up.
+    #[test]
+    fn what_was_taken_is_not_kept_though_the_peer_never_catches_up() {
+        let mut out = Out::default();
+        let reply = Reply::new(1, 0, 200);
+        out.put(&reply);
+        for _ in 0..100_000 {
+            out.put(&reply);
+            out.took(size_of::<Reply>());
+            assert!(out.bytes.len() <= OUT_BYTES, "{}", out.bytes.len());
+        }
+        assert_eq!(out.bytes.len() - out.written, size_of::<Reply>());
+        out.took(size_of::<Reply>());
+        assert!(out.bytes.is_empty() && out.written == 0 && !out.is_out(), "not flushed");
+    }
+
+    #[test]
+    fn a_byte_now_and_then_is_as_late_as_none() {
+        let mut out = Out::default();
+        out.put(&Reply::new(1, 0, 200));
+        let at_most = Duration::from_millis(20);
+        assert!(!out.is_stuck(at_most));
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(10));
+            out.took(1);
+        }
+        assert!(out.is_stuck(at_most));
+        // Who takes what was there is not late, though more came meanwhile.
+        let mut out = Out::default();
+        out.put(&Reply::new(1, 0, 200));
+        for _ in 0..5 {
+            assert!(!out.is_stuck(at_most));
+            out.put(&Reply::new(1, 0, 200));
+            std::thread::sleep(Duration::from_millis(30));
+            out.took(size_of::<Reply>());
+        }
     }
 }

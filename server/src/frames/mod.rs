@@ -25,7 +25,7 @@ use crate::app::App;
 use crate::auth::signature::Scheme;
 use crate::auth::tls::{Tls, client_fingerprint};
 use crate::gate::Connection;
-use crate::net::links::{Door, accept};
+use crate::net::links::{Door, LinkPlace, accept};
 use crate::observe::TlsFailure;
 use crate::settings::Settings;
 use link::{Ended, Waits};
@@ -48,26 +48,26 @@ impl FrameDoor {
     pub(crate) async fn run(self: Arc<Self>, socket: TcpListener, mut stop: watch::Receiver<bool>) {
         let metrics = &self.app.metrics;
         let door = Door { name: "frames", links_max: self.links_max, clients: &[], metrics };
-        let mut links = accept(socket, door, &mut stop, |stream, peer| {
+        let mut links = accept(socket, door, &mut stop, |stream, peer, place| {
             let door = Arc::clone(&self);
-            async move { door.link(stream, peer).await }
+            async move { door.link(stream, peer, &place).await }
         })
         .await;
         while links.join_next().await.is_some() {}
     }
 
-    async fn link(&self, stream: TcpStream, peer: SocketAddr) {
+    async fn link(&self, stream: TcpStream, peer: SocketAddr, place: &LinkPlace) {
         let _counted = self.app.metrics.connection();
         let address = peer.ip();
         let ended = match &self.tls {
-            None => self.speak(stream, address, None).await,
+            None => self.speak(stream, (address, None), place).await,
             Some(tls) => {
                 let accepted = TlsAcceptor::from(tls.config()).accept(stream);
                 match tokio::time::timeout(self.waits.tls, accepted).await {
                     Ok(Ok(stream)) => {
                         let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
                         let certificate = client_fingerprint(shown);
-                        self.speak(stream, address, certificate).await
+                        self.speak(stream, (address, certificate), place).await
                     }
                     Ok(Err(error)) => {
                         self.app.metrics.tls_failure(TlsFailure::Protocol);
@@ -83,11 +83,11 @@ impl FrameDoor {
         tracing::info!(%address, reason = %ended, "a link of frames was closed");
     }
 
-    async fn speak<S>(&self, stream: S, address: IpAddr, certificate: Option<[u8; 32]>) -> Ended
+    async fn speak<S>(&self, stream: S, (address, certificate): (IpAddr, Option<[u8; 32]>), place: &LinkPlace) -> Ended
     where
         S: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let scheme = if self.tls.is_some() { Scheme::Https } else { Scheme::Http };
-        link::serve(&self.app, stream, &Connection { address, scheme, certificate }, &self.waits).await
+        link::serve(&self.app, stream, (&Connection { address, scheme, certificate }, place), &self.waits).await
     }
 }

@@ -87,7 +87,7 @@ impl Known {
 
     /// A place among the tenant's requests under way.
     pub(super) fn enter(&self) -> Result<Place, Problem> {
-        self.serving.rooms.enter(self.caller.tenant).map_err(|refusal| Problem::new(refusal, ""))
+        self.serving.enter(self.caller.tenant)
     }
 
     /// What a command asks for, its deadline, and whether anybody but the engine has a say.

@@ -47,7 +47,7 @@ pub(super) struct Replies {
     /// What others than the engine answer, or had a say in.
     others: FuturesUnordered<Answering>,
     /// Replies that are to be given out.
-    replies: VecDeque<Reply>,
+    told: VecDeque<Reply>,
     /// Nothing behind it is read: those of one account are decided in their order.
     asking: Option<Asking>,
     look: Interval,
@@ -66,7 +66,7 @@ impl Replies {
             is_ended: false,
             failed: None,
             others: FuturesUnordered::new(),
-            replies: VecDeque::new(),
+            told: VecDeque::new(),
             asking: None,
             look: tokio::time::interval(LOOK_EVERY),
             stopped,
@@ -81,27 +81,27 @@ impl Replies {
         let tag = command.tag;
         let place = match self.known.enter() {
             Ok(place) => place,
-            Err(refusal) => return self.replies.push_back(problem(tag, &refusal)),
+            Err(refusal) => return self.told.push_back(problem(tag, &refusal)),
         };
         // Handed over here, in the order of the stream.
         match self.known.begin(&command) {
             Ok((Begun::Free(verb, asked), deadline_ms)) => {
                 let sent = self.in_flight.submit(&self.known.caller, (tag, place), (verb, &asked), deadline_ms);
                 if let Err(done) = sent {
-                    self.replies.push_back(reply(tag, done));
+                    self.told.push_back(reply(tag, done));
                 }
             }
             Ok((Begun::Asks(asks), _)) => {
                 let known = self.known.clone();
                 self.asking = Some(Box::pin(async move { (tag, place, known.ask(asks, &command).await) }));
             }
-            Err(flaw) => self.replies.push_back(problem(tag, &flaw)),
+            Err(flaw) => self.told.push_back(problem(tag, &flaw)),
         }
     }
 
     /// Above it nothing more is read.
     fn is_full(&self) -> bool {
-        self.in_flight.is_full() || self.others.len() + self.replies.len() >= IN_FLIGHT_MAX
+        self.in_flight.is_full() || self.others.len() + self.told.len() >= IN_FLIGHT_MAX
     }
 
     fn wait_for(&self, (tag, place, sent): HandedOver) {
@@ -146,18 +146,19 @@ impl Stream for Replies {
             (this.is_ended, this.failed) = (true, Some(Status::unavailable("stopping")));
         }
         while this.look.poll_tick(context).is_ready() {
+            this.in_flight.shrink();
             if !this.is_ended && !this.is_live() {
                 (this.is_ended, this.failed) = (true, Some(Status::unauthenticated("the key was revoked")));
             }
         }
         // What is there is given out first: reading is what may wait.
-        if let Some(reply) = this.replies.pop_front() {
+        if let Some(reply) = this.told.pop_front() {
             return Poll::Ready(Some(Ok(reply)));
         }
         let may_have_more = this.read(context);
-        let Self { in_flight, replies, .. } = this;
-        in_flight.poll(|tag, done| replies.push_back(reply(tag, done)));
-        if let Some(reply) = this.replies.pop_front() {
+        let Self { in_flight, told, .. } = this;
+        in_flight.poll(|tag, done| told.push_back(reply(tag, done)));
+        if let Some(reply) = this.told.pop_front() {
             return Poll::Ready(Some(Ok(reply)));
         }
         let is_over = match Pin::new(&mut this.others).poll_next(context) {

@@ -74,7 +74,9 @@ pub(crate) async fn run(edge: Arc<Edge>, socket: TcpListener, mut stop: watch::R
     let (metrics, clients) = (&edge.serving.metrics, &*listener.clients);
     let door = Door { name: &listener.name, links_max: listener.links_max, clients, metrics };
     let told = stop.clone();
-    let mut links = accept(socket, door, &mut stop, |stream, peer| {
+    let mut links = accept(socket, door, &mut stop, |stream, peer, place| {
+        // Whose a link is, its address says.
+        place.greeted();
         let (edge, stop) = (Arc::clone(&edge), told.clone());
         async move { edge.link(stream, peer, stop).await }
     })
