@@ -44,18 +44,28 @@ impl LinkPlace {
     }
 }
 
-/// Links that are open, and those of them that have not greeted, oldest first.
+/// Links that are open.
 #[derive(Default)]
 struct Open {
     links: JoinSet<()>,
+    /// Of which it is known who is there.
+    known: Vec<AbortHandle>,
+    /// Of which it is not, oldest first.
     new: VecDeque<(LinkPlace, AbortHandle)>,
 }
 
 impl Open {
     /// Whether one more may come: the oldest that has not greeted goes for it.
     fn make_room(&mut self, links_max: usize) -> bool {
-        self.new.retain(|(place, link)| !place.is_greeted() && !link.is_finished());
-        if self.links.len() - self.new.len().min(self.links.len()) >= links_max {
+        let known = &mut self.known;
+        self.new.retain(|(place, link)| {
+            if place.is_greeted() {
+                known.push(link.clone());
+            }
+            !place.is_greeted() && !link.is_finished()
+        });
+        known.retain(|link| !link.is_finished());
+        if known.len() >= links_max {
             return false;
         }
         if self.new.len() >= links_max
