@@ -8,12 +8,15 @@ mod cards;
 mod support;
 
 use std::fs;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use cards::{Link, listeners, message, setting, transaction};
 use support::{Gateway, Start};
 use tp_iso8583::{Layout, Message};
+use tp_protocol::client::Client;
+use tp_protocol::grpc;
+use tp_protocol::grpc::gateway_client::GatewayClient;
 
 /// Marked numbers with right check digits, of issuers' ranges: one for each way in.
 const ADDED: &str = "4539148803436467";
@@ -211,6 +214,86 @@ fn send_requests(gateway: &Gateway) {
     assert_eq!((refused.status, refused.outcome().as_str()), (400, "card_number_refused"));
 }
 
+/// gRPC messages with a mark in every text, and in the metadata of a call.
+fn send_grpc(gateway: &Gateway) {
+    let good = grpc::Command {
+        command: "authorize".to_owned(),
+        key: "g1".to_owned(),
+        account: Some("1".to_owned()),
+        amount: Some("1".to_owned()),
+        asset: Some("EUR".to_owned()),
+        scale: Some(2),
+        ..grpc::Command::default()
+    };
+    let mark = || Some(TYPED.to_owned());
+    // A number may be an account or an amount: with a letter behind it, it is neither.
+    let no_number = || Some(format!("{TYPED}x"));
+    let with = |change: &dyn Fn(&mut grpc::Command)| {
+        let mut command = good.clone();
+        change(&mut command);
+        command
+    };
+    let commands = vec![
+        with(&|c| TYPED.clone_into(&mut c.command)),
+        with(&|c| TYPED.clone_into(&mut c.key)),
+        with(&|c| c.key_kind = mark()),
+        with(&|c| c.account = no_number()),
+        with(&|c| c.payee = no_number()),
+        with(&|c| c.amount = no_number()),
+        with(&|c| c.asset = mark()),
+        with(&|c| c.authorization = mark()),
+        with(&|c| c.capture = mark()),
+        with(&|c| c.original = mark()),
+        with(&|c| c.original_kind = mark()),
+        with(&|c| c.new_total = no_number()),
+        with(&|c| c.advice = mark()),
+        with(&|c| c.status = mark()),
+        with(&|c| c.credit_limit = no_number()),
+        with(&|c| c.limits = Some(grpc::Limits { command_amount: no_number(), ..grpc::Limits::default() })),
+        with(&|c| c.value_date = mark()),
+        with(&|c| c.reference = mark()),
+        with(&|c| drop(c.metadata.insert("note".to_owned(), TYPED.to_owned()))),
+        with(&|c| drop(c.metadata.insert(TYPED.to_owned(), "x".to_owned()))),
+    ];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let channel = tonic::transport::Channel::from_shared(format!("http://{}", gateway.listen)).expect("an address");
+        let mut client = GatewayClient::new(channel.connect().await.expect("a connection"));
+        let bearer = |key: &str| format!("Bearer {key}").parse().expect("visible");
+        let mut batch = tonic::Request::new(grpc::CommandBatch { commands });
+        batch.metadata_mut().insert("authorization", bearer(&gateway.key));
+        batch.metadata_mut().insert("traceparent", TYPED.parse().expect("visible"));
+        let replies = client.execute_batch(batch).await.expect("answered").into_inner().replies;
+        assert!(replies.iter().all(|reply| reply.status == 400), "{replies:?}");
+        for reply in replies {
+            let text = format!("{reply:?}");
+            assert_clean(&text, text.as_bytes());
+        }
+        let mut account = tonic::Request::new(grpc::AccountRequest { account: format!("{TYPED}x") });
+        account.metadata_mut().insert("authorization", bearer(&gateway.key));
+        let refused = client.get_account(account).await.expect_err("no account").to_string();
+        assert_clean(&refused, refused.as_bytes());
+        let mut unknown = tonic::Request::new(good.clone());
+        unknown.metadata_mut().insert("authorization", bearer(TYPED));
+        let refused = client.execute(unknown).await.expect_err("nobody").to_string();
+        assert_clean(&refused, refused.as_bytes());
+    });
+}
+
+/// The binary door has one text: who calls. What is no frame may be anything.
+fn send_frames(gateway: &Gateway) {
+    let at = gateway.frames.expect("the door");
+    assert!(Client::connect(at, TYPED).is_err());
+    for broken in [TYPED.as_bytes().to_vec(), [&[200, 0, 0, 0, 1, 0, 1, 0][..], TYPED.as_bytes()].concat()] {
+        let mut stream = std::net::TcpStream::connect(at).expect("connected");
+        stream.write_all(&broken).expect("written");
+        stream.shutdown(std::net::Shutdown::Write).expect("half closed");
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said); // a reset is an end
+        assert_clean("what a link is told", &said);
+    }
+}
+
 const PAGE: usize = 4096;
 
 /// The writable memory of a process.
@@ -237,7 +320,8 @@ fn marked_card_data_is_found_nowhere() {
     let (data, mirror, log) = (folder.path().join("data"), folder.path().join("mirror"), folder.path().join("log"));
     let file = listeners(folder.path(), "");
     let (setting, mirrored) = (setting(&file), format!("engine.mirror={}", mirror.display()));
-    let arguments = ["--dev", "--set", &setting, "--set", &mirrored, "--set", "log.level=trace"];
+    let frames = "frames.listen=127.0.0.1:0";
+    let arguments = ["--dev", "--set", &setting, "--set", &mirrored, "--set", "log.level=trace", "--set", frames];
     let start = || Gateway::start_as(&data, &Start { arguments: &arguments, log: Some(&log) });
     {
         let gateway = start();
@@ -262,6 +346,8 @@ fn marked_card_data_is_found_nowhere() {
         }
         send_messages(&gateway);
         send_requests(&gateway);
+        send_grpc(&gateway);
+        send_frames(&gateway);
         // The marks do come out where they may.
         let shown = gateway.call(&gateway.key, "POST", &format!("/v1/cards/{card}/reveal"), &[], "");
         assert_eq!(shown.json()["card_number"], ADDED);
@@ -276,9 +362,10 @@ fn marked_card_data_is_found_nowhere() {
     assert!(contains(&log_text, b"a message was answered 30"), "what is searched has what happened");
     assert_clean("the log", &log_text);
 
-    // Memory: card messages only. What HTTP was sent is in buffers of its library until they are used again (docs/src/known-limits.md).
+    // Memory: card messages and frames. What HTTP was sent is in buffers of its library until they are used again (docs/src/known-limits.md).
     let gateway = start();
     send_messages(&gateway);
+    send_frames(&gateway);
     let mut link = Link::open(gateway.cards[0].1, "1987-ascii");
     assert_eq!(link.code(&message("0800", &[(7, "1127101010"), (11, "000001"), (70, "301")])), "00");
     let memory = memory(gateway.id());

@@ -90,6 +90,18 @@ async fn the_same_authorization_by_every_door_has_one_effect_and_one_answer() {
     assert_eq!(seen, [("approved", 200, true), ("account_not_found", 404, false)]);
     let account = gateway.get(&gateway.key, "/v1/accounts/1").json();
     assert_eq!(account["balances"]["held"], "2500");
+    // Calls are counted by their method, with the status of HTTP.
+    let refused = client.execute(Request::new(authorize(1, "1", "1"))).await.expect_err("no key");
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    let metrics = gateway.admin("/metrics").text;
+    for (method, status) in [("Execute", 201), ("Execute", 401), ("ExecuteBatch", 200), ("Stream", 200)] {
+        let wanted = |line: &&str| {
+            line.contains(&format!("route=\"POST /tpcore.v1.Gateway/{method}\""))
+                && line.contains(&format!("\"{status}\""))
+                && line.ends_with(" 1")
+        };
+        assert!(metrics.lines().any(|line| wanted(&line)), "{method} {status}");
+    }
 }
 
 #[tokio::test]

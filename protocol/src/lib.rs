@@ -18,5 +18,7 @@
 
 pub mod client;
 pub mod frames;
+#[cfg(test)]
+mod fuzz;
 #[cfg(feature = "grpc")]
 pub mod grpc;

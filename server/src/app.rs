@@ -33,6 +33,7 @@ use crate::auth::seal::Sealer;
 use crate::cards::Vault;
 use crate::control::{Control, NO_KEY, Role, now};
 use crate::gate::{Again, Connection, Failed, Failures, Gate, Place, Rooms};
+use crate::grpc::{METHODS, SERVICE};
 use crate::observe::{AuthenticationFailure, Metrics, RateLimit, Stage, Stopwatch, TraceContext, log};
 use crate::settings::Settings;
 use crate::tenancy::TenantId;
@@ -120,12 +121,20 @@ impl RequestLimits {
     }
 }
 
-/// The labels of the routes in metrics and logs.
+/// The labels of the routes in metrics and logs: those of the table, then the methods of gRPC.
 pub(crate) fn route_labels() -> &'static [&'static str] {
     static LABELS: OnceLock<Vec<&'static str>> = OnceLock::new();
     LABELS.get_or_init(|| {
-        ROUTES.iter().map(|route| &*Box::leak(format!("{} {}", route.method, route.path).into_boxed_str())).collect()
+        let label = |text: String| &*Box::leak(text.into_boxed_str());
+        let routes = ROUTES.iter().map(|route| label(format!("{} {}", route.method, route.path)));
+        routes.chain(METHODS.iter().map(|method| label(format!("POST {SERVICE}{method}")))).collect()
     })
+}
+
+/// The index of a gRPC method's label; beyond the labels: there is no such method.
+pub(crate) fn method_label(path: &str) -> usize {
+    let method = path.strip_prefix(SERVICE).and_then(|name| METHODS.iter().position(|method| *method == name));
+    method.map_or(usize::MAX, |at| ROUTES.len() + at)
 }
 
 /// The router of the table. `wanted` chooses its routes.
@@ -170,10 +179,17 @@ pub(crate) fn router(app: &Arc<App>, wanted: impl Fn(&Route) -> bool) -> Router 
 }
 
 /// What is known of a request when it is answered, for logs and metrics.
-struct Seen {
-    caller: Option<Caller>,
-    watch: Stopwatch,
-    trace: TraceContext,
+pub(crate) struct Seen {
+    pub(crate) caller: Option<Caller>,
+    pub(crate) watch: Stopwatch,
+    pub(crate) trace: TraceContext,
+}
+
+impl Seen {
+    /// A request whose head is there.
+    pub(crate) fn new(parts: &Parts) -> Self {
+        Self { caller: None, watch: Stopwatch::start(Instant::now()), trace: trace_of(parts) }
+    }
 }
 
 impl App {
@@ -187,7 +203,7 @@ impl App {
     ) -> Response {
         let route: &'static Route = &ROUTES[index];
         let (parts, body) = request.into_parts();
-        let mut seen = Seen { caller: None, watch: Stopwatch::start(Instant::now()), trace: trace_of(&parts) };
+        let mut seen = Seen::new(&parts);
         let _counted = self.metrics.in_flight();
         let answered = self.run(route, connection, path, parts, body, &mut seen).await;
         let (response, status, outcome) = match answered {
@@ -200,12 +216,18 @@ impl App {
             }
             Err(problem) => (problem_response(&problem, &seen.trace), problem.status, problem.name),
         };
+        self.answered(index, status.as_u16(), outcome, seen);
+        response
+    }
+
+    /// Counts a request that was answered, by the index of its label, and says so.
+    pub(crate) fn answered(&self, index: usize, status: u16, outcome: &str, mut seen: Seen) {
         seen.watch.lap(Stage::Write, Instant::now());
-        self.metrics.request(index, status.as_u16(), &seen.watch);
+        self.metrics.request(index, status, &seen.watch);
         let key_id = seen.caller.as_ref().filter(|caller| caller.key != NO_KEY).map(|caller| caller.key.to_string());
         let access = log::Access {
-            route: route_labels()[index],
-            status: status.as_u16(),
+            route: route_labels().get(index).copied().unwrap_or_default(),
+            status,
             outcome,
             tenant: seen.caller.as_ref().map(|caller| caller.tenant.get()),
             key_id: key_id.as_deref().unwrap_or_default(),
@@ -217,7 +239,6 @@ impl App {
         if let Some(traces) = &self.traces {
             traces.request(&access);
         }
-        response
     }
 
     async fn run(

@@ -442,3 +442,189 @@ impl<C: Codec> Session for LinkSession<C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
+
+    use super::super::frame_codec::FrameCodec;
+    use super::*;
+    use crate::plan::{account, ledger};
+    use tp_protocol::frames::{self, Frame, goodbye, reason, welcome};
+    use tpcore::{Amount, Authorize, Key};
+    use zerocopy::IntoBytes as _;
+
+    /// Nothing goes over HTTP here.
+    struct NoHttp;
+
+    impl Session for NoHttp {
+        fn submit(&mut self, _: u64, _: &Command) -> bool {
+            panic!("a command that frames carry went over HTTP")
+        }
+        fn poll(&mut self, _: &mut dyn FnMut(u64, Reply)) -> usize {
+            0
+        }
+        fn wait(&mut self, _: Duration) {}
+    }
+
+    /// What a server does with a link, after it has welcomed it.
+    type Serve = fn(&mut Peer);
+
+    /// A server's end of a link.
+    struct Peer {
+        stream: TcpStream,
+        input: Vec<u8>,
+        /// Keys of the commands that came, on this link and those before it.
+        keys: Vec<u128>,
+    }
+
+    impl Peer {
+        fn command(&mut self) -> frames::Command {
+            loop {
+                match Frame::read(&self.input) {
+                    Ok(Some((Frame::Command(command), total))) => {
+                        let command = *command;
+                        self.input.drain(..total);
+                        self.keys.push(command.key.get());
+                        return command;
+                    }
+                    Ok(Some((_, total))) => drop(self.input.drain(..total)),
+                    _ => {
+                        let mut bytes = [0; 4096];
+                        let read = self.stream.read(&mut bytes).expect("readable");
+                        assert!(read > 0, "the generator closed the link");
+                        self.input.extend_from_slice(&bytes[..read]);
+                    }
+                }
+            }
+        }
+        fn reply(&mut self, to: &frames::Command, outcome: Outcome) {
+            let reply = frames::Reply::new(to.tag.get(), outcome as u8, 200);
+            self.stream.write_all(reply.as_bytes()).expect("written");
+        }
+        fn say(&mut self, what: impl FnOnce(&mut Vec<u8>)) {
+            let mut bytes = Vec::new();
+            what(&mut bytes);
+            self.stream.write_all(&bytes).expect("written");
+        }
+    }
+
+    /// A server that serves one link after the other, each as it is told; gives back the keys that came.
+    fn server(links: Vec<Serve>) -> (SocketAddr, JoinHandle<Vec<u128>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let at = listener.local_addr().expect("its address");
+        let served = std::thread::spawn(move || {
+            let mut keys = Vec::new();
+            for serve in links {
+                let (stream, _) = listener.accept().expect("a link");
+                let mut peer = Peer { stream, input: Vec::new(), keys };
+                peer.say(|out| welcome(out, 1, 16));
+                serve(&mut peer);
+                keys = peer.keys;
+            }
+            keys
+        });
+        (at, served)
+    }
+
+    fn session(at: SocketAddr) -> (LinkSession<FrameCodec>, Arc<Transport>) {
+        let transport = Arc::<Transport>::default();
+        let codec = FrameCodec::new(None, 1_000);
+        let session = LinkSession::new(Box::new(NoHttp), (at, 1), codec, 4, Arc::clone(&transport));
+        (session.expect("a link"), transport)
+    }
+
+    fn submit(session: &mut LinkSession<FrameCodec>, tag: u64) {
+        let authorize = Authorize::new(Key::opaque(tag.into()), account(1), ledger(), Amount::from(1));
+        assert!(session.submit(tag, &authorize.into()), "there is room");
+    }
+
+    /// So many answers, or what was answered until the run failed.
+    fn answers(session: &mut LinkSession<FrameCodec>, count: usize) -> Vec<(u64, Outcome)> {
+        let (mut told, since) = (Vec::new(), Instant::now());
+        while told.len() < count {
+            assert!(since.elapsed() < Duration::from_mins(1), "{told:?}");
+            session.wait(Duration::from_millis(10));
+            session.poll(&mut |tag, reply| told.push((tag, reply.outcome)));
+        }
+        told
+    }
+
+    #[test]
+    fn what_is_in_doubt_goes_out_again_with_its_key_and_is_answered_once() {
+        let (at, served) = server(vec![
+            |peer| {
+                let commands = [peer.command(), peer.command()];
+                peer.reply(&commands[1], Outcome::Approved);
+            },
+            |_| {}, // it ends before anything is taken
+            |peer| {
+                let again = peer.command();
+                peer.reply(&again, Outcome::Approved);
+            },
+        ]);
+        let (mut session, transport) = session(at);
+        submit(&mut session, 1);
+        submit(&mut session, 2);
+        assert_eq!(answers(&mut session, 2), [(2, Outcome::Approved), (1, Outcome::Approved)]);
+        assert_eq!(served.join().expect("served"), [1, 2, 1]);
+        assert_eq!(transport.fault(), None);
+    }
+
+    /// That the repeat did nothing says nothing of the first time.
+    #[test]
+    fn a_repeat_that_is_answered_busy_leaves_its_outcome_open() {
+        let (at, served) = server(vec![|peer| _ = peer.command(), |peer| {
+            let again = peer.command();
+            peer.reply(&again, Outcome::Busy);
+            let first = peer.command();
+            peer.reply(&first, Outcome::Busy);
+        }]);
+        let (mut session, _) = session(at);
+        submit(&mut session, 1);
+        assert_eq!(answers(&mut session, 1), [(1, Outcome::InProgress)]);
+        submit(&mut session, 2);
+        assert_eq!(answers(&mut session, 1), [(2, Outcome::Busy)], "one that was never in doubt");
+        assert_eq!(served.join().expect("served"), [1, 1, 2]);
+    }
+
+    #[test]
+    fn a_second_answer_is_nobodys_and_ends_the_run() {
+        let (at, served) = server(vec![|peer| {
+            let first = peer.command();
+            peer.reply(&first, Outcome::Approved);
+            let second = peer.command();
+            peer.reply(&first, Outcome::Approved);
+            peer.reply(&second, Outcome::Approved);
+        }]);
+        let (mut session, transport) = session(at);
+        submit(&mut session, 1);
+        assert_eq!(answers(&mut session, 1), [(1, Outcome::Approved)]);
+        submit(&mut session, 2);
+        assert_eq!(answers(&mut session, 1), [(2, Outcome::SystemError)]);
+        assert!(transport.fault().expect("a fault").contains("a second one"));
+        served.join().expect("served");
+    }
+
+    #[test]
+    fn an_idle_link_that_ends_is_no_trouble_and_one_that_is_not_believed_is() {
+        let (at, served) = server(vec![|peer| peer.say(|out| goodbye(out, reason::IDLE)), |peer| {
+            let command = peer.command();
+            peer.reply(&command, Outcome::Approved);
+            peer.say(|out| goodbye(out, reason::UNAUTHENTICATED));
+        }]);
+        let (mut session, transport) = session(at);
+        for _ in 0..20 {
+            session.wait(Duration::from_millis(10));
+        }
+        assert_eq!(transport.fault(), None);
+        submit(&mut session, 1);
+        assert_eq!(answers(&mut session, 1), [(1, Outcome::Approved)]);
+        served.join().expect("served");
+        while transport.fault().is_none() {
+            session.wait(Duration::from_millis(10));
+        }
+        assert!(transport.fault().expect("a fault").contains("reason 2"));
+    }
+}

@@ -14,7 +14,7 @@ use tp_actors::tp_core::command::Verb;
 
 use super::convert::{deadline_ms, members, reply};
 use super::stream::Replies;
-use super::{GoesOn, follow};
+use super::{GoesOn, Told, follow};
 use crate::api::batch::{self, Begun, Sent};
 use crate::api::command::Asked;
 use crate::api::problem::{Problem, Refusal};
@@ -124,7 +124,11 @@ impl Gateway for Door {
         let known = known(&request)?;
         let command = request.into_inner();
         let done = known.send(&command).await.end(&known.serving).await;
-        Ok(Response::new(reply(command.tag, done)))
+        let reply = reply(command.tag, done);
+        let told = Told { status: u16::try_from(reply.status).unwrap_or(0), outcome: reply.outcome.clone().into() };
+        let mut response = Response::new(reply);
+        response.extensions_mut().insert(told);
+        Ok(response)
     }
 
     async fn execute_batch(&self, request: Request<CommandBatch>) -> Result<Response<ReplyBatch>, Status> {

@@ -17,7 +17,9 @@ mod door;
 mod follow;
 mod stream;
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -25,11 +27,12 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, Method, StatusCode, Version};
 use http_body_util::{BodyExt as _, Limited};
-use tonic::Status;
+use tonic::{Code, Status};
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
 
-use crate::app::App;
+use crate::app::{App, Seen, method_label};
+use crate::observe::Stage;
 use door::{Door, Known};
 use proto::gateway_server::GatewayServer;
 use tp_protocol::grpc as proto;
@@ -59,6 +62,36 @@ pub(crate) fn router(app: &Arc<App>) -> Result<(Router, tonic_health::server::He
     Ok((routes.into_axum_router().layer(from_fn_with_state(Arc::clone(app), guard)), reporter))
 }
 
+/// Where the methods are.
+pub(crate) const SERVICE: &str = "/tpcore.v1.Gateway/";
+
+/// Its methods, for metrics and logs.
+pub(crate) const METHODS: [&str; 7] =
+    ["Execute", "ExecuteBatch", "Stream", "Follow", "SetCursor", "GetCursor", "GetAccount"];
+
+/// What a method with one reply told: the status code that HTTP has for it, and the outcome's name.
+#[derive(Clone)]
+pub(crate) struct Told {
+    pub(crate) status: u16,
+    pub(crate) outcome: Cow<'static, str>,
+}
+
+/// The status code that HTTP has for the end of a call.
+fn status_of(response: &Response) -> u16 {
+    let code = response.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
+    match code {
+        Code::Ok => 200,
+        Code::Unauthenticated => 401,
+        Code::PermissionDenied => 403,
+        Code::NotFound => 404,
+        Code::ResourceExhausted => 429,
+        Code::Unavailable => 503,
+        Code::DeadlineExceeded => 408,
+        Code::InvalidArgument | Code::OutOfRange | Code::Unimplemented => 400,
+        _ => 500,
+    }
+}
+
 /// The longest message out: a batch of replies.
 const MESSAGE_BYTES_MAX: usize = 8 << 20;
 
@@ -70,19 +103,36 @@ async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     if !is_grpc {
         return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
     }
-    let (path, is_gateway) = (request.uri().path(), request.uri().path().starts_with("/tpcore.v1.Gateway/"));
+    if !request.uri().path().starts_with(SERVICE) {
+        return admit(&app, request, next, None).await;
+    }
+    let (label, _counted) = (method_label(request.uri().path()), app.metrics.in_flight());
+    let (parts, body) = request.into_parts();
+    let mut seen = Seen::new(&parts);
+    let response = admit(&app, Request::from_parts(parts, body), next, Some(&mut seen)).await;
+    // Of a stream: that it was opened.
+    let told = response.extensions().get::<Told>().cloned();
+    let told = told.unwrap_or_else(|| Told { status: status_of(&response), outcome: "".into() });
+    app.answered(label, told.status, &told.outcome, seen);
+    response
+}
+
+/// Reads what may be read, and lets tonic go on. `seen`: it is a call of the gateway.
+async fn admit(app: &Arc<App>, request: Request, next: Next, mut seen: Option<&mut Seen>) -> Response {
+    let path = request.uri().path();
     if path == "/grpc.health.v1.Health/Watch" {
         // Anybody could keep it open for ever.
         return Status::unimplemented("call Check").into_http();
     }
-    let is_stream = path == "/tpcore.v1.Gateway/Stream";
+    let is_stream = path.strip_prefix(SERVICE) == Some("Stream");
     let (mut parts, body) = request.into_parts();
     let mut _place = None;
-    if is_gateway {
-        let known = match Known::identify(&app, &parts) {
+    if let Some(seen) = seen.as_mut() {
+        let known = match Known::identify(app, &parts) {
             Ok(known) => known,
             Err(status) => return status.into_http(),
         };
+        seen.caller = Some(known.caller.clone());
         if !is_stream {
             match known.enter() {
                 Ok(place) => _place = Some(place),
@@ -90,6 +140,7 @@ async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
             }
         }
         parts.extensions.insert(known);
+        seen.watch.lap(Stage::Gate, Instant::now());
     }
     if is_stream {
         return next.run(Request::from_parts(parts, body)).await;
@@ -100,12 +151,19 @@ async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         Ok(Err(_)) => return Status::out_of_range("a message that is too long, or ended early").into_http(),
         Err(_) => return Status::deadline_exceeded("the message did not come in time").into_http(),
     };
-    let is_batch = parts.uri.path() == "/tpcore.v1.Gateway/ExecuteBatch";
+    if let Some(seen) = seen.as_mut() {
+        seen.watch.lap(Stage::Read, Instant::now());
+    }
+    let is_batch = parts.uri.path().strip_prefix(SERVICE) == Some("ExecuteBatch");
     if is_batch && commands_of(body.get(HEAD_BYTES..).unwrap_or_default()) > app.limits.batch_commands_max {
         return Status::invalid_argument(format!("a batch has 1 to {} commands", app.limits.batch_commands_max))
             .into_http();
     }
-    next.run(Request::from_parts(parts, body.into())).await
+    let response = next.run(Request::from_parts(parts, body.into())).await;
+    if let Some(seen) = seen {
+        seen.watch.lap(Stage::Engine, Instant::now());
+    }
+    response
 }
 
 /// Of a message on the wire: whether it is compressed, and its length.
@@ -134,6 +192,15 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 mod tests {
     use super::*;
     use prost::Message as _;
+
+    #[test]
+    fn every_method_of_the_service_has_a_label_and_no_other() {
+        let proto = include_str!("../../../protocol/proto/tpcore.proto");
+        let methods: Vec<&str> =
+            proto.lines().filter_map(|line| line.trim().strip_prefix("rpc ")?.split('(').next()).collect();
+        assert_eq!(methods, METHODS);
+        assert!(method_label("/tpcore.v1.Gateway/Drop") == usize::MAX && method_label("/x") == usize::MAX);
+    }
 
     #[test]
     fn the_commands_of_a_batch_are_counted_without_reading_them() {
