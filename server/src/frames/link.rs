@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Re
 use tokio::time::Interval;
 use tp_protocol::frames::{Command, FRAME_BYTES_MAX, Frame, Reply, VERSION, goodbye, reason, welcome};
 use zerocopy::IntoBytes as _;
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::convert::{asked, deadline_ms, members, refusal, reply, verb_of};
 use crate::api::batch::{Begun, Done, Sent, ask, begun, check_role};
@@ -108,7 +108,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let mut stopped = app.stopped.clone();
-    let mut input = vec![0; READ_BYTES];
+    // What comes may be a secret, or what nobody should have sent.
+    let mut input = Zeroizing::new(vec![0; READ_BYTES]);
     let greeted = tokio::select! {
         greeted = tokio::time::timeout(waits.greeting, greet(app, &mut stream, connection, &mut input)) => greeted,
         _ = stopped.wait_for(|is_stopping| *is_stopping) => Ok(Err(Ended::Stopping)),
@@ -210,7 +211,7 @@ fn parts_of(credential: &[u8]) -> Result<Parts, Ended> {
 
 /// Bytes that came.
 struct Input {
-    bytes: Vec<u8>,
+    bytes: Zeroizing<Vec<u8>>,
     taken: usize,
     filled: usize,
 }
