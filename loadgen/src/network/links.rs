@@ -6,7 +6,6 @@
 //! Invariants: a command is answered exactly once; it is sent again only after its link ended, with its key, [`REPEATS_MAX`] times; then it
 //! is `in_progress`.
 
-use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use rustix::event::{PollFd, PollFlags};
 use tpcore::{Command, Outcome, Reply};
 
 use super::decode::{Answer, turned_away};
+use super::flights::Flights;
 use super::session::{GIVE_UP, REPEATS_MAX};
 use super::transport::Transport;
 use crate::target::Session;
@@ -27,6 +27,8 @@ const READ_BYTES: usize = 64 * 1024;
 const AGAIN: Duration = Duration::from_millis(10);
 /// While something goes over HTTP, links are looked at so often.
 const HTTP_WAIT: Duration = Duration::from_millis(1);
+/// It is looked for silence so often: all that is in flight is gone through.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// At most.
 const AGAIN_DOUBLINGS: u32 = 7;
 
@@ -64,17 +66,6 @@ pub(super) trait Codec {
     fn take(&mut self, input: &[u8]) -> Result<Option<(usize, Taken)>, String>;
 }
 
-/// A command that was sent and not answered.
-struct Flight {
-    tag: u64,
-    /// On the wire: the place, and above it how often the place was taken.
-    wire: u64,
-    link: usize,
-    sent: Instant,
-    repeats: u8,
-    command: Command,
-}
-
 /// One link.
 struct Link {
     /// `None`: it is to be made again.
@@ -89,8 +80,6 @@ struct Link {
     filled: usize,
     /// Whether the server has said anything on it.
     has_heard: bool,
-    /// Tags on the wire in the order of sending; answered ones are left in until they come to the front.
-    order: VecDeque<u64>,
 }
 
 /// A session over links.
@@ -100,16 +89,13 @@ pub(super) struct LinkSession<C> {
     codec: C,
     links: Vec<Link>,
     next: usize,
-    flights: Vec<Option<Flight>>,
-    /// The one that rested longest first: a late answer of one command is not soon another's.
-    free: VecDeque<u32>,
-    /// How often places were taken.
-    taken: u32,
-    replies: Vec<(u64, Reply)>,
+    flights: Flights,
     /// Links with something to read; kept for its room.
     readable: Vec<usize>,
     /// Commands that went over HTTP and are not answered.
     over_http: usize,
+    /// When it was looked last whether something is not answered for too long.
+    looked: Instant,
     transport: Arc<Transport>,
     /// Since when nothing but trouble came.
     trouble: Option<Instant>,
@@ -135,19 +121,16 @@ impl<C: Codec> LinkSession<C> {
         in_flight: usize,
         transport: Arc<Transport>,
     ) -> Result<Self> {
-        let places = in_flight.min(C::PLACES_MAX);
         let mut session = Self {
             http,
             address,
             codec,
             links: Vec::with_capacity(links),
             next: 0,
-            flights: (0..places).map(|_| None).collect(),
-            free: (0..u32::try_from(places).unwrap_or(u32::MAX)).collect(),
-            taken: 0,
-            replies: Vec::new(),
+            flights: Flights::new(in_flight.min(C::PLACES_MAX)),
             readable: Vec::new(),
             over_http: 0,
+            looked: Instant::now(),
             transport,
             trouble: None,
             has_failed: false,
@@ -165,30 +148,17 @@ impl<C: Codec> LinkSession<C> {
                 input: vec![0; READ_BYTES],
                 filled: 0,
                 has_heard: false,
-                order: VecDeque::new(),
             });
         }
         Ok(session)
     }
 
     /// Puts a command behind what is to be written on its link.
-    fn put(&mut self, place: u32, is_repeat: bool) {
-        let flights = &self.flights;
-        let Some(flight) = &flights[place as usize] else { return };
-        let link = &mut self.links[flight.link];
-        while link.order.front().is_some_and(|wire| at(flights, *wire).is_none()) {
-            link.order.pop_front();
-        }
-        link.order.push_back(flight.wire);
-        if let Err(what) = self.codec.put(&mut link.out, flight.wire, &flight.command, is_repeat) {
+    fn put(&mut self, wire: u64, is_repeat: bool) {
+        let Some(flight) = self.flights.at(wire) else { return };
+        let out = &mut self.links[flight.line].out;
+        if let Err(what) = self.codec.put(out, wire, &flight.command, is_repeat) {
             self.fail(&what);
-        }
-    }
-
-    fn land(&mut self, place: u32, reply: Reply) {
-        if let Some(flight) = self.flights.get_mut(place as usize).and_then(Option::take) {
-            self.replies.push((flight.tag, reply));
-            self.free.push_back(place);
         }
     }
 
@@ -196,9 +166,7 @@ impl<C: Codec> LinkSession<C> {
     fn fail(&mut self, what: &str) {
         self.has_failed = true;
         self.transport.fail(what);
-        for place in 0..self.flights.len() {
-            self.land(u32::try_from(place).unwrap_or(u32::MAX), Reply::bare(Outcome::SystemError));
-        }
+        self.flights.land_all();
     }
 
     /// Writes what is there, waits until something comes, at most so long, and reads it.
@@ -315,19 +283,19 @@ impl<C: Codec> LinkSession<C> {
     }
 
     fn answered(&mut self, on: usize, wire: u64, answer: Answer) {
-        let place = u32::try_from(wire & PLACE).unwrap_or(u32::MAX);
-        let flight = self.flights.get(place as usize).and_then(Option::as_ref);
-        let asked = flight.filter(|flight| flight.link == on && (C::NAMES_PLACES || flight.wire == wire));
-        let Some(flight) = asked else { return self.fail("an answer came that nobody asked for, or a second one") };
+        let flight = if C::NAMES_PLACES { self.flights.at_place(wire) } else { self.flights.at(wire) };
+        let Some(flight) = flight.filter(|flight| flight.line == on) else {
+            return self.fail("an answer came that nobody asked for, or a second one");
+        };
         let repeats = flight.repeats;
         self.links[on].failures = 0;
         self.trouble = None;
         match answer.decided(repeats) {
-            Ok(reply) => self.land(place, reply),
+            Ok(reply) => self.flights.land(wire, reply),
             Err(Some(what)) => self.fail(&what),
             Err(None) => {
                 self.transport.turned_away();
-                self.land(place, turned_away(repeats));
+                self.flights.land(wire, turned_away(repeats));
             }
         }
     }
@@ -345,20 +313,18 @@ impl<C: Codec> LinkSession<C> {
         (link.stream, link.again, link.written, link.filled) = (None, Instant::now() + delay, 0, 0);
         link.out.clear();
         self.codec.greet(&mut link.out);
-        let flights = &self.flights;
-        let in_doubt: Vec<u32> = link.order.drain(..).filter_map(|wire| at(flights, wire)).collect();
+        let in_doubt = self.flights.of_line(on);
         self.transport.broke(was_up, if was_up { in_doubt.len() } else { 0 });
         // That an idle link ends is no trouble.
         let is_idle = was_up && in_doubt.is_empty();
         if !is_idle && self.trouble.get_or_insert_with(Instant::now).elapsed() > GIVE_UP {
             return self.fail(&format!("nothing was heard from it for {} s: {why}", GIVE_UP.as_secs()));
         }
-        for place in in_doubt {
-            let Some(flight) = self.flights[place as usize].as_mut() else { continue };
-            flight.repeats += u8::from(was_up);
-            match flight.repeats > REPEATS_MAX {
-                false => self.put(place, true),
-                true if C::CAN_LOOK_UP => self.land(place, Reply::bare(Outcome::InProgress)),
+        for wire in in_doubt {
+            let repeats = if was_up { self.flights.repeated(wire) } else { 0 };
+            match repeats > REPEATS_MAX {
+                false => self.put(wire, true),
+                true if C::CAN_LOOK_UP => self.flights.land(wire, Reply::bare(Outcome::InProgress)),
                 true => return self.fail("a command was sent again and again and never answered"),
             }
         }
@@ -376,23 +342,14 @@ impl<C: Codec> LinkSession<C> {
 
     /// Whether something is not answered for too long.
     fn look_for_silence(&mut self) {
-        let flights = &self.flights;
-        let mut oldest = self.links.iter().filter_map(|link| link.order.iter().find_map(|wire| at(flights, *wire)));
-        let is_silent =
-            |place: u32| flights[place as usize].as_ref().is_some_and(|flight| flight.sent.elapsed() > 2 * GIVE_UP);
-        if oldest.any(is_silent) {
+        if self.looked.elapsed() < LOOK_EVERY {
+            return;
+        }
+        self.looked = Instant::now();
+        if self.flights.oldest().is_some_and(|sent| sent.elapsed() > 2 * GIVE_UP) {
             self.fail(&format!("a command was not answered for {} s", 2 * GIVE_UP.as_secs()));
         }
     }
-}
-
-/// Of a tag on the wire: the place.
-const PLACE: u64 = u32::MAX as u64;
-
-/// The place of a command that is still in flight.
-fn at(flights: &[Option<Flight>], wire: u64) -> Option<u32> {
-    let place = u32::try_from(wire & PLACE).ok()?;
-    flights.get(place as usize)?.as_ref().filter(|flight| flight.wire == wire).map(|_| place)
 }
 
 impl<C: Codec> Session for LinkSession<C> {
@@ -403,25 +360,19 @@ impl<C: Codec> Session for LinkSession<C> {
             return is_taken;
         }
         if self.has_failed {
-            self.replies.push((tag, Reply::bare(Outcome::SystemError)));
+            self.flights.refuse(tag, Reply::bare(Outcome::SystemError));
             return true;
         }
-        let Some(place) = self.free.pop_front() else { return false };
-        self.next = (self.next + 1) % self.links.len();
-        self.taken = self.taken.wrapping_add(1);
-        let (wire, sent) = (u64::from(self.taken) << 32 | u64::from(place), Instant::now());
-        let flight = Flight { tag, wire, link: self.next, sent, repeats: 0, command: command.clone() };
-        self.flights[place as usize] = Some(flight);
-        self.put(place, false);
+        let next = (self.next + 1) % self.links.len();
+        let Some(wire) = self.flights.take(tag, next, command) else { return false };
+        self.next = next;
+        self.put(wire, false);
         true
     }
 
     fn poll(&mut self, each: &mut dyn FnMut(u64, Reply)) -> usize {
         self.turn(Duration::ZERO);
-        let count = self.replies.len();
-        for (tag, reply) in self.replies.drain(..) {
-            each(tag, reply);
-        }
+        let count = self.flights.poll(each);
         if self.over_http == 0 {
             return count;
         }
@@ -432,11 +383,11 @@ impl<C: Codec> Session for LinkSession<C> {
 
     fn wait(&mut self, timeout: Duration) {
         self.look_for_silence();
-        if self.replies.is_empty() {
+        if !self.flights.has_replies() {
             // What goes over HTTP has its own sockets: neither waits for the other.
             let is_alone = self.over_http == 0;
             self.turn(if is_alone { timeout } else { Duration::ZERO });
-            if !is_alone && self.replies.is_empty() {
+            if !is_alone && !self.flights.has_replies() {
                 self.http.wait(timeout.min(HTTP_WAIT));
             }
         }

@@ -19,6 +19,7 @@ mod control;
 mod decode;
 mod encode;
 mod endpoint;
+mod flights;
 mod frame_codec;
 mod links;
 mod message;

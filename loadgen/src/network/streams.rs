@@ -21,6 +21,7 @@ use tp_protocol::grpc::gateway_client::GatewayClient;
 use tpcore::{Command, Outcome, Reply};
 
 use super::decode::{self, turned_away};
+use super::flights::Flights;
 use super::message;
 use super::session::{GIVE_UP, REPEATS_MAX};
 use super::transport::Transport;
@@ -64,16 +65,6 @@ impl Heard {
     }
 }
 
-/// A command that was taken and not yet answered.
-struct Flight {
-    tag: u64,
-    /// On the wire: the place, and above it how often places were taken.
-    wire: u64,
-    line: usize,
-    repeats: u8,
-    command: Command,
-}
-
 /// A stream.
 struct Line {
     commands: mpsc::UnboundedSender<grpc::Command>,
@@ -93,10 +84,7 @@ pub(super) struct StreamSession {
     said: Vec<Said>,
     lines: Vec<Line>,
     next: usize,
-    flights: Vec<Option<Flight>>,
-    free: Vec<u32>,
-    taken: u32,
-    replies: Vec<(u64, Reply)>,
+    flights: Flights,
     /// Commands that went over HTTP and are not answered.
     over_http: usize,
     transport: Arc<Transport>,
@@ -164,10 +152,7 @@ impl StreamSession {
             said: Vec::new(),
             lines: Vec::with_capacity(streams),
             next: 0,
-            flights: (0..in_flight).map(|_| None).collect(),
-            free: (0..u32::try_from(in_flight).unwrap_or(u32::MAX)).rev().collect(),
-            taken: 0,
-            replies: Vec::new(),
+            flights: Flights::new(in_flight),
             over_http: 0,
             transport,
             trouble: None,
@@ -193,18 +178,11 @@ impl StreamSession {
     }
 
     /// Sends a command on its line. One that has ended says so itself, and what is in flight on it goes out again then.
-    fn put(&mut self, place: u32) {
-        let Some(flight) = &self.flights[place as usize] else { return };
-        match message::of(flight.wire, &flight.command, self.deadline_ms) {
+    fn put(&mut self, wire: u64) {
+        let Some(flight) = self.flights.at(wire) else { return };
+        match message::of(wire, &flight.command, self.deadline_ms) {
             Some(message) => _ = self.lines[flight.line].commands.send(message),
-            None => self.land(place, Reply::bare(Outcome::Malformed)),
-        }
-    }
-
-    fn land(&mut self, place: u32, reply: Reply) {
-        if let Some(flight) = self.flights.get_mut(place as usize).and_then(Option::take) {
-            self.replies.push((flight.tag, reply));
-            self.free.push(place);
+            None => self.flights.land(wire, Reply::bare(Outcome::Malformed)),
         }
     }
 
@@ -212,9 +190,7 @@ impl StreamSession {
     fn fail(&mut self, what: &str) {
         self.has_failed = true;
         self.transport.fail(what);
-        for place in 0..self.flights.len() {
-            self.land(u32::try_from(place).unwrap_or(u32::MAX), Reply::bare(Outcome::SystemError));
-        }
+        self.flights.land_all();
     }
 
     /// Lets the tasks run that can, and takes what they say.
@@ -232,20 +208,18 @@ impl StreamSession {
     }
 
     fn take(&mut self, on: usize, message: &grpc::Reply) {
-        let place = u32::try_from(message.tag & u64::from(u32::MAX)).unwrap_or(u32::MAX);
-        let flight = self.flights.get(place as usize).and_then(Option::as_ref);
-        let Some(flight) = flight.filter(|flight| flight.line == on && flight.wire == message.tag) else {
+        let Some(flight) = self.flights.at(message.tag).filter(|flight| flight.line == on) else {
             return self.fail("a reply came that nobody asked for, or a second one");
         };
         let repeats = flight.repeats;
         self.lines[on].failures = 0;
         self.trouble = None;
         match decode::message(message).map_err(Some).and_then(|answer| answer.decided(repeats)) {
-            Ok(reply) => self.land(place, reply),
+            Ok(reply) => self.flights.land(message.tag, reply),
             Err(Some(what)) => self.fail(&what),
             Err(None) => {
                 self.transport.turned_away();
-                self.land(place, turned_away(repeats));
+                self.flights.land(message.tag, turned_away(repeats));
             }
         }
     }
@@ -261,19 +235,20 @@ impl StreamSession {
             failures => AGAIN * (1 << (failures - 1).min(AGAIN_DOUBLINGS)),
         };
         self.lines[number] = self.line(number, delay, failures + 1);
-        let is_here = |flight: &Option<Flight>| flight.as_ref().is_some_and(|flight| flight.line == number);
-        let in_doubt: Vec<usize> = (0..self.flights.len()).filter(|place| is_here(&self.flights[*place])).collect();
+        let in_doubt = self.flights.of_line(number);
         self.transport.broke(was_up, if was_up { in_doubt.len() } else { 0 });
         let is_idle = was_up && in_doubt.is_empty();
         if !is_idle && self.trouble.get_or_insert_with(Instant::now).elapsed() > GIVE_UP {
             return self.fail(&format!("nothing was heard from it for {} s: {why}", GIVE_UP.as_secs()));
         }
-        for place in in_doubt {
-            let Some(flight) = self.flights[place].as_mut() else { continue };
+        for wire in in_doubt {
             // A stream that was never there carried nothing.
-            flight.repeats += u8::from(was_up);
-            let (place, is_given_up) = (u32::try_from(place).unwrap_or(u32::MAX), flight.repeats > REPEATS_MAX);
-            if is_given_up { self.land(place, Reply::bare(Outcome::InProgress)) } else { self.put(place) }
+            let repeats = if was_up { self.flights.repeated(wire) } else { 0 };
+            if repeats > REPEATS_MAX {
+                self.flights.land(wire, Reply::bare(Outcome::InProgress));
+            } else {
+                self.put(wire);
+            }
         }
     }
 }
@@ -286,25 +261,19 @@ impl Session for StreamSession {
             return is_taken;
         }
         if self.has_failed {
-            self.replies.push((tag, Reply::bare(Outcome::SystemError)));
+            self.flights.refuse(tag, Reply::bare(Outcome::SystemError));
             return true;
         }
-        let Some(place) = self.free.pop() else { return false };
-        self.next = (self.next + 1) % self.lines.len();
-        self.taken = self.taken.wrapping_add(1);
-        let wire = u64::from(self.taken) << 32 | u64::from(place);
-        let flight = Flight { tag, wire, line: self.next, repeats: 0, command: command.clone() };
-        self.flights[place as usize] = Some(flight);
-        self.put(place);
+        let next = (self.next + 1) % self.lines.len();
+        let Some(wire) = self.flights.take(tag, next, command) else { return false };
+        self.next = next;
+        self.put(wire);
         true
     }
 
     fn poll(&mut self, each: &mut dyn FnMut(u64, Reply)) -> usize {
         self.turn();
-        let count = self.replies.len();
-        for (tag, reply) in self.replies.drain(..) {
-            each(tag, reply);
-        }
+        let count = self.flights.poll(each);
         if self.over_http == 0 {
             return count;
         }
@@ -315,7 +284,7 @@ impl Session for StreamSession {
 
     fn wait(&mut self, timeout: Duration) {
         self.turn();
-        if !self.replies.is_empty() {
+        if self.flights.has_replies() {
             return;
         }
         if self.over_http > 0 {
