@@ -13,6 +13,7 @@ pub(crate) mod members;
 pub(crate) mod openapi;
 pub(crate) mod problem;
 pub(crate) mod reads;
+pub(crate) mod recorded;
 pub(crate) mod reply;
 pub(crate) mod request;
 pub(crate) mod routes;

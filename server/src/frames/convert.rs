@@ -6,16 +6,15 @@
 use std::borrow::Cow;
 
 use http::StatusCode;
-use serde::Deserialize;
-use tp_actors::tp_core::amount::{Amount, Balances, Ledger};
+use tp_actors::tp_core::amount::{Amount, Ledger};
 use tp_actors::tp_core::command::{
     Advice, Advise, Authorize, Capture, Command, Increment, Lookup, Note, Refund, RefundTarget, Reverse, Transfer,
     Verb, Void,
 };
-use tp_actors::tp_core::ids::{AccountId, AuthorizationId, Seq, TransferId, Version, parse_uuid};
+use tp_actors::tp_core::ids::{AccountId, AuthorizationId, TransferId, parse_uuid};
 use tp_actors::tp_core::key::{Key, KeyKind};
 use tp_actors::tp_core::outcome::Outcome;
-use tp_actors::tp_core::reply::{Flags, Reply};
+use tp_actors::tp_core::reply::Reply;
 use tp_protocol::frames::{self, advice, code, flag, told, verb};
 
 use crate::api::batch::{Done, is_answer};
@@ -24,8 +23,8 @@ use crate::api::commands::status_of_approval;
 use crate::api::key::key_of;
 use crate::api::members::{Members, Text};
 use crate::api::problem::{Problem, Refusal, status_of};
-use crate::api::reads::parse_time;
-use crate::tenancy::{TenantId, parse_decimal};
+use crate::api::recorded::Recorded;
+use crate::tenancy::TenantId;
 
 /// Which fields a verb has.
 struct Shape {
@@ -326,68 +325,9 @@ fn code_of(name: &str) -> u8 {
     }
 }
 
-/// What is kept of a command that a second person decides: its approval, or what came of it.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Recorded {
-    approval: String,
-    outcome: String,
-    repeated: bool,
-    reversed: bool,
-    flags: Vec<String>,
-    amount: Option<String>,
-    asset: Option<String>,
-    scale: Option<u8>,
-    balances: Option<RecordedBalances>,
-    authorization: Option<String>,
-    transfer: Option<String>,
-    expires: Option<String>,
-    seq: u64,
-    version: u64,
-}
-
-#[derive(Deserialize)]
-struct RecordedBalances {
-    posted: String,
-    held: String,
-    available: Option<String>,
-}
-
-impl RecordedBalances {
-    fn read(&self) -> Option<Balances> {
-        let available = self.available.as_deref().map(|text| text.parse().ok());
-        let available = if let Some(read) = available { Some(read?) } else { None };
-        Some(Balances { posted: self.posted.parse().ok()?, held: self.held.parse().ok()?, available })
-    }
-}
-
-impl Recorded {
-    /// As the engine had said it; `None`: it was no decision of the engine's.
-    fn reply(&self) -> Option<Reply> {
-        let outcome = Outcome::ALL.iter().copied().find(|outcome| outcome.name() == self.outcome)?;
-        let amount = self.amount.as_deref().and_then(parse_decimal).and_then(Amount::new);
-        let named = |flag: &Flags| flag.names().all(|name| self.flags.iter().any(|known| known == name));
-        let flags = (0..8).map(|bit| Flags(1 << bit)).filter(|flag| flag.names().next().is_some() && named(flag));
-        Some(Reply {
-            repeated: self.repeated,
-            reversed: self.reversed,
-            flags: flags.fold(Flags::NONE, Flags::with),
-            amount: amount.unwrap_or_default(),
-            balances: self.balances.as_ref().and_then(RecordedBalances::read),
-            ledger: self.asset.as_deref().zip(self.scale).and_then(|(asset, scale)| Ledger::new(asset, scale)),
-            authorization: self.authorization.as_deref().and_then(|text| text.parse().ok()),
-            transfer: self.transfer.as_deref().and_then(|text| text.parse().ok()),
-            expires: self.expires.as_deref().and_then(parse_time),
-            seq: Seq(self.seq),
-            version: Version(self.version),
-            ..Reply::bare(outcome)
-        })
-    }
-}
-
 /// A second person has a say: it waits, or what came of it.
 fn second(tag: u64, status: StatusCode, body: &[u8]) -> frames::Reply {
-    let recorded: Recorded = serde_json::from_slice(body).unwrap_or_default();
+    let recorded = Recorded::read(body);
     if status == StatusCode::ACCEPTED {
         let mut waits = frames::Reply::new(tag, code::WAITS, status.as_u16());
         if let Some(approval) = parse_uuid(&recorded.approval) {

@@ -5,7 +5,6 @@
 use std::borrow::Cow;
 
 use http::StatusCode;
-use serde::Deserialize;
 use tp_actors::tp_core::amount::{Balances, Ledger};
 use tp_actors::tp_core::reply::Reply;
 
@@ -13,6 +12,7 @@ use crate::api::batch::{Done, is_answer};
 use crate::api::commands::status_of_approval;
 use crate::api::members::{LimitsBody, Members, PeriodBody, Text};
 use crate::api::problem::Problem;
+use crate::api::recorded::Recorded;
 use tp_protocol::grpc as proto;
 
 fn text(value: Option<&String>) -> Option<Text<'_>> {
@@ -95,8 +95,12 @@ pub(super) fn reply(tag: u64, done: Done) -> proto::Reply {
         // Over: what came of it, as any other command is answered.
         Done::Second(answer) if answer.status != StatusCode::ACCEPTED => {
             let status = u32::from(answer.status.as_u16());
-            let told: Told = serde_json::from_slice(&answer.body).unwrap_or_default();
-            proto::Reply { tag, status, ..told.into_reply() }
+            let recorded = Recorded::read(&answer.body);
+            let message = proto::Reply { tag, status, detail: recorded.detail.clone(), ..named(&recorded.outcome) };
+            match recorded.reply() {
+                Some(reply) => decision(message, &reply),
+                None => message,
+            }
         }
         Done::Second(answer) => {
             let approval_json = Some(String::from_utf8_lossy(&answer.body).into_owned());
@@ -112,59 +116,6 @@ pub(super) fn problem(tag: u64, problem: &Problem) -> proto::Reply {
     match problem.reply.as_deref().filter(|reply| reply.seq.0 > 0 || reply.balances.is_some()) {
         Some(reply) => decision(message, reply),
         None => message,
-    }
-}
-
-/// A reply or problem as it was recorded, JSON.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Told {
-    outcome: String,
-    repeated: bool,
-    reversed: bool,
-    flags: Vec<String>,
-    amount: Option<String>,
-    asset: Option<String>,
-    scale: Option<u32>,
-    balances: Option<ToldBalances>,
-    authorization: Option<String>,
-    transfer: Option<String>,
-    expires: Option<String>,
-    seq: u64,
-    version: u64,
-    detail: String,
-}
-
-#[derive(Deserialize)]
-struct ToldBalances {
-    posted: String,
-    held: String,
-    available: Option<String>,
-}
-
-impl Told {
-    fn into_reply(self) -> proto::Reply {
-        let balances = self.balances.map(|told| proto::Balances {
-            posted: told.posted,
-            held: told.held,
-            available: told.available,
-        });
-        proto::Reply {
-            repeated: self.repeated,
-            reversed: self.reversed,
-            flags: self.flags,
-            amount: self.amount.unwrap_or_else(|| "0".to_owned()),
-            asset: self.asset,
-            scale: self.scale,
-            balances,
-            authorization: self.authorization,
-            transfer: self.transfer,
-            expires: self.expires,
-            seq: self.seq,
-            version: self.version,
-            detail: self.detail,
-            ..named(&self.outcome)
-        }
     }
 }
 
