@@ -220,6 +220,47 @@ fn again_by_grpc(gateway: &Gateway, sent: &[Sent]) -> Vec<(u128, bool)> {
     })
 }
 
+/// One command, by every door in turn under one key: a card message makes it (its key is a hash, drawn in `docs/src/card-messages.md`; these
+/// are its bits, by Python's `hashlib`), the others are told the same.
+#[test]
+fn one_key_has_one_effect_and_one_answer_by_every_door() {
+    const KEY: &str = "a7f26a4f-14ae-217c-a864-11638d9253f6";
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = listeners(folder.path(), "");
+    let more = ["--set", &setting(&file), "--set", "frames.listen=127.0.0.1:0"];
+    let gateway = Gateway::dev(&folder.path().join("data"), &more);
+    let mut link = Link::open(gateway.cards[0].1, "1987-ascii");
+    let first = link.call(&transaction("0100", &gateway.first_card, 77, 4200, &[]));
+    assert_eq!(first.text(39), Some("00"));
+
+    let body = r#"{"account":"1","amount":"4200","asset":"EUR","scale":2}"#;
+    let http = gateway.command(&gateway.key, "/v1/authorizations", KEY, body).json();
+    let by_http = (bits(http["authorization"].as_str().expect("approved")), http["seq"].as_u64());
+    assert_eq!(http["repeated"], true);
+
+    let command = grpc::Command { key: KEY.to_owned(), amount: Some("4200".to_owned()), ..grpc_command(0, 1) };
+    let reply = runtime().block_on(async {
+        let mut client = grpc_client(gateway.listen).await;
+        client.execute(with_key(&gateway.key, command)).await.expect("answered").into_inner()
+    });
+    let by_grpc = (bits(reply.authorization.as_deref().expect("approved")), Some(reply.seq));
+    assert!(reply.repeated);
+
+    let mut client = Client::connect(gateway.frames.expect("the door"), &gateway.key).expect("welcome");
+    let mut command = frames::Command::new(verb::AUTHORIZE, 1, bits(KEY)).with_amount(4200, "EUR", 2);
+    command.account = 1.into();
+    client.send(&command).expect("sent");
+    let reply = client.receive().expect("a reply");
+    let by_frame = (reply.authorization.get(), Some(reply.seq.get()));
+    assert!(reply.code == 0 && reply.has(told::REPEATED));
+
+    assert_eq!((by_http, by_grpc), (by_grpc, by_frame));
+    let again = link.call(&transaction("0101", &gateway.first_card, 77, 4200, &[]));
+    assert_eq!((again.text(39), again.text(38)), (first.text(39), first.text(38)));
+    let stands = gateway.get(&gateway.key, "/v1/accounts/1").json();
+    assert_eq!(stands["balances"]["held"], "4200", "once");
+}
+
 /// `kill -9` while all doors are used at once: what any of them was told is what every other one is told of the same key, and everything that
 /// was sent has its effect once when it is sent again.
 #[test]
