@@ -1,6 +1,6 @@
 //! Commands of one connection that are with the engine: handed over in their order, taken back as their replies come.
 //!
-//! Owns their places, their tags and the bound of how many there are. One ring for all of them, and one wake-up for all replies of a
+//! Owns their places, their tags and the bound of how many there are. Rings for all of them, and one wake-up for all replies of a
 //! commit: a future a command would be an allocation and a wake-up each. Refuses to know where commands come from and who else has a say.
 
 use std::sync::Arc;

@@ -8,11 +8,14 @@
 //! ```
 //! What is in doubt goes out again as 0101.
 
+use std::time::Duration;
+
 use tp_iso8583::{EncodeError, FRAME_HEAD_BYTES, Layout, Message, Mti, frame_into, frame_length};
 use tpcore::{Amount, Authorize, Command, Outcome, Reply};
 
 use super::decode::Answer;
 use super::links::{Codec, Taken};
+use super::session::GIVE_UP;
 use crate::plan::card_number;
 
 /// Card messages in one layout.
@@ -32,6 +35,10 @@ impl Codec for CardCodec {
     const NAMES_PLACES: bool = true;
     // Its key is made by the server of what the message says.
     const CAN_LOOK_UP: bool = false;
+
+    fn answers_within(&self) -> Duration {
+        GIVE_UP
+    }
 
     fn carries(command: &Command) -> bool {
         matches!(command, Command::Authorize(_))

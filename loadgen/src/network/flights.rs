@@ -17,7 +17,8 @@ pub(super) struct Flight {
     wire: u64,
     /// The link or stream that it is on.
     pub(super) line: usize,
-    pub(super) sent: Instant,
+    /// The last time.
+    sent: Instant,
     pub(super) repeats: u8,
     pub(super) command: Command,
 }
@@ -57,11 +58,12 @@ impl Flights {
         self.places.get(usize::try_from(wire & PLACE).ok()?)?.as_ref()
     }
 
-    /// It is sent once more. How often that is now.
-    pub(super) fn repeated(&mut self, wire: u64) -> u8 {
+    /// It is sent once more. How often it has been by now, not counting lines that were never up: they carried nothing.
+    pub(super) fn again(&mut self, wire: u64, was_up: bool) -> u8 {
         let flight = usize::try_from(wire & PLACE).ok().and_then(|place| self.places.get_mut(place)?.as_mut());
         flight.map_or(0, |flight| {
-            flight.repeats = flight.repeats.saturating_add(1);
+            flight.sent = Instant::now();
+            flight.repeats = flight.repeats.saturating_add(u8::from(was_up));
             flight.repeats
         })
     }
@@ -95,7 +97,7 @@ impl Flights {
         wires
     }
 
-    /// When the oldest was sent.
+    /// When the one was sent that was sent last the longest ago.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.places.iter().flatten().map(|flight| flight.sent).min()
     }
@@ -134,7 +136,8 @@ mod tests {
         assert_ne!(again, first);
         assert!(flights.at(first).is_none() && flights.at_place(first).is_some(), "the tag says which");
         assert_eq!(flights.of_line(1), [second, again]);
-        assert_eq!((flights.repeated(again), flights.repeated(again)), (1, 2));
+        let times = [true, false, true].map(|was_up| flights.again(again, was_up));
+        assert_eq!(times, [1, 1, 2], "a line that was never up carried nothing");
         flights.land_all();
         let mut told = Vec::new();
         assert_eq!(flights.poll(&mut |tag, reply| told.push((tag, reply.outcome))), 3);

@@ -2,6 +2,8 @@
 //!
 //! Owns which field of a frame each member of a command is, and back. Refuses to send.
 
+use std::time::Duration;
+
 use tp_protocol::frames::{self, Frame, code, flag, reason, told, verb};
 use tpcore::{
     AccountId, Amount, AuthorizationId, Balances, Command, KeyKind, Ledger, Outcome, RefundTarget, Reply, Seq, Time,
@@ -13,6 +15,7 @@ use super::decode::Answer;
 use super::encode::api_account;
 use super::endpoint::BearerKey;
 use super::links::{Codec, Taken};
+use super::session::GIVE_UP;
 use crate::plan::ledger;
 
 /// Frames of one caller.
@@ -132,6 +135,11 @@ impl Codec for FrameCodec {
     const PLACES_MAX: usize = u32::MAX as usize;
     const NAMES_PLACES: bool = false;
     const CAN_LOOK_UP: bool = true;
+
+    /// By its deadline it is at least told that its outcome is open.
+    fn answers_within(&self) -> Duration {
+        Duration::from_millis(self.deadline_ms.into()) + GIVE_UP
+    }
 
     fn carries(command: &Command) -> bool {
         !matches!(command, Command::Read(_) | Command::Record(_) | Command::OpenAccount(_))

@@ -18,19 +18,15 @@ use tpcore::{Command, Outcome, Reply};
 use super::decode::{Answer, turned_away};
 use super::flights::Flights;
 use super::session::{GIVE_UP, REPEATS_MAX};
-use super::transport::Transport;
+use super::transport::{Transport, again_after};
 use crate::target::Session;
 
 /// What is read at once, bytes.
 const READ_BYTES: usize = 64 * 1024;
-/// Before a link is tried again after its second failure in a row; doubled each time.
-const AGAIN: Duration = Duration::from_millis(10);
 /// While something goes over HTTP, links are looked at so often.
 const HTTP_WAIT: Duration = Duration::from_millis(1);
 /// It is looked for silence so often: all that is in flight is gone through.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// At most.
-const AGAIN_DOUBLINGS: u32 = 7;
 
 /// What a frame of the server's says.
 pub(super) enum Taken {
@@ -50,6 +46,8 @@ pub(super) trait Codec {
     const NAMES_PLACES: bool;
     /// Whether a command whose outcome is open may be asked for by its key.
     const CAN_LOOK_UP: bool;
+    /// A command that is not answered for so long, since it was sent last, never is.
+    fn answers_within(&self) -> Duration;
     /// Whether frames carry such a command.
     fn carries(command: &Command) -> bool;
     /// What is said first on a link.
@@ -305,10 +303,7 @@ impl<C: Codec> LinkSession<C> {
         let link = &mut self.links[on];
         // One on which nothing was heard was never there: before the greeting nothing is taken.
         let was_up = std::mem::take(&mut link.has_heard);
-        let delay = match link.failures {
-            0 => Duration::ZERO,
-            failures => AGAIN * (1 << (failures - 1).min(AGAIN_DOUBLINGS)),
-        };
+        let delay = again_after(was_up, link.failures);
         link.failures += 1;
         (link.stream, link.again, link.written, link.filled) = (None, Instant::now() + delay, 0, 0);
         link.out.clear();
@@ -321,8 +316,7 @@ impl<C: Codec> LinkSession<C> {
             return self.fail(&format!("nothing was heard from it for {} s: {why}", GIVE_UP.as_secs()));
         }
         for wire in in_doubt {
-            let repeats = if was_up { self.flights.repeated(wire) } else { 0 };
-            match repeats > REPEATS_MAX {
+            match self.flights.again(wire, was_up) > REPEATS_MAX {
                 false => self.put(wire, true),
                 true if C::CAN_LOOK_UP => self.flights.land(wire, Reply::bare(Outcome::InProgress)),
                 true => return self.fail("a command was sent again and again and never answered"),
@@ -346,8 +340,9 @@ impl<C: Codec> LinkSession<C> {
             return;
         }
         self.looked = Instant::now();
-        if self.flights.oldest().is_some_and(|sent| sent.elapsed() > 2 * GIVE_UP) {
-            self.fail(&format!("a command was not answered for {} s", 2 * GIVE_UP.as_secs()));
+        let within = self.codec.answers_within();
+        if self.flights.oldest().is_some_and(|sent| sent.elapsed() > within) {
+            self.fail(&format!("a command was not answered for {} s", within.as_secs()));
         }
     }
 }

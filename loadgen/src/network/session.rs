@@ -27,7 +27,7 @@ use tpcore::{Command, Outcome, Reply};
 use super::connection::{Connection, Request, Stand};
 use super::decode::{self, Answer, turned_away};
 use super::encode::{Encoder, fits_batch};
-use super::transport::Transport;
+use super::transport::{Transport, again_after};
 use crate::target::Session;
 
 /// A command is sent again at most so often; then it is `in_progress`.
@@ -36,10 +36,6 @@ pub const REPEATS_MAX: u8 = 8;
 pub const BATCH_WAIT: Duration = Duration::from_millis(5);
 /// So long without a single response, while connections fail, and the server is given up.
 pub const GIVE_UP: Duration = Duration::from_secs(30);
-/// Before a connection is tried again after its second failure in a row; doubled each time.
-const AGAIN: Duration = Duration::from_millis(10);
-/// At most.
-const AGAIN_DOUBLINGS: u32 = 7;
 /// Events taken at once.
 const EVENTS: usize = 256;
 
@@ -152,10 +148,7 @@ impl NetworkSession {
         let line = &mut self.lines[at];
         let was_up = line.connection.is_up();
         let in_doubt = line.connection.end();
-        let delay = match line.failures {
-            0 if was_up => Duration::ZERO,
-            failures => AGAIN * (1 << failures.saturating_sub(1).min(AGAIN_DOUBLINGS)),
-        };
+        let delay = again_after(was_up, line.failures);
         line.failures += 1;
         if line.again.replace(Instant::now() + delay).is_none() {
             self.down += 1;

@@ -24,16 +24,12 @@ use super::decode::{self, turned_away};
 use super::flights::Flights;
 use super::message;
 use super::session::{GIVE_UP, REPEATS_MAX};
-use super::transport::Transport;
+use super::transport::{Transport, again_after};
 use crate::plan::NetworkPlan;
 use crate::target::Session;
 
 /// Room for what is under way, bytes: of a stream, and of its connection.
 const WINDOW_BYTES: u32 = 1 << 20;
-/// Before a stream is tried again after its second failure in a row; doubled each time.
-const AGAIN: Duration = Duration::from_millis(10);
-/// At most.
-const AGAIN_DOUBLINGS: u32 = 7;
 /// The runtime's clock has no finer step.
 const STEP: Duration = Duration::from_millis(1);
 
@@ -230,11 +226,7 @@ impl StreamSession {
             return;
         }
         let failures = self.lines[number].failures;
-        let delay = match failures {
-            0 => Duration::ZERO,
-            failures => AGAIN * (1 << (failures - 1).min(AGAIN_DOUBLINGS)),
-        };
-        self.lines[number] = self.line(number, delay, failures + 1);
+        self.lines[number] = self.line(number, again_after(was_up, failures), failures + 1);
         let in_doubt = self.flights.of_line(number);
         self.transport.broke(was_up, if was_up { in_doubt.len() } else { 0 });
         let is_idle = was_up && in_doubt.is_empty();
@@ -242,9 +234,7 @@ impl StreamSession {
             return self.fail(&format!("nothing was heard from it for {} s: {why}", GIVE_UP.as_secs()));
         }
         for wire in in_doubt {
-            // A stream that was never there carried nothing.
-            let repeats = if was_up { self.flights.repeated(wire) } else { 0 };
-            if repeats > REPEATS_MAX {
+            if self.flights.again(wire, was_up) > REPEATS_MAX {
                 self.flights.land(wire, Reply::bare(Outcome::InProgress));
             } else {
                 self.put(wire);

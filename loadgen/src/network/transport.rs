@@ -5,6 +5,20 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Before a connection is tried again after its second failure in a row; doubled each time.
+const AGAIN: Duration = Duration::from_millis(10);
+/// At most.
+const AGAIN_DOUBLINGS: u32 = 7;
+
+/// How long it is waited before a connection is made again that ended after so many failures in a row before.
+pub(super) fn again_after(was_up: bool, failures: u32) -> Duration {
+    match failures {
+        0 if was_up => Duration::ZERO,
+        failures => AGAIN * (1 << failures.saturating_sub(1).min(AGAIN_DOUBLINGS)),
+    }
+}
 
 /// Counters of all sessions of a target.
 #[derive(Debug, Default)]

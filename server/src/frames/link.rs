@@ -304,9 +304,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link<'_, S> {
             return Some(Ended::Stuck);
         }
         self.check_caller();
-        if self.in_flight.is_empty() {
-            self.in_flight.shrink();
-        }
+        self.in_flight.shrink();
         let is_out = self.out.is_out();
         let is_idle = self.in_flight.is_empty() && self.others.is_empty() && self.asking.is_none() && is_out;
         if self.ended.is_none() && is_idle && self.heard.elapsed() > self.waits.idle {
