@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result};
 use rustix::event::{PollFd, PollFlags};
 use tpcore::{Command, Outcome, Reply};
 
+use super::aside::Aside;
 use super::decode::{Answer, turned_away};
 use super::flights::Flights;
 use super::session::{GIVE_UP, REPEATS_MAX};
@@ -82,7 +83,7 @@ struct Link {
 
 /// A session over links.
 pub(super) struct LinkSession<C> {
-    http: Box<dyn Session>,
+    aside: Aside,
     address: SocketAddr,
     codec: C,
     links: Vec<Link>,
@@ -90,8 +91,6 @@ pub(super) struct LinkSession<C> {
     flights: Flights,
     /// Links with something to read; kept for its room.
     readable: Vec<usize>,
-    /// Commands that went over HTTP and are not answered.
-    over_http: usize,
     /// When it was looked last whether something is not answered for too long.
     looked: Instant,
     transport: Arc<Transport>,
@@ -120,14 +119,13 @@ impl<C: Codec> LinkSession<C> {
         transport: Arc<Transport>,
     ) -> Result<Self> {
         let mut session = Self {
-            http,
+            aside: Aside::new(http),
             address,
             codec,
             links: Vec::with_capacity(links),
             next: 0,
             flights: Flights::new(in_flight.min(C::PLACES_MAX)),
             readable: Vec::new(),
-            over_http: 0,
             looked: Instant::now(),
             transport,
             trouble: None,
@@ -350,9 +348,7 @@ impl<C: Codec> LinkSession<C> {
 impl<C: Codec> Session for LinkSession<C> {
     fn submit(&mut self, tag: u64, command: &Command) -> bool {
         if !C::carries(command) {
-            let is_taken = self.http.submit(tag, command);
-            self.over_http += usize::from(is_taken);
-            return is_taken;
+            return self.aside.submit(tag, command);
         }
         if self.has_failed {
             self.flights.refuse(tag, Reply::bare(Outcome::SystemError));
@@ -367,23 +363,17 @@ impl<C: Codec> Session for LinkSession<C> {
 
     fn poll(&mut self, each: &mut dyn FnMut(u64, Reply)) -> usize {
         self.turn(Duration::ZERO);
-        let count = self.flights.poll(each);
-        if self.over_http == 0 {
-            return count;
-        }
-        let polled = self.http.poll(each);
-        self.over_http -= polled;
-        count + polled
+        self.flights.poll(each) + self.aside.poll(each)
     }
 
     fn wait(&mut self, timeout: Duration) {
         self.look_for_silence();
         if !self.flights.has_replies() {
             // What goes over HTTP has its own sockets: neither waits for the other.
-            let is_alone = self.over_http == 0;
+            let is_alone = !self.aside.is_open();
             self.turn(if is_alone { timeout } else { Duration::ZERO });
             if !is_alone && !self.flights.has_replies() {
-                self.http.wait(timeout.min(HTTP_WAIT));
+                self.aside.wait(timeout.min(HTTP_WAIT));
             }
         }
     }

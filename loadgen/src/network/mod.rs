@@ -11,6 +11,7 @@
 //! ```
 
 mod accounts;
+mod aside;
 mod audit;
 mod card_codec;
 mod cards;

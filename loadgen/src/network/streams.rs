@@ -20,6 +20,7 @@ use tp_protocol::grpc;
 use tp_protocol::grpc::gateway_client::GatewayClient;
 use tpcore::{Command, Outcome, Reply};
 
+use super::aside::Aside;
 use super::decode::{self, turned_away};
 use super::flights::Flights;
 use super::message;
@@ -70,7 +71,7 @@ struct Line {
 
 /// A session over streams.
 pub(super) struct StreamSession {
-    http: Box<dyn Session>,
+    aside: Aside,
     runtime: Runtime,
     remote: Remote,
     authorization: Option<MetadataValue<Ascii>>,
@@ -81,8 +82,6 @@ pub(super) struct StreamSession {
     lines: Vec<Line>,
     next: usize,
     flights: Flights,
-    /// Commands that went over HTTP and are not answered.
-    over_http: usize,
     transport: Arc<Transport>,
     /// Since when nothing but trouble came.
     trouble: Option<Instant>,
@@ -139,7 +138,7 @@ impl StreamSession {
             .initial_connection_window_size(WINDOW_BYTES);
         let authorization = plan.key.as_ref().map(|key| format!("Bearer {}", key.expose()).parse()).transpose();
         let mut session = Self {
-            http,
+            aside: Aside::new(http),
             runtime,
             remote,
             authorization: authorization.context("the key cannot be sent")?,
@@ -149,7 +148,6 @@ impl StreamSession {
             lines: Vec::with_capacity(streams),
             next: 0,
             flights: Flights::new(in_flight),
-            over_http: 0,
             transport,
             trouble: None,
             has_failed: false,
@@ -246,9 +244,7 @@ impl StreamSession {
 impl Session for StreamSession {
     fn submit(&mut self, tag: u64, command: &Command) -> bool {
         if matches!(command, Command::Read(_)) {
-            let is_taken = self.http.submit(tag, command);
-            self.over_http += usize::from(is_taken);
-            return is_taken;
+            return self.aside.submit(tag, command);
         }
         if self.has_failed {
             self.flights.refuse(tag, Reply::bare(Outcome::SystemError));
@@ -263,13 +259,7 @@ impl Session for StreamSession {
 
     fn poll(&mut self, each: &mut dyn FnMut(u64, Reply)) -> usize {
         self.turn();
-        let count = self.flights.poll(each);
-        if self.over_http == 0 {
-            return count;
-        }
-        let polled = self.http.poll(each);
-        self.over_http -= polled;
-        count + polled
+        self.flights.poll(each) + self.aside.poll(each)
     }
 
     fn wait(&mut self, timeout: Duration) {
@@ -277,8 +267,8 @@ impl Session for StreamSession {
         if self.flights.has_replies() {
             return;
         }
-        if self.over_http > 0 {
-            self.http.wait(timeout.min(STEP));
+        if self.aside.is_open() {
+            self.aside.wait(timeout.min(STEP));
         } else if timeout < STEP {
             std::thread::sleep(timeout);
         } else {
