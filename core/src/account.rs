@@ -1,9 +1,10 @@
-//! One account at rest: 176 bytes. Owns its arithmetic; refuses to know commands.
+//! One account at rest: 168 bytes. Owns its arithmetic; refuses to know commands.
 
 use tp_planted::{Bug, has};
 
 use crate::amount::{Amount, Balances, CreditLimit, Ledger};
 use crate::command::{Limits, Settings, Status};
+use crate::gapless::{Single, Wide};
 use crate::ids::{AccountId, Seq, Version};
 use crate::outcome::Outcome;
 use crate::reply::AccountView;
@@ -15,18 +16,18 @@ pub(crate) const SUM_MAX: u128 = 1 << 126;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Account {
-    pub(crate) id: AccountId,
-    pub(crate) debits: u128,
-    pub(crate) credits: u128,
-    pub(crate) held: u128,
-    /// `u128::MAX`: unlimited. Private to this file and the image.
-    credit_limit: u128,
-    pub(crate) day_amount: u128,
-    pub(crate) month_amount: u128,
+    id: Wide,
+    pub(crate) debits: Wide,
+    pub(crate) credits: Wide,
+    pub(crate) held: Wide,
+    pub(crate) day_amount: Wide,
+    pub(crate) month_amount: Wide,
     pub(crate) ledger: Ledger,
     pub(crate) seq: Seq,
     pub(crate) version: Version,
     limits: Option<Box<Limits>>,
+    /// Nothing where it is unlimited.
+    credit_limit: Single,
     pub(crate) day_count: u32,
     pub(crate) month_count: u32,
     pub(crate) bucket: Bucket,
@@ -35,22 +36,23 @@ pub(crate) struct Account {
     tenant: u32,
     kind: u16,
     pub(crate) status: Status,
+    is_unlimited: bool,
 }
 
 impl Account {
     pub(crate) fn new(id: AccountId, settings: &Settings) -> Self {
         let mut account = Self {
-            id,
-            debits: 0,
-            credits: 0,
-            held: 0,
-            credit_limit: 0,
-            day_amount: 0,
-            month_amount: 0,
+            id: Wide::new(id.0),
+            debits: Wide::default(),
+            credits: Wide::default(),
+            held: Wide::default(),
+            day_amount: Wide::default(),
+            month_amount: Wide::default(),
             ledger: settings.ledger,
             seq: Seq::ZERO,
             version: Version(0),
             limits: None,
+            credit_limit: Single::default(),
             day_count: 0,
             month_count: 0,
             bucket: Bucket::default(),
@@ -59,6 +61,7 @@ impl Account {
             tenant: settings.tenant,
             kind: settings.kind,
             status: settings.status,
+            is_unlimited: false,
         };
         account.settle(settings);
         account
@@ -72,9 +75,9 @@ impl Account {
     /// Takes the settings that can change.
     pub(crate) fn settle(&mut self, settings: &Settings) {
         self.status = settings.status;
-        self.credit_limit = match settings.credit_limit {
-            CreditLimit::Amount(amount) => amount.get(),
-            CreditLimit::Unlimited => u128::MAX,
+        (self.credit_limit, self.is_unlimited) = match settings.credit_limit {
+            CreditLimit::Amount(amount) => (Single::new(amount), false),
+            CreditLimit::Unlimited => (Single::default(), true),
         };
         self.limits = (settings.limits != Limits::default()).then(|| Box::new(settings.limits));
     }
@@ -90,28 +93,32 @@ impl Account {
         }
     }
 
+    pub(crate) const fn id(&self) -> AccountId {
+        AccountId(self.id.get())
+    }
+
     pub(crate) const fn tenant(&self) -> u32 {
         self.tenant
     }
 
     pub(crate) fn credit_limit(&self) -> CreditLimit {
-        Amount::new(self.credit_limit).map_or(CreditLimit::Unlimited, CreditLimit::Amount)
+        if self.is_unlimited { CreditLimit::Unlimited } else { CreditLimit::Amount(self.credit_limit.amount()) }
     }
 
     pub(crate) fn posted(&self) -> i128 {
         // Both sums stay below 2^127 (see SUM_MAX).
-        self.credits.cast_signed() - self.debits.cast_signed()
+        self.credits.get().cast_signed() - self.debits.get().cast_signed()
     }
 
     pub(crate) fn balances(&self) -> Balances {
-        let posted = self.posted();
+        let (posted, held) = (self.posted(), self.held.get());
         let available = match self.credit_limit() {
             CreditLimit::Unlimited => None,
             CreditLimit::Amount(limit) => {
-                Some(posted.saturating_sub(self.held.cast_signed()).saturating_add(limit.get().cast_signed()))
+                Some(posted.saturating_sub(held.cast_signed()).saturating_add(limit.get().cast_signed()))
             }
         };
-        Balances { posted, held: self.held, available }
+        Balances { posted, held, available }
     }
 
     /// What may still be debited; at most a single amount.
@@ -121,8 +128,9 @@ impl Account {
 
     /// The sums of the bucket that `bucket` names: those kept, or zero when it is another day or month.
     fn counted(&self, bucket: Bucket) -> ((u32, u128), (u32, u128)) {
-        let day = if self.bucket.day == bucket.day { (self.day_count, self.day_amount) } else { (0, 0) };
-        let month = if self.bucket.month == bucket.month { (self.month_count, self.month_amount) } else { (0, 0) };
+        let day = if self.bucket.day == bucket.day { (self.day_count, self.day_amount.get()) } else { (0, 0) };
+        let month =
+            if self.bucket.month == bucket.month { (self.month_count, self.month_amount.get()) } else { (0, 0) };
         (day, month)
     }
 
@@ -140,7 +148,7 @@ impl Account {
             (room(limits.day.amount, day_amount), Outcome::AmountLimit),
             (room(limits.month.amount.filter(|_| !has(Bug::LimitIgnored)), month_amount), Outcome::AmountLimit),
             (self.room_in_funds(), Outcome::InsufficientFunds),
-            (SUM_MAX.saturating_sub(self.debits.saturating_add(self.held)), Outcome::InvalidAmount),
+            (SUM_MAX.saturating_sub(self.debits.get().saturating_add(self.held.get())), Outcome::InvalidAmount),
         ];
         let first = |below: u128| guards.iter().find(|(room, _)| *room < below).map(|(_, outcome)| *outcome);
         Allowance {
@@ -152,16 +160,16 @@ impl Account {
 
     /// Whether another `amount` can be credited without leaving the range of sums.
     pub(crate) fn takes_credit(&self, amount: Amount) -> bool {
-        self.credits.saturating_add(amount.get()) <= SUM_MAX
+        self.credits.get().saturating_add(amount.get()) <= SUM_MAX
     }
 
     /// Counts an approved amount in its bucket. A bucket before the current one (never by engine time) is left alone.
     pub(crate) fn count(&mut self, bucket: Bucket, amount: Amount) {
         let ((day_count, day_amount), (month_count, month_amount)) = self.counted(bucket);
         self.day_count = day_count.saturating_add(1);
-        self.day_amount = day_amount.saturating_add(amount.get());
+        self.day_amount = Wide::new(day_amount.saturating_add(amount.get()));
         self.month_count = month_count.saturating_add(1);
-        self.month_amount = month_amount.saturating_add(amount.get());
+        self.month_amount = Wide::new(month_amount.saturating_add(amount.get()));
         self.bucket = bucket;
     }
 
@@ -169,20 +177,20 @@ impl Account {
     pub(crate) fn uncount(&mut self, bucket: Bucket, amount: Amount, commands: u32) {
         if self.bucket.day == bucket.day {
             self.day_count = self.day_count.saturating_sub(commands);
-            self.day_amount = self.day_amount.saturating_sub(amount.get());
+            self.day_amount = Wide::new(self.day_amount.get().saturating_sub(amount.get()));
         }
         if self.bucket.month == bucket.month {
             self.month_count = self.month_count.saturating_sub(commands);
-            self.month_amount = self.month_amount.saturating_sub(amount.get());
+            self.month_amount = Wide::new(self.month_amount.get().saturating_sub(amount.get()));
         }
     }
 
     pub(crate) fn view(&self) -> AccountView {
         AccountView {
-            account: self.id,
+            account: self.id(),
             settings: self.settings(),
-            debits: self.debits,
-            credits: self.credits,
+            debits: self.debits.get(),
+            credits: self.credits.get(),
             balances: self.balances(),
             seq: self.seq,
             version: self.version,
@@ -205,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_account_takes_176_bytes() {
-        assert_eq!(core::mem::size_of::<Option<Account>>(), 176);
+    fn an_account_takes_168_bytes() {
+        assert_eq!(size_of::<Option<Account>>(), 168);
     }
 }

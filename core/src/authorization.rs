@@ -3,6 +3,7 @@
 use tp_planted::{Bug, has};
 
 use crate::amount::Amount;
+use crate::gapless::{Single, Wide};
 use crate::ids::{AccountId, AuthorizationId, TransferId};
 use crate::reply::AuthorizationState;
 use crate::time::{Bucket, Time};
@@ -13,22 +14,20 @@ pub const CAPTURES_MAX: u32 = 150;
 /// No position.
 pub(crate) const NOWHERE: u32 = u32::MAX;
 
-/// An authorization at rest: 112 bytes, as most are that were made and nothing more.
+/// An authorization at rest: 104 bytes, as most are that were made and nothing more.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Authorization {
-    pub(crate) id: AuthorizationId,
-    /// The payer as it was named: keys of later verbs belong to it.
-    pub(crate) payer: AccountId,
-    /// The only payee; zero: any.
-    pub(crate) payee: u128,
-    /// Approved in all, increments included.
-    pub(crate) authorized: u128,
-    /// Still held.
-    pub(crate) hold: u128,
+    id: Wide,
+    payer: Wide,
+    payee: Wide,
     pub(crate) expires: Time,
     /// When it was closed, or named by a command, whichever was last.
     pub(crate) named_at: Time,
     course: Option<Box<Course>>,
+    /// Approved in all, increments included.
+    pub(crate) authorized: Single,
+    /// Still held.
+    pub(crate) hold: Single,
     pub(crate) bucket: Bucket,
     pub(crate) tolerance_bp: u16,
     pub(crate) state: AuthorizationState,
@@ -75,7 +74,7 @@ pub(crate) struct Made {
     /// Where the hold stands: the payer's account, or the slot's suspense account.
     pub(crate) account: AccountId,
     pub(crate) payee: u128,
-    pub(crate) amount: u128,
+    pub(crate) amount: Amount,
     pub(crate) expires: Time,
     pub(crate) named_at: Time,
     pub(crate) bucket: Bucket,
@@ -87,18 +86,32 @@ impl Authorization {
         let Made { id, payer, account, payee, amount, expires, named_at, bucket, tolerance_bp } = made;
         let course = (account != payer).then(|| Box::new(Course { suspense: account.0, ..Course::NONE }));
         Self {
-            id,
-            payer,
-            payee,
-            authorized: amount,
-            hold: amount,
+            id: Wide::new(id.0),
+            payer: Wide::new(payer.0),
+            payee: Wide::new(payee),
             expires,
             named_at,
             course,
+            authorized: Single::new(amount),
+            hold: Single::new(amount),
             bucket,
             tolerance_bp,
             state: AuthorizationState::Open,
         }
+    }
+
+    pub(crate) const fn id(&self) -> AuthorizationId {
+        AuthorizationId(self.id.get())
+    }
+
+    /// The payer as it was named: keys of later verbs belong to it.
+    pub(crate) const fn payer(&self) -> AccountId {
+        AccountId(self.payer.get())
+    }
+
+    /// The only payee; zero: any.
+    pub(crate) const fn payee(&self) -> u128 {
+        self.payee.get()
     }
 
     pub(crate) fn course(&self) -> &Course {
@@ -117,19 +130,19 @@ impl Authorization {
     /// Where the hold stands: the payer's account, or the slot's suspense account.
     pub(crate) fn account(&self) -> AccountId {
         match self.course().suspense {
-            0 => self.payer,
+            0 => self.payer(),
             suspense => AccountId(suspense),
         }
     }
 
     /// Held, or captured from the hold: what was authorized and not released.
     pub(crate) fn stands(&self) -> u128 {
-        self.hold + self.course().from_hold
+        self.hold.get() + self.course().from_hold
     }
 
     /// Voided, undone or expired (HLD-1).
     pub(crate) fn released(&self) -> u128 {
-        self.authorized.saturating_sub(self.stands())
+        self.authorized.get().saturating_sub(self.stands())
     }
 
     pub(crate) const fn is_open(&self) -> bool {
@@ -154,7 +167,7 @@ impl Authorization {
 
     /// What a capture of `amount` takes from the hold.
     pub(crate) fn taken_from_hold(&self, amount: Amount) -> Amount {
-        Amount::new(amount.get().min(self.hold)).unwrap_or(amount)
+        amount.min(self.hold.amount())
     }
 }
 
@@ -183,8 +196,8 @@ mod tests {
     use crate::ids::SlotIndex;
 
     #[test]
-    fn an_authorization_at_rest_takes_112_bytes() {
-        assert_eq!(core::mem::size_of::<Option<Authorization>>(), 112);
+    fn an_authorization_at_rest_takes_104_bytes() {
+        assert_eq!(size_of::<Option<Authorization>>(), 104);
     }
 
     #[test]
@@ -195,7 +208,7 @@ mod tests {
             payer: AccountId(1),
             account: AccountId(1),
             payee: 0,
-            amount: 999,
+            amount: Amount::from(999),
             expires: Time(2),
             named_at: Time(0),
             bucket: Bucket::default(),
@@ -203,7 +216,8 @@ mod tests {
         });
         assert_eq!(a.capture_ceiling(), 999 * 12_000 / 10_000);
         a.tolerance_bp = 10_000;
-        (a.authorized, a.hold) = (u128::MAX / 3, u128::MAX / 3);
-        assert_eq!(a.capture_ceiling(), u128::MAX / 3 * 2);
+        (a.authorized, a.hold) = (Single::new(Amount::MAX), Single::new(Amount::MAX));
+        a.course_mut().from_hold = u128::MAX / 3;
+        assert_eq!(a.capture_ceiling(), (u128::MAX / 3 + Amount::MAX.get()) * 2);
     }
 }

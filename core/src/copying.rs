@@ -167,7 +167,9 @@ fn take(left: &mut usize, reach: &mut Reach) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::amount::Amount;
     use crate::authorization::{Capture, Made, NOWHERE};
+    use crate::gapless::Single;
     use crate::ids::{AccountId, AuthorizationId, SlotIndex, SlotSeed, TransferId};
     use crate::reply::AuthorizationState;
     use crate::restore::SlotBuilder;
@@ -184,13 +186,13 @@ mod tests {
             payer: AccountId(1),
             account: AccountId(1),
             payee: 0,
-            amount: 10,
+            amount: Amount::from(10),
             expires: Time(n + 1),
             named_at: Time(n),
             bucket: Bucket::default(),
             tolerance_bp: 0,
         });
-        (authorization.hold, authorization.state) = (0, AuthorizationState::Captured);
+        (authorization.hold, authorization.state) = (Single::default(), AuthorizationState::Captured);
         (authorization.course_mut().captured, authorization.course_mut().from_hold) = (10, 10);
         authorization
     }
@@ -230,7 +232,7 @@ mod tests {
             (0..10).for_each(|more| with_closed(&mut slot, 100 + 10 * parts + more));
             parts += 1;
         }
-        assert!(parts > 3 && slot.find_authorization(closed(1).id.0).is_none(), "some left meanwhile: {parts}");
+        assert!(parts > 3 && slot.find_authorization(closed(1).id().0).is_none(), "some left meanwhile: {parts}");
         assert!(builder.finish().expect("a slot").image(Time(50)) == expected);
     }
 

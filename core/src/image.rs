@@ -137,7 +137,7 @@ impl Slot {
         let visible = self.iter_authorizations().filter(|a| self.is_authorization_visible(a, at));
         // References and positions are sorted, not the records.
         let mut authorizations: Vec<_> = visible.collect();
-        authorizations.sort_unstable_by_key(|a| a.id);
+        authorizations.sort_unstable_by_key(|a| a.id());
         let visible = self.keys.entries().filter(|(_, r)| self.is_key_visible(r, at));
         let mut keys: Vec<_> = visible.map(|(position, r)| (r.account, r.key, position)).collect();
         keys.sort_unstable();
@@ -175,13 +175,13 @@ impl Slot {
             is_on_suspense: c.is_on_suspense,
         };
         AuthorizationImage {
-            id: a.id,
-            payer: a.payer,
+            id: a.id(),
+            payer: a.payer(),
             account: a.account(),
-            payee: a.payee,
-            authorized: a.authorized,
+            payee: a.payee(),
+            authorized: a.authorized.get(),
             released: a.released(),
-            hold: a.hold,
+            hold: a.hold.get(),
             captured: a.course().captured,
             expires: a.expires,
             named_at: a.named_at,
@@ -196,12 +196,12 @@ impl Slot {
 
 pub(crate) fn account_image(a: &Account) -> AccountImage {
     AccountImage {
-        id: a.id,
-        debits: a.debits,
-        credits: a.credits,
-        held: a.held,
-        day_amount: a.day_amount,
-        month_amount: a.month_amount,
+        id: a.id(),
+        debits: a.debits.get(),
+        credits: a.credits.get(),
+        held: a.held.get(),
+        day_amount: a.day_amount.get(),
+        month_amount: a.month_amount.get(),
         settings: a.settings(),
         seq: a.seq,
         version: a.version,

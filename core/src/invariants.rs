@@ -62,7 +62,7 @@ impl Slot {
     pub fn totals(&self) -> BTreeMap<Ledger, Totals> {
         let mut all: BTreeMap<Ledger, Totals> = BTreeMap::new();
         for a in self.iter_accounts() {
-            let one = Totals { debits: a.debits, credits: a.credits, held: a.held, in_transit: 0 };
+            let one = Totals { debits: a.debits.get(), credits: a.credits.get(), held: a.held.get(), in_transit: 0 };
             all.entry(a.ledger).or_default().add(&one);
         }
         for (ledger, sum) in self.in_transit() {
@@ -82,13 +82,15 @@ impl Slot {
             let captured: u128 = self.captures_of(a).map(|c| c.amount).sum();
             let open = a.is_open();
             // What was released is what no longer stands: that it was released by an event is the tests' models' to know.
-            self.require("HLD-1", from_hold == a.course().from_hold && a.stands() <= a.authorized, || {
-                let (kept, hold, authorized) = (a.course().from_hold, a.hold, a.authorized);
-                format!("{}: hold {hold} and captured from it {from_hold} ({kept}) of {authorized}", a.id)
+            self.require("HLD-1", from_hold == a.course().from_hold && a.stands() <= a.authorized.get(), || {
+                let (kept, hold, authorized) = (a.course().from_hold, a.hold.get(), a.authorized.get());
+                format!("{}: hold {hold} and captured from it {from_hold} ({kept}) of {authorized}", a.id())
             })?;
-            self.require("HLD-1", open || a.hold == 0, || format!("{}: closed with {} held", a.id, a.hold))?;
+            self.require("HLD-1", open || a.hold.get() == 0, || {
+                format!("{}: closed with {} held", a.id(), a.hold.get())
+            })?;
             self.require("CAP-1", captured == a.course().captured, || {
-                format!("{}: captures sum to {captured}, not {}", a.id, a.course().captured)
+                format!("{}: captures sum to {captured}, not {}", a.id(), a.course().captured)
             })?;
             for c in self.captures_of(a) {
                 self.require("CAP-1", c.refunded <= c.amount && c.from_hold <= c.amount, || {
@@ -97,13 +99,13 @@ impl Slot {
             }
             if a.exchange() != 0 {
                 let works_on = self.exchanges.get(a.exchange()).map(|e| e.movement.authorization);
-                self.require("EXC-1", works_on == Some(a.id.0), || {
-                    format!("{}: exchange {} is not its own", a.id, a.exchange())
+                self.require("EXC-1", works_on == Some(a.id().0), || {
+                    format!("{}: exchange {} is not its own", a.id(), a.exchange())
                 })?;
             }
             if open {
                 let sum = holds.entry(a.account()).or_default();
-                *sum = (sum.0 + a.hold, sum.1 + 1);
+                *sum = (sum.0 + a.hold.get(), sum.1 + 1);
             }
         }
         let mut exchanges: BTreeMap<AccountId, u32> = BTreeMap::new();
@@ -119,13 +121,18 @@ impl Slot {
         holds: &BTreeMap<AccountId, (u128, u32)>,
         exchanges: &BTreeMap<AccountId, u32>,
     ) -> Result<(), Violation> {
-        let (held, open) = holds.get(&a.id).copied().unwrap_or_default();
-        self.require("HLD-1", (held, open) == (a.held, a.holds_open), || {
-            format!("account {}: {} held in {} holds, but the holds are {held} in {open}", a.id, a.held, a.holds_open)
+        let (held, open) = holds.get(&a.id()).copied().unwrap_or_default();
+        self.require("HLD-1", (held, open) == (a.held.get(), a.holds_open), || {
+            format!(
+                "account {}: {} held in {} holds, but the holds are {held} in {open}",
+                a.id(),
+                a.held.get(),
+                a.holds_open
+            )
         })?;
-        let open = exchanges.get(&a.id).copied().unwrap_or_default();
+        let open = exchanges.get(&a.id()).copied().unwrap_or_default();
         self.require("EXC-1", open == a.exchanges_open, || {
-            format!("account {}: {} exchanges open, but {open} are there", a.id, a.exchanges_open)
+            format!("account {}: {} exchanges open, but {open} are there", a.id(), a.exchanges_open)
         })
     }
 

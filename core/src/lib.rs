@@ -22,6 +22,7 @@ pub mod digest;
 pub mod event;
 mod evolve;
 mod exchange;
+mod gapless;
 pub mod ids;
 pub mod image;
 mod index;

@@ -91,7 +91,7 @@ impl Slot {
     /// What stands behind the authorization that a command names: the payer, and the key that is scoped to him.
     pub(crate) fn aim_behind(&self, looked: Looked, command: &Command) -> Option<Aims> {
         let (_, key) = named_by(command)?;
-        let payer = self.authorization_ref(looked.authorization?)?.payer;
+        let payer = self.authorization_ref(looked.authorization?)?.payer();
         Some(self.aim_at(Some(payer), 0, Some((payer, key))))
     }
 

@@ -122,7 +122,7 @@ impl Partition {
         };
         for slot in slots {
             for a in slot.iter_authorizations().filter(|a| a.is_open()) {
-                partition.wheel.insert(a.expires, a.id);
+                partition.wheel.insert(a.expires, a.id());
             }
             partition.stats.shift(&PartitionStats::default(), &PartitionStats::of(&slot));
             let index = slot.index().index();
@@ -238,7 +238,7 @@ impl Partition {
         let owed = self.owed.remove(&ended.id);
         let Some(slot) = self.slots[index.index()].as_deref() else { return };
         let open = slot.find_authorization(ended.authorization).filter(|a| a.is_open());
-        if let Some((at, id)) = open.map(|a| (a.expires, a.id)).filter(|_| !has(Bug::ExpiryLost)) {
+        if let Some((at, id)) = open.map(|a| (a.expires, a.id())).filter(|_| !has(Bug::ExpiryLost)) {
             self.wheel.insert(at, id);
         }
         let record = slot.keys.position(ended.account, ended.key).and_then(|p| slot.keys.get(p));
@@ -280,7 +280,7 @@ impl Partition {
             let Some(a) = slot.find_authorization(id.0).filter(|a| a.is_open()) else { continue };
             let early_ms = if has(Bug::ExpireEarly) { 2_000 } else { 0 };
             if a.expires > turn.now.plus_ms(early_ms) {
-                let (at, id) = (a.expires, a.id);
+                let (at, id) = (a.expires, a.id());
                 self.wheel.insert(at, id);
             } else if a.exchange() == 0 {
                 let body = decide::expiry(a, slot);

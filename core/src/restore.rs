@@ -11,6 +11,7 @@ use crate::account::Account;
 use crate::amount::{Amount, Ledger};
 use crate::authorization::{Authorization, Capture, Made, NOWHERE};
 use crate::exchange::{Exchange, GivenAnswer, OpenExchanges};
+use crate::gapless::{Single, Wide};
 use crate::ids::{SlotIndex, SlotSeed};
 use crate::image::{
     AccountImage, ArchivedSlotImage, AuthorizationImage, HEADER_BYTES, IMAGE_VERSION, ImageError, PART_VERSION,
@@ -142,8 +143,9 @@ fn restore_account(slot: &mut Slot, a: &AccountImage) -> Result<(), ImageError> 
         return Err(ImageError::Invalid("an account twice"));
     }
     let mut account = Account::new(a.id, &a.settings);
-    (account.debits, account.credits, account.held) = (a.debits, a.credits, a.held);
-    (account.day_amount, account.month_amount) = (a.day_amount, a.month_amount);
+    (account.debits, account.credits) = (Wide::new(a.debits), Wide::new(a.credits));
+    account.held = Wide::new(a.held);
+    (account.day_amount, account.month_amount) = (Wide::new(a.day_amount), Wide::new(a.month_amount));
     (account.day_count, account.month_count, account.bucket) = (a.day_count, a.month_count, a.bucket);
     (account.seq, account.version) = (a.seq, a.version);
     (account.holds_open, account.exchanges_open) = (a.holds_open, a.exchanges_open);
@@ -198,13 +200,12 @@ fn is_account_in_range(a: &AccountImage) -> bool {
 fn is_authorization_in_range(a: &AuthorizationImage) -> bool {
     let is_amount = |sum: u128| sum <= Amount::MAX.get();
     let captures = a.captures.iter().all(|c| is_amount(c.amount) && is_amount(c.from_hold) && c.refunded <= c.amount);
-    captures && is_amount(a.authorized) && is_amount(a.hold) && a.released <= a.authorized && a.captured < 1 << 127
+    captures && a.released <= a.authorized && a.captured < 1 << 127
 }
 
 fn restore_authorization(slot: &mut Slot, a: AuthorizationImage) -> Result<(), ImageError> {
-    if !is_authorization_in_range(&a) {
-        return Err(ImageError::Invalid("an authorization out of range"));
-    }
+    let sums = Amount::new(a.authorized).zip(Amount::new(a.hold)).filter(|_| is_authorization_in_range(&a));
+    let (authorized, hold) = sums.ok_or(ImageError::Invalid("an authorization out of range"))?;
     if slot.authorization_position(a.id.0).is_some() {
         return Err(ImageError::Invalid("an authorization twice"));
     }
@@ -213,13 +214,13 @@ fn restore_authorization(slot: &mut Slot, a: AuthorizationImage) -> Result<(), I
         payer: a.payer,
         account: a.account,
         payee: a.payee,
-        amount: a.authorized,
+        amount: authorized,
         expires: a.expires,
         named_at: a.named_at,
         bucket: a.bucket,
         tolerance_bp: a.tolerance_bp,
     });
-    (authorization.hold, authorization.state) = (a.hold, a.state);
+    (authorization.hold, authorization.state) = (Single::new(hold), a.state);
     let from_hold = a.authorized.checked_sub(a.hold).and_then(|rest| rest.checked_sub(a.released));
     let from_hold =
         from_hold.ok_or(ImageError::Invalid("an authorization of which more is held or released than was made"))?;

@@ -85,7 +85,7 @@ impl Scope {
     }
     /// Whether the account is another tenant's, or none's.
     pub(crate) fn hides(self, account: &Account) -> bool {
-        self.tenant.is_some_and(|tenant| account.id.suspense().is_some() || account.tenant() != tenant)
+        self.tenant.is_some_and(|tenant| account.id().suspense().is_some() || account.tenant() != tenant)
     }
     /// Whether amounts of that ledger are outside.
     pub(crate) fn excludes(self, ledger: Ledger) -> bool {

@@ -5,7 +5,7 @@
 use crate::chunks::Chunks;
 
 /// Values in a chunk: their cost of growth, and what a slot with few of them wastes at most.
-const CHUNK: usize = 64;
+const CHUNK: usize = 32;
 
 /// Values at stable positions.
 #[derive(Clone, Debug)]

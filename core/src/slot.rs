@@ -137,7 +137,7 @@ impl Slot {
     // --- accounts ---
 
     pub(crate) fn account_position(&self, id: AccountId) -> Option<u32> {
-        let is_it = |position| self.accounts.get(position).is_some_and(|account| account.id == id);
+        let is_it = |position| self.accounts.get(position).is_some_and(|account| account.id() == id);
         if is_it(self.account_hint) { Some(self.account_hint) } else { self.account_index.find(id.0, 0, is_it) }
     }
     /// What is found there is asked for next. A wrong position costs a look into the index.
@@ -168,11 +168,11 @@ impl Slot {
     pub(crate) fn touch_account(&self, position: u32) -> u128 {
         self.accounts
             .get(position)
-            .map_or(0, |a| a.id.0 ^ a.held ^ u128::from(a.version.0) ^ u128::from(a.status as u8))
+            .map_or(0, |a| a.id().0 ^ a.held.get() ^ u128::from(a.version.0) ^ u128::from(a.status as u8))
     }
     /// Looks at every cache line of the authorization.
     pub(crate) fn touch_authorization(&self, position: u32) -> u128 {
-        self.authorizations.get(position).map_or(0, |a| a.id.0 ^ a.hold ^ u128::from(a.tolerance_bp))
+        self.authorizations.get(position).map_or(0, |a| a.id().0 ^ a.hold.get() ^ u128::from(a.tolerance_bp))
     }
     /// Looks at the places behind which authorizations and keys are added.
     pub(crate) fn touch_ends(&self) -> u128 {
@@ -191,7 +191,7 @@ impl Slot {
         self.accounts.get_mut(position)
     }
     pub(crate) fn insert_account(&mut self, account: Account) -> u32 {
-        let id = account.id;
+        let id = account.id();
         let position = self.accounts.insert(account);
         self.account_index.insert(id.0, 0, position);
         position
@@ -208,7 +208,7 @@ impl Slot {
     // --- authorizations and captures ---
 
     pub(crate) fn authorization_position(&self, id: u128) -> Option<u32> {
-        self.authorization_index.find(id, 0, |p| self.authorizations.get(p).is_some_and(|a| a.id.0 == id))
+        self.authorization_index.find(id, 0, |p| self.authorizations.get(p).is_some_and(|a| a.id().0 == id))
     }
     pub(crate) fn find_authorization(&self, id: u128) -> Option<&Authorization> {
         self.authorizations.get(self.authorization_position(id)?)
@@ -232,7 +232,7 @@ impl Slot {
         }
     }
     pub(crate) fn insert_authorization(&mut self, authorization: Authorization) -> u32 {
-        let (id, is_open, named_at) = (authorization.id.0, authorization.is_open(), authorization.named_at);
+        let (id, is_open, named_at) = (authorization.id().0, authorization.is_open(), authorization.named_at);
         let position = self.authorizations.insert(authorization);
         if let Some(copying) = &mut self.copying {
             copying.skip_authorization(position);
@@ -447,7 +447,7 @@ impl Slot {
                 at = next;
             }
             if let Some(a) = self.authorizations.remove(position) {
-                self.authorization_index.remove(a.id.0, 0, position);
+                self.authorization_index.remove(a.id().0, 0, position);
             }
         }
     }
@@ -523,7 +523,7 @@ impl Slot {
     }
     /// The accounts whose ids are wanted, in no order.
     pub fn accounts_where(&self, is_wanted: impl Fn(AccountId) -> bool) -> impl Iterator<Item = AccountView> {
-        self.accounts.iter().filter(move |account| is_wanted(account.id)).map(Account::view)
+        self.accounts.iter().filter(move |account| is_wanted(account.id())).map(Account::view)
     }
     /// One account.
     pub fn account(&self, id: AccountId) -> Option<AccountView> {
@@ -534,12 +534,12 @@ impl Slot {
         let a = self.find_authorization(id.0)?;
         let captures: Vec<_> = self.captures_of(a).map(capture_view).collect();
         Some(AuthorizationView {
-            authorization: a.id,
-            account: a.payer,
-            payee: (a.payee != 0).then_some(AccountId(a.payee)),
+            authorization: a.id(),
+            account: a.payer(),
+            payee: (a.payee() != 0).then_some(AccountId(a.payee())),
             state: a.state,
-            authorized: a.authorized,
-            held: a.hold,
+            authorized: a.authorized.get(),
+            held: a.hold.get(),
             captured: a.course().captured,
             refunded: captures.iter().map(|c| c.refunded).sum(),
             expires: a.expires,
@@ -549,7 +549,7 @@ impl Slot {
     }
     /// The authorization that a capture belongs to, while it is in memory.
     pub fn authorization_of_capture(&self, id: TransferId) -> Option<AuthorizationId> {
-        self.authorization_of(self.find_capture(id.0)?).map(|a| a.id)
+        self.authorization_of(self.find_capture(id.0)?).map(Authorization::id)
     }
     /// What is on its way to or from other slots, by ledger. Zero only summed over all slots when no exchange is open.
     pub fn in_transit(&self) -> &[(Ledger, i128)] {

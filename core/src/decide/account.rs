@@ -41,7 +41,7 @@ impl Case<'_> {
         let account = self.existing_account()?;
         self.require(account.status != Status::Closed, Outcome::AccountClosed, Amount::ZERO, 0)?;
         let is_empty =
-            account.posted() == 0 && account.held == 0 && account.holds_open == 0 && account.exchanges_open == 0;
+            account.posted() == 0 && account.held.get() == 0 && account.holds_open == 0 && account.exchanges_open == 0;
         self.require(is_empty, Outcome::AccountNotEmpty, Amount::ZERO, 0)?;
         Ok(self.settled(Settings { status: Status::Closed, ..account.settings() }))
     }

@@ -53,16 +53,16 @@ impl<'a> Case<'a> {
         // The rest of the hold is released with it; a closed one holds nothing.
         let available = self.slot.find_account(owner).and_then(|account| account.balances().available);
         let is_overdrawn =
-            available.is_some_and(|sum| sum.saturating_add_unsigned(a.hold) < c.amount.get().cast_signed());
+            available.is_some_and(|sum| sum.saturating_add_unsigned(a.hold.get()) < c.amount.get().cast_signed());
         let flags = Flags::UNMATCHED.when(!a.is_open()).with(Flags::OVERDRAWN.when(is_overdrawn));
-        let movement = Movement { authorization: a.id.0, hold, is_final: true, ..plain };
+        let movement = Movement { authorization: a.id().0, hold, is_final: true, ..plain };
         self.movement(movement, OwnerSide { account: owner, outcome: Outcome::AdviceAccepted, flags })
     }
 
     /// The authorization that the advice names, when it is this account's, in the advice's ledger.
     fn matched(&self, c: &Advise, named: Option<AuthorizationId>) -> Result<Option<&'a Authorization>, Decision> {
         let found = named.and_then(|id| self.slot.visible_authorization(id.0, self.scene.now));
-        let Some(a) = found.filter(|a| a.payer == self.account) else { return Ok(None) };
+        let Some(a) = found.filter(|a| a.payer() == self.account) else { return Ok(None) };
         let ledger = self.slot.find_account(a.account()).map(|account| account.ledger);
         if ledger != Some(c.ledger) {
             return Ok(None);

@@ -16,20 +16,20 @@ use crate::time::Time;
 impl Case<'_> {
     pub(super) fn capture(&self, c: &command::Capture) -> Verdict {
         let a = self.free_authorization(c.authorization)?;
-        if c.payee == a.payer {
+        if c.payee == a.payer() {
             return Err(leave(Reply::bare(Outcome::Malformed)));
         }
         self.require_open(a, c.amount)?;
-        self.require(a.payee == 0 || a.payee == c.payee.0, Outcome::PayeeNotFound, c.amount, a.id.0)?;
-        self.require(a.course().captures < CAPTURES_MAX, Outcome::CountLimit, c.amount, a.id.0)?;
-        self.require(c.amount.get() <= a.capturable(), Outcome::AboveHold, c.amount, a.id.0)?;
+        self.require(a.payee() == 0 || a.payee() == c.payee.0, Outcome::PayeeNotFound, c.amount, a.id().0)?;
+        self.require(a.course().captures < CAPTURES_MAX, Outcome::CountLimit, c.amount, a.id().0)?;
+        self.require(c.amount.get() <= a.capturable(), Outcome::AboveHold, c.amount, a.id().0)?;
         self.require_authorization_room()?;
         let account = self.account_of(a)?;
         let hold = a.taken_from_hold(c.amount);
         let excess = c.amount.get() - hold.get();
         let is_overdrawn = excess > 0 && self.overdraws(a.account(), excess);
         let movement = Movement {
-            authorization: a.id.0,
+            authorization: a.id().0,
             hold,
             is_final: c.is_final,
             ..self.scene.plain_movement(self, Purpose::Capture, c.payee, account.ledger, c.amount)
@@ -54,7 +54,7 @@ impl Case<'_> {
         self.require(account.takes_credit(c.amount), Outcome::InvalidAmount, c.amount, target)?;
         let payee = self.paid(capture.payee, account.ledger, capture.is_on_suspense);
         let movement = Movement {
-            authorization: a.id.0,
+            authorization: a.id().0,
             capture: capture.id.0,
             ..self.scene.plain_movement(self, Purpose::Refund, payee, account.ledger, c.amount)
         };
@@ -70,11 +70,11 @@ pub(super) fn refund(scene: Scene<'_>, slot: &Slot, command: &Command, c: &Refun
         RefundTarget::Capture(id) => visible_authorization_of(slot, id, scene.now),
     };
     let Some(a) = authorization else { return Err(leave(Reply::bare(unknown(scene, slot, c.target)))) };
-    let case = Case::of_authorization(scene, slot, command, a.id, c.key)?;
+    let case = Case::of_authorization(scene, slot, command, a.id(), c.key)?;
     case.wait_unless_free(a.exchange())?;
     match named_capture(slot, a, c.target) {
         Some(capture) => case.refund(c, a, capture),
-        None => Ok(case.note(Outcome::OriginalNotFound, c.amount, a.id.0)),
+        None => Ok(case.note(Outcome::OriginalNotFound, c.amount, a.id().0)),
     }
 }
 

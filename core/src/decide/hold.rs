@@ -66,8 +66,8 @@ impl<'a> Case<'a> {
     pub(super) fn require_open(&self, a: &Authorization, amount: Amount) -> Result<(), Decision> {
         let is_past = a.is_open() && self.scene.now >= a.expires;
         let has_expired = a.state == AuthorizationState::Expired || is_past;
-        self.require(!has_expired, Outcome::HoldExpired, amount, a.id.0)?;
-        self.require(a.is_open(), Outcome::HoldNotOpen, amount, a.id.0)
+        self.require(!has_expired, Outcome::HoldExpired, amount, a.id().0)?;
+        self.require(a.is_open(), Outcome::HoldNotOpen, amount, a.id().0)
     }
 
     pub(super) fn increment(&self, c: &Increment) -> Verdict {
@@ -76,17 +76,17 @@ impl<'a> Case<'a> {
         let account = self.account_of(a)?;
         let bucket = self.scene.bucket(account.ledger);
         if !c.amount.is_zero() {
-            self.require_debitable(account, c.amount, a.id.0)?;
+            self.require_debitable(account, c.amount, a.id().0)?;
             if let Some(refusal) = account.allowance(c.amount, bucket).refusal {
-                return Ok(self.note(refusal, c.amount, a.id.0));
+                return Ok(self.note(refusal, c.amount, a.id().0));
             }
-            let stays_an_amount = a.authorized.saturating_add(c.amount.get()) <= Amount::MAX.get();
-            self.require(stays_an_amount, Outcome::InvalidAmount, c.amount, a.id.0)?;
+            let stays_an_amount = a.authorized.get().saturating_add(c.amount.get()) <= Amount::MAX.get();
+            self.require(stays_an_amount, Outcome::InvalidAmount, c.amount, a.id().0)?;
         }
         let extended = c.lifetime_ms.map_or(Time(0), |_| self.scene.expiry(account.ledger, c.lifetime_ms));
         Ok(Body::Incremented(Incremented {
             head: self.head_of(a, Outcome::Approved),
-            authorization: a.id,
+            authorization: a.id(),
             amount: c.amount,
             expires: a.expires.max(extended),
             bucket: if c.amount.is_zero() { Bucket::default() } else { bucket },
@@ -95,12 +95,12 @@ impl<'a> Case<'a> {
 
     pub(super) fn void(&self, c: &Void) -> Verdict {
         let a = self.free_authorization(c.authorization)?;
-        let asked = c.amount.unwrap_or_default();
+        let (asked, hold) = (c.amount.unwrap_or_default(), a.hold.amount());
         self.require_open(a, asked)?;
-        self.require(a.hold > 0, Outcome::NothingLeft, asked, a.id.0)?;
-        self.require(asked.get() <= a.hold, Outcome::AboveHold, asked, a.id.0)?;
-        let amount = c.amount.unwrap_or(amount_of(a.hold));
-        let state = if amount.get() == a.hold { AuthorizationState::Voided } else { AuthorizationState::Open };
+        self.require(!hold.is_zero(), Outcome::NothingLeft, asked, a.id().0)?;
+        self.require(asked <= hold, Outcome::AboveHold, asked, a.id().0)?;
+        let amount = c.amount.unwrap_or(hold);
+        let state = if amount == hold { AuthorizationState::Voided } else { AuthorizationState::Open };
         Ok(self.released(a, amount, state, Undo::NOTHING, Outcome::Approved))
     }
 
@@ -114,7 +114,7 @@ impl<'a> Case<'a> {
     ) -> Body {
         Body::Released(Released {
             head: self.head_of(a, outcome),
-            authorization: a.id,
+            authorization: a.id(),
             amount,
             original: undo.original,
             original_kind: undo.original_kind,
@@ -149,8 +149,8 @@ pub(crate) fn expiry(a: &Authorization, slot: &crate::slot::Slot) -> Body {
     let (version, previous): (_, Seq) = super::next_leg(slot, a.account());
     Body::Expired(crate::event::Expired {
         account: a.account(),
-        authorization: a.id,
-        amount: amount_of(a.hold),
+        authorization: a.id(),
+        amount: a.hold.amount(),
         version,
         previous,
         slot: slot.index(),

@@ -58,7 +58,7 @@ pub(super) fn read(slot: &Slot, now: Time, c: &Read) -> Reply {
 }
 
 fn read_authorization(slot: &Slot, visible: Option<&Authorization>) -> Reply {
-    let Some(view) = visible.and_then(|a| slot.authorization(a.id)) else {
+    let Some(view) = visible.and_then(|a| slot.authorization(a.id())) else {
         return Reply::bare(Outcome::OriginalNotFound);
     };
     let account = slot.find_account(view.account);

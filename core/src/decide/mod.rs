@@ -197,7 +197,7 @@ impl<'a> Case<'a> {
         key: Key,
     ) -> Result<Self, Decision> {
         match slot.visible_authorization(id.0, scene.now) {
-            Some(authorization) => Self::new(scene, slot, command, authorization.payer, key),
+            Some(authorization) => Self::new(scene, slot, command, authorization.payer(), key),
             None => Err(leave(Reply::bare(Outcome::OriginalNotFound))),
         }
     }
@@ -231,7 +231,7 @@ impl<'a> Case<'a> {
     /// The owner's leg where an authorization's hold stands.
     pub(crate) fn head_of(&self, a: &Authorization, outcome: Outcome) -> Head {
         let ledger = a.account().suspense().map_or(0, |(_, ledger)| ledger.bits());
-        let is_suspense = a.account() != a.payer;
+        let is_suspense = a.account() != a.payer();
         let rare = Rare { ledger: if is_suspense { ledger } else { 0 }, ..Rare::default() };
         self.head_on(a.account(), outcome, Flags::SUSPENSE.when(is_suspense), rare)
     }

@@ -117,7 +117,7 @@ fn counter_side(
     } else {
         guard(payee.status != Status::DebitFrozen, Outcome::PayeeFrozen)?;
         guard(!overdraws(slot, account, amount.get()), Outcome::InsufficientFunds)?;
-        guard(payee.debits.saturating_add(amount.get()) <= SUM_MAX, Outcome::InvalidAmount)?;
+        guard(payee.debits.get().saturating_add(amount.get()) <= SUM_MAX, Outcome::InvalidAmount)?;
     }
     Ok(CounterSide { account, flags: Flags::COUNTER_SUSPENSE.when(account.suspense().is_some()) })
 }

@@ -88,7 +88,7 @@ impl<'a> Case<'a> {
             return Ok(self.without_effect(c));
         }
         let is_whole = total == 0;
-        let amount = amount_of(if is_whole { a.hold } else { a.hold.min(stands - total) });
+        let amount = amount_of(if is_whole { a.hold.get() } else { a.hold.get().min(stands - total) });
         let state = if is_whole { AuthorizationState::Reversed } else { AuthorizationState::Open };
         let uncounted = u8::from(is_whole && a.course().captured == 0);
         Ok(self.released(a, amount, state, undo(c, original, uncounted), Outcome::ReversalAccepted))
@@ -102,7 +102,7 @@ impl<'a> Case<'a> {
         if total >= original.amount.get() {
             return Ok(self.without_effect(c));
         }
-        let amount = amount_of(a.hold.min(original.amount.get() - total));
+        let amount = amount_of(a.hold.get().min(original.amount.get() - total));
         let uncounted = u8::from(amount == original.amount);
         Ok(self.released(a, amount, AuthorizationState::Open, undo(c, original, uncounted), Outcome::ReversalAccepted))
     }
@@ -119,7 +119,7 @@ impl<'a> Case<'a> {
         }
         let returns = if a.is_open() && !capture.is_final { undone.min(capture.from_hold) } else { 0 };
         let movement = Movement {
-            authorization: a.id.0,
+            authorization: a.id().0,
             capture: capture.id.0,
             hold: amount_of(returns),
             ..self.undoing(
@@ -161,7 +161,7 @@ impl<'a> Case<'a> {
             return Ok(self.without_effect(c));
         }
         let movement = Movement {
-            authorization: a.id.0,
+            authorization: a.id().0,
             capture: capture.id.0,
             ..self.undoing(
                 c,

@@ -81,7 +81,7 @@ fn target<'a>(scene: Scene<'_>, slot: &'a Slot, command: &Command) -> Target<'a>
         Command::Record(_) => None,
     };
     hold.map_or(Target::Nothing, |a| Target::Hold {
-        payer: slot.find_account(a.payer),
+        payer: slot.find_account(a.payer()),
         stands_on: slot.find_account(a.account()),
     })
 }

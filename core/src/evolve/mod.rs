@@ -9,10 +9,11 @@ mod movement;
 use tp_planted::{Bug, has};
 
 use crate::account::Account;
-use crate::amount::{Amount, Ledger};
+use crate::amount::Ledger;
 use crate::authorization::{Authorization, Made};
 use crate::command::Verb;
 use crate::event::{Authorized, Body, End, Event, Expired, Head, Incremented, Noted, Released, Role, Settled};
+use crate::gapless::Tally;
 use crate::ids::{AccountId, Seq, Version};
 use crate::key::Key;
 use crate::keys::{KeyRecord, Standing};
@@ -36,13 +37,13 @@ pub struct EvolveError {
 type Misfit = &'static str;
 type Fold = Result<(), Misfit>;
 
-fn add(sum: &mut u128, amount: u128) -> Fold {
-    *sum = sum.checked_add(amount).filter(|s| *s < 1 << 127).ok_or("a sum leaves its range")?;
+fn add<T: Tally>(sum: &mut T, amount: u128) -> Fold {
+    *sum = sum.value().checked_add(amount).and_then(T::of).ok_or("a sum leaves its range")?;
     Ok(())
 }
 
-fn take(sum: &mut u128, amount: u128) -> Fold {
-    *sum = sum.checked_sub(amount).ok_or("a sum falls below zero")?;
+fn take<T: Tally>(sum: &mut T, amount: u128) -> Fold {
+    *sum = sum.value().checked_sub(amount).and_then(T::of).ok_or("a sum falls below zero")?;
     Ok(())
 }
 
@@ -255,7 +256,7 @@ impl Slot {
         add(&mut account.held, e.amount.get())?;
         account.count(e.bucket, e.amount);
         account.holds_open += 1;
-        let (owner, ledger) = (account.id, account.ledger);
+        let (owner, ledger) = (account.id(), account.ledger);
         if self.authorization_position(e.authorization.0).is_some() {
             return Err("an authorization made twice");
         }
@@ -265,7 +266,7 @@ impl Slot {
             payer: e.head.account,
             account: owner,
             payee: e.head.rare.as_ref().map_or(0, |rare| rare.payee),
-            amount: e.amount.get(),
+            amount: e.amount,
             expires: e.expires,
             named_at: named_at(e.head.full_key(), at),
             bucket: e.bucket,
@@ -290,10 +291,7 @@ impl Slot {
 
     fn incremented(&mut self, e: &Incremented, at: Moment) -> Fold {
         let authorization = self.open_authorization(e.authorization.0)?;
-        add(&mut authorization.authorized, e.amount.get())?;
-        if authorization.authorized > Amount::MAX.get() {
-            return Err("what is authorized leaves the range of an amount");
-        }
+        add(&mut authorization.authorized, e.amount.get())?; // stays an amount
         add(&mut authorization.hold, e.amount.get())?;
         authorization.expires = e.expires;
         let owner = authorization.account();
@@ -359,7 +357,7 @@ impl Slot {
     fn expired(&mut self, e: &Expired, at: Moment) -> Fold {
         let position = self.touch(Mark { account: e.account, version: e.version, previous: e.previous }, at)?;
         let authorization = self.open_authorization(e.authorization.0)?;
-        if authorization.hold != e.amount.get() {
+        if authorization.hold.amount() != e.amount {
             return Err("HLD-1: the expired amount is not what was held");
         }
         self.release(e.authorization.0, e.amount.get(), position)?;

@@ -43,7 +43,7 @@ impl Slot {
         self.open_movement(&e.movement, e.head.account, position, at, e.number)?;
         let account = self.account_mut(position)?;
         account.exchanges_open += 1;
-        let owner = account.id;
+        let owner = account.id();
         if e.movement.purpose.is_push() {
             let times = if has(Bug::TransitTwice) && !at.seq.is_provisional() { 2 } else { 1 };
             self.transit(e.movement.ledger, times * e.movement.amount.get().cast_signed())?;
@@ -196,7 +196,7 @@ impl Slot {
     /// A final capture or a matched advice releases the rest; an advice on a closed hold finds nothing to release.
     fn close_captured(&mut self, m: &Movement, account: u32, at: Moment) -> Fold {
         let rest = match self.find_authorization(m.authorization) {
-            Some(authorization) if authorization.is_open() => authorization.hold,
+            Some(authorization) if authorization.is_open() => authorization.hold.get(),
             _ => return Ok(()),
         };
         self.release(m.authorization, rest, account)?;

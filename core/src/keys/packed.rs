@@ -4,8 +4,9 @@
 //! integers lie without the gaps that 128-bit ones make, and what only movements have lies out of line. Owns the form; refuses to know
 //! what the fields mean.
 
-use crate::amount::{Amount, Ledger};
+use crate::amount::Ledger;
 use crate::command::Verb;
+use crate::gapless::{Single, Wide};
 use crate::ids::{AccountId, Seq, Version};
 use crate::key::{Fingerprint, Key, KeyKind};
 use crate::outcome::Outcome;
@@ -14,27 +15,13 @@ use crate::time::{Bucket, Time};
 
 use super::{KeyRecord, Standing};
 
-/// 128 bits that may lie anywhere.
-type Wide = [u64; 2];
-
-#[allow(clippy::cast_possible_truncation, reason = "the lower half, and the upper one")]
-const fn narrow(value: u128) -> Wide {
-    [value as u64, (value >> 64) as u64]
-}
-
-const fn wide([low, high]: Wide) -> u128 {
-    (high as u128) << 64 | low as u128
-}
-
 /// A [`KeyRecord`] at rest.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Packed {
     account: Wide,
     key: Wide,
     authorization: Wide,
-    amount_low: u64,
-    /// An amount is below 2^96.
-    amount_high: u32,
+    amount: Single,
     bucket: Bucket,
     fingerprint: Fingerprint,
     ledger: Ledger,
@@ -66,16 +53,13 @@ pub(super) const MOVING_BYTES: usize = 48;
 const _: () = assert!(core::mem::size_of::<Moving>() <= MOVING_BYTES);
 
 impl Packed {
-    #[allow(clippy::cast_possible_truncation, reason = "the lower half, and the upper one")]
     pub(super) fn new(r: &KeyRecord) -> Self {
-        let movement = Moving { transfer: narrow(r.transfer), other: narrow(r.other), exchange: r.exchange };
-        let amount = r.amount.get();
+        let movement = Moving { transfer: Wide::new(r.transfer), other: Wide::new(r.other), exchange: r.exchange };
         Self {
-            account: narrow(r.account.0),
-            key: narrow(r.key.bits),
-            authorization: narrow(r.authorization),
-            amount_low: amount as u64,
-            amount_high: (amount >> 64) as u32,
+            account: Wide::new(r.account.0),
+            key: Wide::new(r.key.bits),
+            authorization: Wide::new(r.authorization),
+            amount: Single::new(r.amount),
             bucket: r.bucket,
             fingerprint: r.fingerprint,
             ledger: r.ledger,
@@ -98,15 +82,13 @@ impl Packed {
     pub(super) fn record(&self) -> KeyRecord {
         let (transfer, other, exchange) = self.movement.as_deref().map_or((0, 0, 0), |movement| {
             let Moving { transfer, other, exchange } = *movement;
-            (wide(transfer), wide(other), exchange)
+            (transfer.get(), other.get(), exchange)
         });
-        let amount = u128::from(self.amount_high) << 64 | u128::from(self.amount_low);
         KeyRecord {
-            account: AccountId(wide(self.account)),
+            account: AccountId(self.account.get()),
             key: self.key(),
-            // It was an amount, so it is one.
-            amount: Amount::new(amount).unwrap_or(Amount::MAX),
-            authorization: wide(self.authorization),
+            amount: self.amount.amount(),
+            authorization: self.authorization.get(),
             transfer,
             other,
             fingerprint: self.fingerprint,
@@ -128,10 +110,10 @@ impl Packed {
     }
 
     pub(super) const fn account(&self) -> AccountId {
-        AccountId(wide(self.account))
+        AccountId(self.account.get())
     }
     pub(super) const fn key(&self) -> Key {
-        Key { bits: wide(self.key), kind: self.key_kind }
+        Key { bits: self.key.get(), kind: self.key_kind }
     }
     pub(super) const fn received(&self) -> Time {
         self.received
@@ -154,6 +136,7 @@ impl Packed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::amount::Amount;
     use proptest::prelude::*;
 
     #[test]
