@@ -1,10 +1,11 @@
 //! The client: submission and completion rings for hot loops.
 //!
 //! Owns the completion ring and its bound; refuses to know what the replies mean. What is in flight and not yet polled
-//! never exceeds the ring, so completing never waits for a client (BND-1). No allocation per command.
+//! never exceeds the ring, so completing never waits for a client (BND-1). No allocation per command. Whoever waits has woken the
+//! partitions that he waits for.
 //!
 //! ```text
-//!  submit --> partition's inbox ... partition --> completion ring --> poll
+//!  submit, or enqueue .. flush --> partition's inbox ... partition --> completion ring --> poll
 //!  in flight = submitted - polled <= capacity
 //! ```
 
@@ -19,6 +20,7 @@ use tp_core::reply::Reply;
 use tp_planted::{Bug, has};
 
 use crate::call::CallOptions;
+use crate::config::PARTITIONS_MAX;
 use crate::error::Busy;
 use crate::inbound::{Inbound, ReplyTo};
 use crate::shared::Shared;
@@ -65,7 +67,39 @@ pub struct Client {
     completions: Arc<Completions>,
     parker: Parker,
     in_flight: usize,
+    unwoken: Unwoken,
 }
+
+/// Partitions with commands of this client that they were not woken for.
+#[derive(Default)]
+struct Unwoken {
+    /// A bit each.
+    partitions: [u64; PARTITIONS_MAX.div_ceil(64)],
+    commands: usize,
+}
+
+impl Unwoken {
+    fn note(&mut self, partition: usize) {
+        self.partitions[partition / 64] |= 1 << (partition % 64);
+        self.commands += 1;
+    }
+
+    fn wake(&mut self, shared: &Shared) {
+        if self.commands == 0 {
+            return;
+        }
+        self.commands = 0;
+        for (word, bits) in self.partitions.iter_mut().enumerate() {
+            while *bits != 0 {
+                shared.lanes[word * 64 + bits.trailing_zeros() as usize].waker.wake();
+                *bits &= *bits - 1;
+            }
+        }
+    }
+}
+
+/// So many commands at most wait for their partitions to be woken: no partition idles beside a long row of them.
+const ENQUEUED_MAX: usize = 64;
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,7 +120,7 @@ impl Client {
             is_task_waiting: AtomicBool::new(false),
             task: Mutex::new(None),
         };
-        Self { shared, completions: Arc::new(completions), parker, in_flight: 0 }
+        Self { shared, completions: Arc::new(completions), parker, in_flight: 0, unwoken: Unwoken::default() }
     }
 
     /// Submits a command with the default deadline. `tag` comes back with its reply; it need not be unique.
@@ -102,17 +136,40 @@ impl Client {
     /// # Errors
     /// As [`Client::submit`].
     pub fn submit_with(&mut self, tag: u64, command: &Command, options: CallOptions) -> Result<(), Busy> {
+        let taken = self.enqueue(tag, command, options);
+        self.flush();
+        taken
+    }
+
+    /// As [`Client::submit_with`], for one of several in a row: its partition is woken by the next [`Client::flush`], [`Client::poll`],
+    /// [`Client::wait`] or [`Client::poll_ready`], after 64 commands, or when the client is dropped. Waking a thread costs more than
+    /// deciding a command.
+    ///
+    /// # Errors
+    /// As [`Client::submit`].
+    pub fn enqueue(&mut self, tag: u64, command: &Command, options: CallOptions) -> Result<(), Busy> {
         if self.in_flight >= self.completions.ring.capacity() {
             return Err(Busy);
         }
         let reply_to = ReplyTo::Client { completions: Arc::clone(&self.completions), tag };
-        self.shared.submit(Inbound::now(&self.shared, command.clone(), options, reply_to)).map_err(|_| Busy)?;
+        let inbound = Inbound::now(&self.shared, command.clone(), options, reply_to);
+        let partition = self.shared.enqueue(inbound).map_err(|_| Busy)?;
         self.in_flight += 1;
+        self.unwoken.note(partition);
+        if self.unwoken.commands >= ENQUEUED_MAX {
+            self.flush();
+        }
         Ok(())
+    }
+
+    /// Wakes the partitions of what was enqueued.
+    pub fn flush(&mut self) {
+        self.unwoken.wake(&self.shared);
     }
 
     /// Hands over the replies that are there and returns how many. Never blocks.
     pub fn poll(&mut self, mut each: impl FnMut(u64, Reply)) -> usize {
+        self.flush();
         let mut polled = 0;
         while let Some((tag, reply)) = self.completions.ring.pop() {
             self.in_flight -= 1;
@@ -125,6 +182,7 @@ impl Client {
     /// Waits until a reply is there to be polled, at most so long; `false`: there is none. Returns at once when nothing
     /// is in flight.
     pub fn wait(&mut self, timeout: Duration) -> bool {
+        self.flush();
         let has_some = |client: &Self| !client.completions.ring.is_empty();
         if has_some(self) || self.in_flight == 0 {
             return has_some(self);
@@ -146,6 +204,7 @@ impl Client {
     /// As [`Client::wait`], for a task: ready when a reply is there to be polled. Otherwise the task is woken once when the next one comes;
     /// the task that asked last.
     pub fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.flush();
         let completions = &*self.completions;
         if !completions.ring.is_empty() {
             return Poll::Ready(());
@@ -168,5 +227,63 @@ impl Client {
     /// The most that can be in flight.
     pub fn capacity(&self) -> usize {
         self.completions.ring.capacity()
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.flush(); // what was taken is executed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::step::tests::shared_of;
+    use tp_core::command::{Read, ReadTarget};
+    use tp_core::ids::AccountId;
+
+    fn was_woken(shared: &Shared, partition: usize) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        std::pin::pin!(shared.lanes[partition].waker.woken()).as_mut().poll(&mut context).is_ready()
+    }
+
+    /// One command to each partition.
+    fn enqueue(client: &mut Client) {
+        let mut is_there = [false; 2];
+        for n in 1.. {
+            let command: Command = Read { target: ReadTarget::Account(AccountId(n)) }.into();
+            let partition = client.shared.partition_of(command.slot(&client.shared.seed).expect("an account"));
+            if !std::mem::replace(&mut is_there[partition], true) {
+                client.enqueue(0, &command, CallOptions::default()).expect("room");
+            }
+            if is_there == [true; 2] {
+                return;
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_waits_has_woken_the_partitions_that_he_waits_for() {
+        let shared = Arc::new(shared_of(2));
+        let mut client = Client::new(Arc::clone(&shared), 1_000);
+        let ways: [fn(&mut Client); 5] = [
+            Client::flush,
+            |client| assert_eq!(client.poll(|_, _| {}), 0),
+            |client| assert!(!client.wait(Duration::ZERO)),
+            |client| assert!(client.poll_ready(&mut Context::from_waker(Waker::noop())).is_pending()),
+            |client| (0..ENQUEUED_MAX / 2 - 1).for_each(|_| enqueue(client)),
+        ];
+        for (n, way) in ways.into_iter().enumerate() {
+            enqueue(&mut client);
+            assert!(!was_woken(&shared, 0) && !was_woken(&shared, 1), "{n}: it is enqueued");
+            way(&mut client);
+            assert!(was_woken(&shared, 0) && was_woken(&shared, 1), "{n}");
+            client.flush();
+            assert!(!was_woken(&shared, 0), "{n}: once");
+        }
+        enqueue(&mut client);
+        drop(client);
+        assert!(was_woken(&shared, 0) && was_woken(&shared, 1), "what was taken is executed");
     }
 }

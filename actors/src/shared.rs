@@ -161,7 +161,15 @@ impl Shared {
     /// A partition that has ended sets `closed`, then empties its inbox. Whoever pushes after that sees `closed` and
     /// empties it too: no command stays behind unanswered.
     pub(crate) fn submit(&self, inbound: Inbound) -> Result<(), Inbound> {
-        let lane = &self.lanes[self.route(&inbound.command)];
+        let partition = self.enqueue(inbound)?;
+        self.lanes[partition].waker.wake();
+        Ok(())
+    }
+
+    /// As [`Shared::submit`], but the partition, which is returned, has to be woken.
+    pub(crate) fn enqueue(&self, inbound: Inbound) -> Result<usize, Inbound> {
+        let partition = self.route(&inbound.command);
+        let lane = &self.lanes[partition];
         if !lane.enter() {
             lane.counters.busy.fetch_add(1, Ordering::Relaxed);
             return Err(inbound);
@@ -170,10 +178,8 @@ impl Shared {
         assert!(pushed.is_ok(), "what waits fits into the inbox");
         if lane.closed.load(Ordering::SeqCst) {
             self.answer_leftovers(lane);
-        } else {
-            lane.waker.wake();
         }
-        Ok(())
+        Ok(partition)
     }
 
     /// Answers what is in the inbox of a partition that has ended.

@@ -415,7 +415,7 @@ fn weight_of(command: &Command) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::sync::Arc;
     use tp_core::amount::{Amount, CreditLimit, Ledger};
@@ -436,22 +436,26 @@ mod tests {
     const SEED: SlotSeed = SlotSeed([7; 16]);
     const INBOX: usize = 16_384;
 
-    fn partition() -> (Shared, Step) {
-        let config = Config { partitions: 1, inbox_commands: INBOX, ..Config::at("/nowhere") };
+    pub(crate) fn shared_of(partitions: usize) -> Shared {
+        let config = Config { partitions, inbox_commands: INBOX, ..Config::at("/nowhere") };
         config.validate().expect("the largest turn of the defaults");
-        let shared = Shared::new(Start {
+        Shared::new(Start {
             seed: SEED,
             windows: Windows::default(),
             bounds: Bounds::of(&config),
             deadline_ms_default: 10_000,
             inbox_commands: INBOX,
-            partitions: 1,
+            partitions,
             clock: EngineClock::start(&Clock::given(GivenClock::new(Time(1))), Time(0)),
             last_seq: 0,
             event_time_max: 0,
             has_room: true,
             writer: Sleeper::new().1,
-        });
+        })
+    }
+
+    fn partition() -> (Shared, Step) {
+        let shared = shared_of(1);
         let slots = SlotIndex::all().map(|index| Slot::new(index, SEED, Windows::default()));
         (shared, Step::new(0, 1, Partition::new(SEED, Arc::new(Rules::default()), slots)))
     }

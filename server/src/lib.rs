@@ -29,6 +29,7 @@ pub mod iso8583;
 mod net;
 pub mod observe;
 pub mod offline;
+mod rings;
 pub mod server;
 pub mod settings;
 pub mod tenancy;

@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::OwnedSemaphorePermit;
-use tp_actors::Pending;
 use tp_actors::tp_core::amount::Ledger;
-use tp_actors::tp_core::command::{Advice, Command, Lookup, Read, ReadTarget, Verb};
+use tp_actors::tp_core::command::{Advice, Command, Lookup, Read, ReadTarget, Reverse, Verb};
 use tp_actors::tp_core::ids::{AccountId, Seq};
 use tp_actors::tp_core::key::Key;
 use tp_actors::tp_core::outcome::Outcome;
@@ -44,11 +43,25 @@ pub(super) struct Outgoing {
     pub(super) held: Held,
 }
 
-/// A command that needs nothing else, with the engine.
-pub(super) struct InFlight {
-    pub(super) flight: Flight,
-    pub(super) pending: Pending,
-    pub(super) planned: Box<Planned>,
+/// A message whose command was not decided durably in time.
+pub(super) struct Open {
+    flight: Flight,
+    planned: Box<Planned>,
+    undo: Reverse,
+}
+
+impl Open {
+    /// What came of it. A message that was sent twice without saying so is answered by the first one.
+    pub(super) async fn settled(self) -> Option<Outgoing> {
+        let Self { flight, planned, undo } = self;
+        let reply = flight.edge.outcome_of(&planned).await?;
+        if !reply.outcome.is_approval() {
+            return Some(flight.coded(Code::of(&reply)));
+        }
+        // It is told that it is not approved, once that is so.
+        let is_own = reply.seq > flight.seq_before;
+        (is_own && flight.edge.undo(undo).await).then(|| flight.coded(Code::LATE))
+    }
 }
 
 /// A message that the engine is asked about.
@@ -75,12 +88,6 @@ impl Flight {
         if self.is_repeat { None } else { Some(self.coded(Code::INOPERATIVE)) }
     }
 
-    /// Hands a command to the engine that needs nothing else.
-    pub(super) fn submit(self, planned: Box<Planned>) -> InFlight {
-        let pending = self.edge.submit(planned.command.clone(), planned.ledger, self.left());
-        InFlight { flight: self, pending, planned }
-    }
-
     /// Asks the engine all that has to be asked. `None`: nothing true can be said in time.
     pub(super) async fn run(mut self, ask: Ask) -> Option<Outgoing> {
         match ask {
@@ -89,7 +96,10 @@ impl Flight {
                     self.take_key(planned.key).await?;
                 }
                 match self.decide(planned).await {
-                    Ok((reply, planned)) => self.decided(&reply, planned).await,
+                    Ok((reply, planned)) => match self.said(&reply, planned) {
+                        Ok(outgoing) => outgoing,
+                        Err(open) => open.settled().await,
+                    },
                     // A question was not answered, and nothing was asked for yet. An advice comes again.
                     Err((_, planned)) if planned.undo.is_some() => None,
                     Err((reply, _)) => Some(self.replied(&reply, None)),
@@ -216,7 +226,7 @@ impl Flight {
     }
 
     /// What is left of the deadline, ms.
-    fn left(&self) -> u64 {
+    pub(super) fn left(&self) -> u64 {
         let left = self.edge.listener.deadline.saturating_sub(self.began.elapsed());
         u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)
     }
@@ -232,29 +242,23 @@ impl Flight {
         self.edge.serving.count(verb, reply.outcome);
     }
 
-    /// The engine's reply to what was asked for. `None`: nothing true can be said in time.
-    pub(super) async fn decided(self, reply: &Reply, planned: Box<Planned>) -> Option<Outgoing> {
+    /// What the engine's reply to what was asked for says. `None`: nothing true can be said in time.
+    ///
+    /// # Errors
+    /// What came of it has to be found out first.
+    pub(super) fn said(self, reply: &Reply, planned: Box<Planned>) -> Result<Option<Outgoing>, Open> {
         if !reply.outcome.leaves_at_once() {
-            return Some(self.replied(reply, Some(planned)));
+            return Ok(Some(self.replied(reply, Some(planned))));
         }
         // It says nothing of what was or will be decided.
         match planned.reverse() {
             // An advice: it comes again until it is accepted.
-            None => Some(self.replied(reply, None)),
-            Some(undo) if reply.outcome == Outcome::InProgress && !self.is_repeat => {
-                // What came of it. A message that was sent twice without saying so is answered by the first one.
-                let reply = self.edge.outcome_of(&planned).await?;
-                if !reply.outcome.is_approval() {
-                    return Some(self.coded(Code::of(&reply)));
-                }
-                // It is told that it is not approved, once that is so.
-                let is_own = reply.seq > self.seq_before;
-                (is_own && self.edge.undo(undo).await).then(|| self.coded(Code::LATE))
-            }
+            None => Ok(Some(self.replied(reply, None))),
             // The original may have been approved: only its own answer says.
-            Some(_) if self.is_repeat => None,
+            Some(_) if self.is_repeat => Ok(None),
+            Some(undo) if reply.outcome == Outcome::InProgress => Err(Open { flight: self, planned, undo }),
             // Nothing was done.
-            Some(_) => Some(self.coded(Code::of(reply))),
+            Some(_) => Ok(Some(self.coded(Code::of(reply)))),
         }
     }
 

@@ -133,9 +133,14 @@ impl Edge {
 
     /// Hands a command to the engine, bound to the listener's tenant.
     pub(super) fn submit(&self, command: Command, ledger: Option<Ledger>, deadline_ms: u64) -> Pending {
+        self.serving.engine.call_with(command, self.options(ledger, deadline_ms))
+    }
+
+    /// How a command is submitted: bound to the listener's tenant.
+    pub(super) fn options(&self, ledger: Option<Ledger>, deadline_ms: u64) -> CallOptions {
         let tenant = self.listener.tenant;
         let scope = Scope { tenant: Some(tenant.get()), ledger, counter: Some(tenant.accounts()) };
-        self.serving.engine.call_with(command, CallOptions { deadline_ms: Some(deadline_ms), scope })
+        CallOptions { deadline_ms: Some(deadline_ms), scope }
     }
 
     /// Undoes an approval that is answered as declined; done when that is durable. It is tried until the engine has decided it, whatever

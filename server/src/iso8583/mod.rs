@@ -19,6 +19,7 @@
 mod answer;
 mod ask;
 mod codes;
+mod desk;
 mod flight;
 mod key;
 mod key_locks;
