@@ -50,6 +50,22 @@ impl Metadata {
         Self::EMPTY.with("", reference)
     }
 
+    /// Metadata of these names and values.
+    ///
+    /// # Errors
+    /// [`MetadataError::TooLong`] above 256 encoded bytes.
+    pub fn of<'a>(entries: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, MetadataError> {
+        let mut bytes = Vec::with_capacity(METADATA_BYTES_MAX);
+        for text in entries.into_iter().flat_map(|(name, value)| [name, value]) {
+            if bytes.len() + text.len() >= METADATA_BYTES_MAX {
+                return Err(MetadataError::TooLong);
+            }
+            bytes.push(u8::try_from(text.len()).map_err(|_| MetadataError::TooLong)?);
+            bytes.extend_from_slice(text.as_bytes());
+        }
+        Ok(if bytes.is_empty() { Self::EMPTY } else { Self(Some(bytes.as_slice().into())) })
+    }
+
     /// Metadata from its encoded form.
     ///
     /// # Errors
@@ -87,10 +103,25 @@ impl Metadata {
     }
 }
 
+/// Names and values of encoded metadata, as the bytes they are; nothing behind what is no entry. For whoever looks for a few of them.
+pub fn entries_in(mut bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    core::iter::from_fn(move || {
+        let (name, after_name) = take_bytes(bytes)?;
+        let (value, after_value) = take_bytes(after_name)?;
+        bytes = after_value;
+        Some((name, value))
+    })
+}
+
+/// One length-prefixed piece off the front.
+fn take_bytes(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first()?;
+    rest.split_at_checked(usize::from(*length))
+}
+
 /// One length-prefixed text off the front.
 fn take(bytes: &[u8]) -> Option<(&str, &[u8])> {
-    let (length, rest) = bytes.split_first()?;
-    let (text, rest) = rest.split_at_checked(usize::from(*length))?;
+    let (text, rest) = take_bytes(bytes)?;
     Some((core::str::from_utf8(text).ok()?, rest))
 }
 
@@ -102,14 +133,22 @@ mod tests {
     fn entries_come_back_in_order() {
         let data = Metadata::reference("order 7").and_then(|m| m.with("mcc", "5411")).expect("short");
         assert_eq!(data.entries().collect::<Vec<_>>(), [("", "order 7"), ("mcc", "5411")]);
+        let raw: [(&[u8], &[u8]); 2] = [(b"", b"order 7"), (b"mcc", b"5411")];
+        assert!(entries_in(data.as_bytes()).eq(raw));
+        assert!(entries_in(&data.as_bytes()[..12]).eq([raw[0]]), "a cut one ends before the cut");
+        assert_eq!(Metadata::of(data.entries()).as_ref(), Ok(&data));
         assert_eq!(Metadata::from_bytes(data.as_bytes()), Ok(data));
+        assert_eq!(Metadata::of([]), Ok(Metadata::EMPTY));
     }
 
     #[test]
     fn more_than_256_bytes_are_refused() {
         let long = "x".repeat(254);
         assert!(Metadata::reference(&long).is_ok(), "254 + 2 bytes of lengths");
+        assert_eq!(Metadata::of([("", long.as_str())]), Metadata::reference(&long));
         assert_eq!(Metadata::reference(&"x".repeat(255)), Err(MetadataError::TooLong));
+        assert_eq!(Metadata::of([("", &*"x".repeat(255))]), Err(MetadataError::TooLong));
+        assert_eq!(Metadata::of([("", &*long), ("", "")]), Err(MetadataError::TooLong));
         assert_eq!(Metadata::from_bytes(&[0; 257]), Err(MetadataError::TooLong));
         assert_eq!(Metadata::from_bytes(&[3, 65]), Err(MetadataError::Malformed));
         assert_eq!(Metadata::from_bytes(&[1, 0xFF, 0]), Err(MetadataError::Malformed));

@@ -72,6 +72,11 @@ impl AlignedBytes {
         Self { blocks, start, len }
     }
 
+    /// Its memory.
+    pub(crate) fn into_blocks(self) -> Vec<Block> {
+        self.blocks
+    }
+
     /// The bytes, to write.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut bytes_of_mut(&mut self.blocks)[self.start..self.start + self.len]

@@ -15,6 +15,7 @@
 //!   misdirected in one copy never hides the right one of the other.
 //! - **CPY-2** what no copy holds is as doubtful as the more doubtful of them says: a tail is cut only if both were never written.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 
@@ -88,13 +89,16 @@ impl CopyFile {
         Ok(frame::parse_header(&self.read_block(offset)?))
     }
 
-    fn read_frame(&self, offset: u64) -> io::Result<CopyRead> {
+    /// Reads a frame into memory of one before, or new memory.
+    fn read_frame(&self, offset: u64, mut blocks: Vec<Block>) -> io::Result<CopyRead> {
         let first = self.read_block(offset)?;
         let state = frame::parse_header(&first);
         let HeaderState::Valid(header) = state else { return Ok(CopyRead::headless(state)) };
-        let mut blocks = vec![Block::ZERO; header.blocks as usize];
+        blocks.resize(header.blocks as usize, Block::ZERO);
         blocks[0] = first;
-        self.read_at(bytes_of_mut(&mut blocks[1..]), offset + BLOCK)?;
+        let rest = bytes_of_mut(&mut blocks[1..]);
+        let read = self.read_at(rest, offset + BLOCK)?;
+        rest[read..].fill(0); // what lies after the end of the file reads as zero
         let bad = frame::bad_blocks(&blocks);
         Ok(CopyRead { state, blocks, bad })
     }
@@ -189,9 +193,10 @@ impl Place<'_> {
             && copy.is_some_and(|copy| copy.bytes == header.segment_bytes)
     }
 
-    /// Reads the frame.
-    pub(crate) fn read_frame(&self, check: Check) -> io::Result<(FrameRead, BadCopies)> {
-        self.merge(check, |copy| copy.read_frame(self.at.offset))
+    /// Reads the frame, into `spare` where that is large enough.
+    pub(crate) fn read_frame(&self, check: Check, spare: Vec<Block>) -> io::Result<(FrameRead, BadCopies)> {
+        let spare = Cell::new(spare);
+        self.merge(check, |copy| copy.read_frame(self.at.offset, spare.take()))
     }
 
     /// Reads the header only.
@@ -275,4 +280,28 @@ pub(crate) enum HeaderRead {
     State(HeaderState),
     /// As [`FrameRead::Split`].
     Split,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::bytes_of;
+    use crate::device::{Device as _, OpenMode};
+    use crate::device_memory::MemoryDevice;
+
+    /// Memory of a frame before has that one's bytes in it: none of them may be taken for this one's.
+    #[test]
+    fn what_lies_after_the_end_of_the_file_reads_as_zero_whatever_memory_it_is_read_into() {
+        let (_, blocks) = frame::tests::build(&[7; 9_000]);
+        assert_eq!(blocks.len(), 3);
+        let device = MemoryDevice::new();
+        let file = device.open("a", OpenMode::CreateNew).expect("created");
+        file.write_all_at(bytes_of(&blocks[..2]), 0).expect("written");
+        let copy = CopyFile::new(file, 2 * BLOCK, "a".to_owned());
+        for spare in [0, 2, 9] {
+            let read = copy.read_frame(0, vec![Block([0xEE; _]); spare]).expect("read");
+            assert_eq!((read.blocks.len(), &read.bad[..], read.never_written()), (3, &[2][..], true), "{spare}");
+            assert_eq!(bytes_of(&read.blocks[..2]), bytes_of(&blocks[..2]));
+        }
+    }
 }

@@ -337,7 +337,7 @@ fn seal_header(frame: &mut [u8], header: &mut FrameHeader, header_len: usize) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -363,7 +363,7 @@ mod tests {
         }
     }
 
-    fn build(payload: &[u8]) -> (FrameHeader, Vec<Block>) {
+    pub(crate) fn build(payload: &[u8]) -> (FrameHeader, Vec<Block>) {
         let mut buffer = FrameBuffer { blocks: vec![Block([0xee; BLOCK_BYTES]); 2] };
         let mut made = header(41, 2);
         let blocks = blocks_for(payload.len()).expect("small enough");

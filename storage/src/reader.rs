@@ -93,7 +93,7 @@ impl SegmentSource {
 
 impl FrameSource for Arc<SegmentSource> {
     fn read_from(&self, seq: u64) -> Result<Box<dyn FrameReader>, ReadError> {
-        Ok(Box::new(SegmentReader { source: Arc::clone(self), target: seq.max(1), open: None, offset: 0 }))
+        Ok(Box::new(SegmentReader { source: Arc::clone(self), target: seq.max(1), open: None, offset: 0, last: None }))
     }
 
     fn frame_at(&self, location: FrameLocation) -> Result<Option<Frame>, ReadError> {
@@ -129,6 +129,9 @@ struct SegmentReader {
     target: u64,
     open: Option<Segment>,
     offset: u64,
+    /// Those of the frame handed out last: its memory is used again when nobody has it any more. New memory for each frame is touched for
+    /// the first time each time.
+    last: Option<Arc<AlignedBytes>>,
 }
 
 /// What stands at the reader's position.
@@ -228,11 +231,14 @@ impl SegmentReader {
 impl FrameReader for SegmentReader {
     fn next(&mut self, up_to: u64) -> Result<Option<Frame>, ReadError> {
         let Some((open, header)) = self.seek(up_to)? else { return Ok(None) };
-        let read = open.read_frame(self.offset, Check::Enough);
+        let spare = self.last.take().and_then(Arc::into_inner).map(AlignedBytes::into_blocks).unwrap_or_default();
+        let read = open.read_frame_into(self.offset, Check::Enough, spare);
         match read.map_err(|source| self.source.io_error(open.number, self.offset, source))?.0 {
             FrameRead::Good(again, blocks) if again == header => {
                 self.pass(&header);
-                Ok(Some(frame_of(&header, blocks)))
+                let frame = frame_of(&header, blocks);
+                self.last = Some(Arc::clone(&frame.bytes));
+                Ok(Some(frame))
             }
             _ => Err(self.corrupt(open.number, "a block checksum does not hold")),
         }

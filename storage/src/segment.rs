@@ -98,7 +98,17 @@ impl Segment {
 
     /// Reads the frame at `offset` and checks every checksum. Whether it belongs there is the caller's question.
     pub(crate) fn read_frame(&self, offset: u64, check: Check) -> io::Result<(FrameRead, BadCopies)> {
-        self.place(offset).read_frame(check)
+        self.read_frame_into(offset, check, Vec::new())
+    }
+
+    /// As [`Segment::read_frame`], into memory of a frame before where that is large enough.
+    pub(crate) fn read_frame_into(
+        &self,
+        offset: u64,
+        check: Check,
+        spare: Vec<Block>,
+    ) -> io::Result<(FrameRead, BadCopies)> {
+        self.place(offset).read_frame(check, spare)
     }
 
     /// Asks that the next reads come from the medium, in every copy.

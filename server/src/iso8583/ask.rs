@@ -132,15 +132,10 @@ fn reclassified(note: &Note, class: Class) -> Note {
     Note { value_date: note.value_date, metadata: metadata(entries) }
 }
 
-/// Entries in their encoded form, made at once: there is one for every message.
+/// Those of the entries that have something to say.
 fn metadata<'a>(entries: impl Iterator<Item = (&'a str, &'a str)>) -> Metadata {
-    let mut bytes = Vec::with_capacity(192);
-    for text in entries.filter(|(_, value)| !value.is_empty()).flat_map(|(name, value)| [name, value]) {
-        bytes.push(u8::try_from(text.len()).unwrap_or(0)); // of elements of at most 15 characters, and names of ours
-        bytes.extend_from_slice(text.as_bytes());
-    }
     // At most 180 bytes of the 256.
-    Metadata::from_bytes(&bytes).unwrap_or_default()
+    Metadata::of(entries.filter(|(_, value)| !value.is_empty())).unwrap_or_default()
 }
 
 /// The entry that the day's totals are counted by.

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tp_actors::Engine;
 use tp_actors::tp_core::event::{Body, Event, Head, Movement};
 use tp_actors::tp_core::ids::Seq;
-use tp_actors::tp_core::metadata::Metadata;
+use tp_actors::tp_core::metadata::entries_in;
 
 use super::CARD_PREFIX;
 use crate::cache_file::{self, hash};
@@ -148,12 +148,12 @@ impl State {
         match &event.body {
             Body::Authorized(authorized) => {
                 if let Some((listener, Class::Authorization)) = noted(&authorized.head) {
-                    self.listeners.entry(listener).or_default().current.authorizations += 1;
+                    self.period(listener).authorizations += 1;
                 }
             }
             Body::Moved(moved) if moved.head.outcome.is_approval() => {
                 if let Some((listener, class)) = noted(&moved.head) {
-                    self.count(&listener, class, &moved.movement.ledger.asset(), moved.movement.amount.get());
+                    self.count(listener, class, &moved.movement.ledger.asset(), moved.movement.amount.get());
                 }
             }
             Body::Opened(opened) => {
@@ -161,6 +161,7 @@ impl State {
                     let Movement { ledger, amount, .. } = opened.movement;
                     let (slot, number) = (opened.head.slot.get(), opened.number);
                     let (class, asset, amount) = (class.name().to_owned(), ledger.asset(), amount.get());
+                    let listener = listener.to_owned();
                     self.open.insert((slot, number), Open { slot, number, listener, class, asset, amount });
                 }
             }
@@ -188,12 +189,17 @@ impl State {
         }
     }
 
+    /// The period of a listener that runs.
+    fn period(&mut self, listener: &str) -> &mut Period {
+        if !self.listeners.contains_key(listener) {
+            self.listeners.insert(listener.to_owned(), Periods::default());
+        }
+        let periods = self.listeners.get_mut(listener);
+        &mut periods.expect("it was put in if it was not there").current
+    }
+
     fn count(&mut self, listener: &str, class: Class, asset: &str, amount: u128) {
-        let period = match self.listeners.get_mut(listener) {
-            Some(periods) => &mut periods.current,
-            None => &mut self.listeners.entry(listener.to_owned()).or_default().current,
-        };
-        let sums = period.sums.entry(asset.to_owned()).or_default();
+        let sums = self.period(listener).sums.entry(asset.to_owned()).or_default();
         let sum = match class {
             Class::Debit => &mut sums.debits,
             Class::DebitReversal => &mut sums.debit_reversals,
@@ -207,15 +213,20 @@ impl State {
 }
 
 /// Listener and class in an event's note.
-fn noted(head: &Head) -> Option<(String, Class)> {
-    let bytes = &head.rare.as_ref()?.metadata;
-    let metadata = Metadata::from_bytes(bytes).ok()?;
-    let of = |name: &str| {
-        let mut entries = metadata.entries();
-        entries.find(|(entry, _)| entry.strip_prefix(CARD_PREFIX) == Some(name)).map(|(_, value)| value)
-    };
-    let (listener, class) = (of("listener")?, of("total")?);
-    Some((listener.to_owned(), Class::ALL.into_iter().find(|one| one.name() == class)?))
+fn noted(head: &Head) -> Option<(&str, Class)> {
+    let (mut listener, mut class) = (None, None);
+    for (name, value) in entries_in(&head.rare.as_ref()?.metadata) {
+        match name.strip_prefix(CARD_PREFIX.as_bytes()) {
+            Some(b"listener") if listener.is_none() => listener = Some(value),
+            Some(b"total") if class.is_none() => class = Some(value),
+            _ => continue,
+        }
+        if let (Some(listener), Some(class)) = (listener, class) {
+            let class = Class::ALL.into_iter().find(|one| one.name().as_bytes() == class)?;
+            return Some((std::str::from_utf8(listener).ok()?, class));
+        }
+    }
+    None
 }
 
 #[derive(Serialize, Deserialize)]
