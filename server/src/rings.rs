@@ -21,7 +21,7 @@ pub(crate) struct Rings<T> {
     engine: Arc<Engine>,
     /// The most commands at once.
     max: usize,
-    rings: Vec<Client>,
+    clients: Vec<Client>,
     /// By tag.
     kept: Vec<Option<T>>,
     free: Vec<u32>,
@@ -29,43 +29,43 @@ pub(crate) struct Rings<T> {
 
 impl<T> Rings<T> {
     pub(crate) const fn new(engine: Arc<Engine>, max: usize) -> Self {
-        Self { engine, max, rings: Vec::new(), kept: Vec::new(), free: Vec::new() }
+        Self { engine, max, clients: Vec::new(), kept: Vec::new(), free: Vec::new() }
     }
 
     fn places(&self) -> usize {
-        self.rings.iter().map(Client::capacity).sum()
+        self.clients.iter().map(Client::capacity).sum()
     }
 
     /// Whether there is no room for one more.
     pub(crate) fn is_full(&self) -> bool {
-        self.places() >= self.max && self.rings.iter().all(|ring| ring.in_flight() >= ring.capacity())
+        self.places() >= self.max && self.clients.iter().all(|ring| ring.in_flight() >= ring.capacity())
     }
 
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
-        self.rings.iter().all(|ring| ring.in_flight() == 0)
+        self.clients.iter().all(|ring| ring.in_flight() == 0)
     }
 
     /// Gives back what a busy time took, when nothing is under way.
     pub(crate) fn shrink(&mut self) {
-        if self.is_empty() && self.rings.len() > 1 {
-            self.rings.truncate(1);
+        if self.is_empty() && self.clients.len() > 1 {
+            self.clients.truncate(1);
             (self.kept, self.free) = (Vec::new(), Vec::new());
         }
     }
 
     /// A ring with room.
     fn ring(&mut self) -> Option<&mut Client> {
-        let with_room = self.rings.iter().position(|ring| ring.in_flight() < ring.capacity());
+        let with_room = self.clients.iter().position(|ring| ring.in_flight() < ring.capacity());
         let at = with_room.or_else(|| {
             let places = self.places();
             let more = (places * GROWTH).max(FIRST).min(self.max - places);
             (more > 0).then(|| {
-                self.rings.push(self.engine.client(more));
-                self.rings.len() - 1
+                self.clients.push(self.engine.client(more));
+                self.clients.len() - 1
             })
         })?;
-        self.rings.get_mut(at)
+        self.clients.get_mut(at)
     }
 
     /// Hands over a command, one of several in a row: where to put what is kept for it. `None`: it was not taken, the engine has no room.
@@ -86,7 +86,7 @@ impl<T> Rings<T> {
 
     /// Takes back what is decided and durable, and returns how many.
     pub(crate) fn poll(&mut self, mut each: impl FnMut(T, Reply)) -> usize {
-        let Self { rings, kept, free, .. } = self;
+        let Self { clients, kept, free, .. } = self;
         let mut take = |tag: u64, reply: Reply| {
             let tag = u32::try_from(tag).unwrap_or(u32::MAX);
             free.push(tag);
@@ -94,14 +94,14 @@ impl<T> Rings<T> {
                 each(one, reply);
             }
         };
-        rings.iter_mut().map(|ring| ring.poll(&mut take)).sum()
+        clients.iter_mut().map(|ring| ring.poll(&mut take)).sum()
     }
 
     /// Ready when something is there to be taken back; otherwise the task is woken when it is.
     pub(crate) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let is_ready = |ring: &mut Client| ring.in_flight() > 0 && ring.poll_ready(context).is_ready();
         // Each is asked: each wakes the task.
-        let ready = self.rings.iter_mut().map(is_ready).filter(|is_ready| *is_ready).count();
+        let ready = self.clients.iter_mut().map(is_ready).filter(|is_ready| *is_ready).count();
         if ready > 0 { Poll::Ready(()) } else { Poll::Pending }
     }
 }
