@@ -75,6 +75,11 @@ impl InFlight {
         }
     }
 
+    /// Wakes the engine for what was handed over: at the end of a row of commands.
+    pub(crate) fn flush(&mut self) {
+        self.rings.flush();
+    }
+
     /// Takes back what is decided and durable, and returns how many.
     pub(crate) fn poll(&mut self, mut each: impl FnMut(u64, Done)) -> usize {
         let Self { serving, rings } = self;

@@ -84,6 +84,11 @@ impl<T> Rings<T> {
         }
     }
 
+    /// Wakes the engine for what was handed over: at the end of a row of commands.
+    pub(crate) fn flush(&mut self) {
+        self.clients.iter_mut().for_each(Client::flush);
+    }
+
     /// Takes back what is decided and durable, and returns how many.
     pub(crate) fn poll(&mut self, mut each: impl FnMut(T, Reply)) -> usize {
         let Self { clients, kept, free, .. } = self;

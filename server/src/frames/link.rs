@@ -400,6 +400,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link<'_, S> {
                 Ok(Some(_)) | Err(_) => self.ended = Some(Ended::Frame),
             }
         }
+        self.in_flight.flush();
         commands > 0
     }
 

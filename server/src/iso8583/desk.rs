@@ -10,6 +10,7 @@
 //!                    +--> a task: several questions, undoing ------------------+
 //! ```
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -45,8 +46,8 @@ pub(super) struct Desk {
     late: (mpsc::UnboundedSender<Option<Outgoing>>, mpsc::UnboundedReceiver<Option<Outgoing>>),
     /// The message that is being read.
     message: Message,
-    /// Replies on their way from the engine to their answers.
-    replies: Vec<(Plain, Reply)>,
+    /// Replies that wait for the way out to have room.
+    replies: VecDeque<(Plain, Reply)>,
     #[allow(clippy::vec_box, reason = "they are moved from hand to hand: by a pointer, not by a kilobyte")]
     pool: Vec<Box<Message>>,
     is_signed_on: bool,
@@ -61,7 +62,7 @@ impl Desk {
             // Each that is sent has a place.
             late: mpsc::unbounded_channel(),
             message: Message::new(Mti::NONE),
-            replies: Vec::new(),
+            replies: VecDeque::new(),
             pool: Vec::new(),
             is_signed_on: !edge.listener.sign_on,
             edge,
@@ -85,7 +86,7 @@ impl Desk {
     /// Gives back what a busy time took.
     pub(super) fn shrink(&mut self) {
         self.plain.shrink();
-        (self.replies, self.pool) = (Vec::new(), Vec::new());
+        (self.replies, self.pool) = (VecDeque::new(), Vec::new());
     }
 
     /// Takes one message. There is a place for it.
@@ -194,24 +195,38 @@ impl Desk {
             if outgoing.is_none() {
                 stats.answer("", "");
             }
-            let _ = late.send(outgoing); // the connection may be gone
+            // The connection may be gone, and with it whoever would say it.
+            if late.send(outgoing).is_err_and(|unsent| unsent.0.is_some()) {
+                stats.answer("", "");
+            }
         });
     }
 
-    /// Puts what is there into the way out. Whether there was any.
+    /// Puts what is there into the way out, as far as there is room. Whether there was any.
     pub(super) fn answer(&mut self, context: &mut Context<'_>, out: &mut Out) -> bool {
         let mut is_moving = false;
-        while let Poll::Ready(Some(outgoing)) = self.late.1.poll_recv(context) {
+        while out.has_room()
+            && let Poll::Ready(Some(outgoing)) = self.late.1.poll_recv(context)
+        {
             is_moving = true;
             if let Some(outgoing) = outgoing {
                 self.put(outgoing, out);
             }
         }
-        let mut replies = std::mem::take(&mut self.replies);
-        is_moving |= self.plain.poll(|plain, reply| replies.push((plain, reply))) > 0;
-        replies.drain(..).for_each(|(plain, reply)| self.replied(plain, &reply, out));
-        self.replies = replies;
+        let Self { plain, replies, .. } = self;
+        plain.poll(|plain, reply| replies.push_back((plain, reply)));
+        while out.has_room()
+            && let Some((plain, reply)) = self.replies.pop_front()
+        {
+            is_moving = true;
+            self.replied(plain, &reply, out);
+        }
         is_moving
+    }
+
+    /// Wakes the engine for what was handed over.
+    pub(super) fn flush(&mut self) {
+        self.plain.flush();
     }
 
     /// Ready when the engine has replied; otherwise the task is woken when it has.

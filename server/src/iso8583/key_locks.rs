@@ -44,7 +44,11 @@ impl KeyLocks {
     pub(super) async fn take(self: &Arc<Self>, key: Owned, until: Instant) -> Option<KeyGuard> {
         let (give, given) = oneshot::channel();
         match self.0.lock().entry(key) {
-            Entry::Occupied(mut held) => held.get_mut().push_back(give),
+            Entry::Occupied(mut held) => {
+                // A key may be held for long, while its undoing finds no room: who has gone since is not kept.
+                held.get_mut().retain(|waits| !waits.is_closed());
+                held.get_mut().push_back(give);
+            }
             Entry::Vacant(free) => {
                 free.insert(VecDeque::new());
                 return Some(self.guard(key));

@@ -49,12 +49,15 @@ pub(super) enum Ended {
 const TAKE_WITHIN: Duration = Duration::from_secs(30);
 /// Bytes read at once, and room for one frame: a whole one fits.
 pub(super) const FRAME_BYTES_MAX: usize = FRAME_HEAD_BYTES + MESSAGE_BYTES_MAX;
-/// So many bytes of answers wait to be taken, and nothing more is read. What is with the engine comes beside them.
+/// So many bytes of answers wait to be taken, and nothing more is read or answered.
 const OUT_BYTES: usize = 64 * 1024;
 /// Turns before another link has one.
 const TURNS: usize = 8;
 /// How often it is looked whether the peer is there, at most.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a link is quiet before it gives back what a busy time took.
+const SHRINK_AFTER: Duration = Duration::from_secs(10);
 
 /// Serves a link to its end.
 pub(super) async fn serve<S>(edge: Arc<Edge>, mut stream: S, mut stop: watch::Receiver<bool>) -> Ended
@@ -105,16 +108,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Future for Link<'_, S> {
         if this.ended.is_none() && this.stopped.as_mut().poll(context).is_ready() {
             this.ended = Some(Ended::Stopping);
         }
+        let mut is_due = false;
         while this.look.poll_tick(context).is_ready() {
-            if let Some(ended) = this.looked() {
-                return Poll::Ready(ended);
-            }
+            is_due = true;
         }
         for _ in 0..TURNS {
-            let mut is_moving = this.out.has_room() && this.desk.answer(context, &mut this.out);
+            // Whether an answer is late is seen when it can be written: while the peer takes nothing, answers wait where they are.
+            let mut is_moving = !this.out.is_writing() && this.desk.answer(context, &mut this.out);
             match this.out.poll_write(this.stream, context) {
                 Poll::Ready(Ok(wrote)) => is_moving |= wrote,
-                Poll::Ready(Err(error)) => return Poll::Ready(Ended::Broken(error.kind())),
+                // Why it ended before is why it ended.
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(this.ended.take().unwrap_or(Ended::Broken(error.kind())));
+                }
                 Poll::Pending => {}
             }
             is_moving |= this.take();
@@ -123,11 +129,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Future for Link<'_, S> {
                 Poll::Ready(Err(ended)) => this.ended = Some(ended),
                 Poll::Pending => {}
             }
+            // After the connection had its turn: a task that was not run for long finds there what it missed.
+            if std::mem::take(&mut is_due)
+                && let Some(ended) = this.looked()
+            {
+                return Poll::Ready(ended);
+            }
             if this.ended.is_some() && this.desk.is_answered() && this.out.is_out() {
                 return Poll::Ready(this.ended.take().unwrap_or(Ended::Peer));
             }
-            // Answers wake the task: when some are there already, it goes on. At the bound of bytes the peer has to take some first.
-            if !is_moving && (!this.out.has_room() || this.desk.poll_ready(context).is_pending()) {
+            // Answers wake the task: when some are there already, it goes on. While it writes, the peer has to take some first.
+            if !is_moving && (this.out.is_writing() || this.desk.poll_ready(context).is_pending()) {
                 return Poll::Pending;
             }
         }
@@ -148,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link<'_, S> {
         if self.ended.is_none() && self.heard.elapsed() > self.idle {
             self.ended = Some(Ended::Idle);
         }
-        if self.desk.is_answered() && self.out.is_out() {
+        if self.heard.elapsed() > SHRINK_AFTER && self.desk.is_answered() && self.out.is_out() {
             self.desk.shrink();
             self.out = Out::default();
         }
@@ -160,10 +172,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link<'_, S> {
         self.desk.has_room() && self.out.has_room()
     }
 
-    /// Takes the messages that were read, as far as there is room. Whether there were any.
+    /// Takes the messages that were read, as far as there is room. Whether there were any. A server that stops takes what it has read.
     fn take(&mut self) -> bool {
         let before = self.input.taken;
-        while self.ended.is_none() && self.has_room() {
+        while matches!(self.ended, None | Some(Ended::Stopping)) && self.has_room() {
             match self.input.next(self.desk.message_bytes_max()) {
                 Ok(None) => break,
                 // An empty frame says that the peer is there.
@@ -177,6 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link<'_, S> {
             }
         }
         self.input.wipe_from(before);
+        self.desk.flush();
         self.input.taken > before
     }
 
@@ -284,8 +297,14 @@ impl Out {
         }
     }
 
-    fn has_room(&self) -> bool {
+    /// Whether there is room for one frame more.
+    pub(super) fn has_room(&self) -> bool {
         self.next.bytes.0.len() < OUT_BYTES
+    }
+
+    /// Whether the peer has not taken yet what it was sent last.
+    const fn is_writing(&self) -> bool {
+        self.since.is_some()
     }
 
     /// Whether nothing waits to be taken.
@@ -298,33 +317,31 @@ impl Out {
         self.since.is_some_and(|since| since.elapsed() > TAKE_WITHIN)
     }
 
-    /// Writes what can be without waiting. Ready: all is out, and whether there was any.
+    /// Writes what is there, as far as that goes without waiting. Ready: that is out, and whether there was any.
     fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,
         context: &mut Context<'_>,
     ) -> Poll<std::io::Result<bool>> {
-        let mut wrote = false;
-        loop {
-            if self.since.is_none() {
-                if self.next.bytes.0.is_empty() {
-                    return Poll::Ready(Ok(wrote));
-                }
-                std::mem::swap(&mut self.writing, &mut self.next);
-                self.since = Some(Instant::now());
+        if self.since.is_none() {
+            if self.next.bytes.0.is_empty() {
+                return Poll::Ready(Ok(false));
             }
-            while let Some(rest) = self.writing.bytes.0.get(self.written..).filter(|rest| !rest.is_empty()) {
-                match ready!(Pin::new(&mut *stream).poll_write(context, rest))? {
-                    0 => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
-                    count => self.written += count,
-                }
-            }
-            // TLS keeps what the socket did not take: only what was flushed is out.
-            ready!(Pin::new(&mut *stream).poll_flush(context))?;
-            self.writing.bytes.clear();
-            self.writing.held.clear();
-            (self.written, self.since, wrote) = (0, None, true);
+            std::mem::swap(&mut self.writing, &mut self.next);
+            self.since = Some(Instant::now());
         }
+        while let Some(rest) = self.writing.bytes.0.get(self.written..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut *stream).poll_write(context, rest))? {
+                0 => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+                count => self.written += count,
+            }
+        }
+        // TLS keeps what the socket did not take: only what was flushed is out.
+        ready!(Pin::new(&mut *stream).poll_flush(context))?;
+        self.writing.bytes.clear();
+        self.writing.held.clear();
+        (self.written, self.since) = (0, None);
+        Poll::Ready(Ok(true))
     }
 }
 

@@ -222,6 +222,33 @@ async fn an_authorization_that_is_durable_too_late_is_answered_68_and_undone() {
     assert_eq!(code(&place.edge, &mut link).await, "00");
 }
 
+/// A peer that takes nothing for longer than the deadline: what was decided meanwhile is told as what it is then, too late.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_that_the_peer_left_untaken_too_long_is_answered_68_and_undone() {
+    let place = place("deadline_ms = 1000").await;
+    // An answer does not fit into what the connection holds.
+    let (mut link, theirs) = tokio::io::duplex(32);
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(link::serve(Arc::clone(&place.edge), theirs, stopped));
+    let seq = place.engine.durable_seq();
+    for stan in 1..=3 {
+        send(&place.edge, &mut link, &request(*b"0100", stan)).await;
+        // The next one comes when this one's answer is on its way, or waits behind the first.
+        while place.engine.durable_seq() < Seq(seq.0 + u64::from(stan)) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let mut codes = Vec::new();
+    for _ in 0..3 {
+        codes.push(code(&place.edge, &mut link).await);
+    }
+    assert_eq!(codes, ["00", "68", "68"], "the first was sent in time, whenever it was taken");
+    let view = place.engine.account(account("7")).expect("answered").expect("there");
+    assert_eq!(view.balances.held, 2_500, "two of three are undone");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purchase_that_is_durable_too_late_is_paid_back() {
     let place = place("deadline_ms = 50").await;
