@@ -142,8 +142,8 @@ impl Client {
     }
 
     /// As [`Client::submit_with`], for one of several in a row: its partition is woken by the next [`Client::flush`], [`Client::poll`],
-    /// [`Client::wait`] or [`Client::poll_ready`], after 64 commands, or when the client is dropped. Waking a thread costs more than
-    /// deciding a command.
+    /// [`Client::wait`] or [`Client::poll_ready`], after 64 commands, or when the client is dropped. Waking a thread that sleeps
+    /// is a system call.
     ///
     /// # Errors
     /// As [`Client::submit`].

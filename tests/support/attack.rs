@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::support::{Connection, Gateway};
 
@@ -72,6 +72,19 @@ pub(crate) struct Held {
 impl Held {
     pub(crate) fn of(gateway: &Gateway) -> Self {
         Self { files: gateway.open_files(), resident_kib: gateway.resident_kib() }
+    }
+
+    /// What it holds once it has given back what it can: the least, when nothing less was seen for two seconds.
+    pub(crate) fn settled(gateway: &Gateway) -> Self {
+        let (mut least, mut since) = (Self::of(gateway), Instant::now());
+        while since.elapsed() < Duration::from_secs(2) {
+            std::thread::sleep(Duration::from_millis(20));
+            let now = Self::of(gateway);
+            if now.resident_kib < least.resident_kib {
+                (least, since) = (now, Instant::now());
+            }
+        }
+        least
     }
 
     /// The server is ready, has let go of every socket, and its memory has grown by no more than `kib`.

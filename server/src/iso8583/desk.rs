@@ -106,6 +106,7 @@ impl Desk {
         let mut answer = self.pool.pop().unwrap_or_else(|| Box::new(Message::new(Mti::NONE)));
         if !begin(message, &mut answer) {
             message.clear(Mti::NONE);
+            self.give_back(answer);
             // Answers to what was never asked, and notices: nobody waits for anything.
             self.edge.stats.answer("", "");
             return decoded.map_err(|error| Ended::NoMessage(error.to_string()));
