@@ -8,7 +8,7 @@ mod support;
 #[path = "support/attack.rs"]
 mod attack;
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::net::Shutdown;
 use std::process::Command;
 use std::time::Duration;
@@ -385,7 +385,11 @@ fn a_request_that_two_readers_could_end_at_different_bytes_gets_one_answer_at_mo
         for (shape, is_refused) in &shapes {
             let mut connection = Connection::open(gateway.listen);
             connection.write(shape.as_bytes()).expect("sent");
-            connection.socket().shutdown(Shutdown::Write).expect("shut down");
+            match connection.socket().shutdown(Shutdown::Write) {
+                // Refused by its head: the server has closed, with bytes unread, before this end is shut down.
+                Err(error) if error.kind() == ErrorKind::NotConnected => {}
+                shut => shut.expect("shut down"),
+            }
             let said = String::from_utf8(connection.until_the_end()).expect("UTF-8");
             let answers = said.matches("HTTP/1.1 ").count();
             assert!(answers <= 1, "{shape:?} got {answers} answers: {said}");
