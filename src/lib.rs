@@ -45,7 +45,7 @@ pub use tp_actors::{
     BadConfig, Busy, CallOptions, CatalogueRebuilt, CatalogueStatus, CheckpointDone, CheckpointFailed,
     CheckpointPolicy, CheckpointStatus, Client, Clock, ClockStatus, CloseError, Closed, Config, CursorError, Cut,
     EmptyDirectory, Engine, EngineStatus, ErrorClass, EventFeed, FeedError, GivenClock, JournalKind, LedgerTotals,
-    NotAnswered, OpenError, PARTITIONS_MAX, PartitionStatus, Pending, PoisonCause, Problem, RebuildError,
+    NotAnswered, OpenError, PARTITIONS_MAX, PartitionStatus, Pending, Placement, PoisonCause, Problem, RebuildError,
     RecoveryReport, ReplayError, ScrubPolicy, ScrubStatus, StateDigest, TailReport, UpTo, VerifyFailed, VerifyReport,
     VerifyStatus, View, ViewError, ViewOptions, WriterStatus, rebuild_catalogue, scrub, verify, verify_mirrored,
 };

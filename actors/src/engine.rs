@@ -34,6 +34,7 @@ use crate::error::{CheckpointFailed, CloseError, CursorError, NotAnswered, OpenE
 use crate::feed::EventFeed;
 use crate::history::reader::Reader;
 use crate::open::{self, Opened, Threads};
+use crate::placement::Placement;
 use crate::recovery::RecoveryReport;
 use crate::shared::Shared;
 use crate::status::{ClockStatus, EngineStatus, LedgerTotals, PartitionStatus, digest_of, slot_digests};
@@ -281,6 +282,11 @@ impl Engine {
     /// The seed of the directory's hash from account to slot.
     pub fn seed(&self) -> SlotSeed {
         self.shared.seed
+    }
+
+    /// Where accounts live.
+    pub fn placement(&self) -> Placement {
+        self.shared.placement()
     }
 
     /// What every actor shows of itself.

@@ -46,6 +46,7 @@ mod manual;
 mod models;
 mod open;
 mod parameters;
+mod placement;
 mod recovery;
 mod release;
 mod replay;
@@ -81,6 +82,7 @@ pub use error::{
 };
 pub use feed::EventFeed;
 pub use manual::{ManualEngine, ManualWriter, Work};
+pub use placement::Placement;
 pub use recovery::RecoveryReport;
 pub use status::{
     CatalogueStatus, CheckpointStatus, ClockStatus, EngineStatus, LedgerTotals, PartitionStatus, ScrubStatus,

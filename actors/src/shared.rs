@@ -19,6 +19,7 @@ use crate::error::PoisonCause;
 use crate::in_flight::InFlight;
 use crate::inbound::Inbound;
 use crate::lane::{Lane, count};
+use crate::placement::Placement;
 use crate::status::{CatalogueStatus, CheckpointStatus, ScrubStatus, WriterStatus};
 use crate::sync;
 use crate::wake::{Durable, WriterWaker};
@@ -145,7 +146,11 @@ impl Shared {
 
     /// The partition that owns a slot.
     pub(crate) fn partition_of(&self, slot: SlotIndex) -> usize {
-        slot.index() % self.lanes.len()
+        self.placement().partition_of_slot(slot)
+    }
+
+    pub(crate) fn placement(&self) -> Placement {
+        Placement::new(self.seed, self.lanes.len())
     }
 
     fn route(&self, command: &Command) -> usize {

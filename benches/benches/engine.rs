@@ -22,7 +22,7 @@ use tp_actors::{CheckpointPolicy, Client, Config, Engine, JournalKind};
 use tp_benches::make::{self, Random};
 use tp_benches::place::{self, is_smoke, scale};
 use tp_core::command::Command;
-use tp_core::ids::{AccountId, SlotSeed};
+use tp_core::ids::AccountId;
 use tp_core::outcome::Outcome;
 
 #[global_allocator]
@@ -75,10 +75,11 @@ impl Bench {
     }
 
     /// An account whose partition is `home`.
-    fn account_of(&mut self, seed: SlotSeed, home: usize) -> AccountId {
+    fn account_of(&mut self, home: usize) -> AccountId {
+        let placement = self.engine.placement();
         loop {
             let account = self.account();
-            if seed.slot_of(account).index() % PARTITIONS == home {
+            if placement.partition_of(account) == home {
                 return account;
             }
         }
@@ -177,11 +178,11 @@ fn exchange(criterion: &mut Criterion) {
 }
 
 fn transfers(bench: &mut Bench, count: u64, payee_home: usize) -> Duration {
-    let (now, done, seed) = (bench.engine.now(), bench.commands, bench.engine.seed());
+    let (now, done) = (bench.engine.now(), bench.commands);
     let make = |n| {
-        let payer = bench.account_of(seed, 0);
+        let payer = bench.account_of(0);
         let payee = loop {
-            let payee = bench.account_of(seed, payee_home);
+            let payee = bench.account_of(payee_home);
             if payee != payer {
                 break payee;
             }

@@ -136,7 +136,10 @@ impl Account {
 
     /// How much of `amount` the limits and funds allow: the guards in the order of the outcomes, each with the room it leaves.
     pub(crate) fn allowance(&self, amount: Amount, bucket: Bucket) -> Allowance {
-        let limits = self.limits.as_deref().copied().unwrap_or_default();
+        let funds = (self.room_in_funds(), Outcome::InsufficientFunds);
+        let range = SUM_MAX.saturating_sub(self.debits.get().saturating_add(self.held.get()));
+        let range = (range, Outcome::InvalidAmount);
+        let Some(limits) = self.limits.as_deref() else { return Allowance::of(amount, &[funds, range]) };
         let ((day_count, day_amount), (month_count, month_amount)) = self.counted(bucket);
         let room =
             |limit: Option<Amount>, used: u128| limit.map_or(u128::MAX, |limit| limit.get().saturating_sub(used));
@@ -147,15 +150,10 @@ impl Account {
             (count_room(limits.month.count, month_count), Outcome::CountLimit),
             (room(limits.day.amount, day_amount), Outcome::AmountLimit),
             (room(limits.month.amount.filter(|_| !has(Bug::LimitIgnored)), month_amount), Outcome::AmountLimit),
-            (self.room_in_funds(), Outcome::InsufficientFunds),
-            (SUM_MAX.saturating_sub(self.debits.get().saturating_add(self.held.get())), Outcome::InvalidAmount),
+            funds,
+            range,
         ];
-        let first = |below: u128| guards.iter().find(|(room, _)| *room < below).map(|(_, outcome)| *outcome);
-        Allowance {
-            amount: guards.iter().fold(amount.get(), |least, (room, _)| least.min(*room)),
-            refusal: first(amount.get()),
-            refusal_of_any: first(1),
-        }
+        Allowance::of(amount, &guards)
     }
 
     /// Whether another `amount` can be credited without leaving the range of sums.
@@ -206,6 +204,18 @@ pub(crate) struct Allowance {
     pub(crate) refusal: Option<Outcome>,
     /// The first guard that leaves nothing: why a partial approval is refused.
     pub(crate) refusal_of_any: Option<Outcome>,
+}
+
+impl Allowance {
+    /// What guards in the order of their outcomes leave of an amount.
+    fn of(amount: Amount, guards: &[(u128, Outcome)]) -> Self {
+        let first = |below: u128| guards.iter().find(|(room, _)| *room < below).map(|(_, outcome)| *outcome);
+        Self {
+            amount: guards.iter().fold(amount.get(), |least, (room, _)| least.min(*room)),
+            refusal: first(amount.get()),
+            refusal_of_any: first(1),
+        }
+    }
 }
 
 #[cfg(test)]

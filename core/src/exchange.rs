@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::event::Movement;
-use crate::ids::{AccountId, SlotIndex};
+use crate::ids::{AccountId, SLOTS, SlotIndex};
 use crate::key::Key;
 use crate::outcome::Outcome;
 use crate::reply::Flags;
@@ -111,42 +111,186 @@ pub(crate) struct GivenAnswer {
 }
 
 /// Answers given by a slot, by opener slot, ascending by number.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+///
+/// An opener says with each exchange below which number it has nothing open any more, so most have one answer here. The last answer to
+/// each lies in a row of all openers, 16 KiB, and is found without a search; what came before it lies apart.
+#[derive(Clone, Default)]
 pub(crate) struct Answers {
-    by_opener: BTreeMap<SlotIndex, VecDeque<GivenAnswer>>,
+    /// By the opener's number; empty until there is an answer.
+    last: Vec<Last>,
+    /// How many openers have a last answer.
+    openers: usize,
+    /// The answers before the last, ascending by number; of openers that have some.
+    earlier: BTreeMap<SlotIndex, VecDeque<GivenAnswer>>,
 }
 
-impl Answers {
-    pub(crate) fn get(&self, opener: SlotIndex, number: u64) -> Option<GivenAnswer> {
-        let given = self.by_opener.get(&opener)?;
-        given.binary_search_by_key(&number, |a| a.number).ok().and_then(|at| given.get(at).copied())
+/// The last answer to an opener.
+#[derive(Clone, Copy)]
+struct Last {
+    /// 0: there is none.
+    number: u64,
+    outcome: Outcome,
+    flags: Flags,
+    has_earlier: bool,
+}
+
+impl Last {
+    const NONE: Self = Self { number: 0, outcome: Outcome::Approved, flags: Flags::NONE, has_earlier: false };
+
+    const fn new(GivenAnswer { number, outcome, flags }: GivenAnswer, has_earlier: bool) -> Self {
+        Self { number, outcome, flags, has_earlier }
     }
-    /// False when it was there already.
+    const fn answer(&self) -> GivenAnswer {
+        GivenAnswer { number: self.number, outcome: self.outcome, flags: self.flags }
+    }
+}
+
+const _: () = assert!(size_of::<Last>() == 16);
+
+impl Answers {
+    fn last(&self, opener: SlotIndex) -> Option<Last> {
+        self.last.get(opener.index()).copied().filter(|last| last.number != 0)
+    }
+    pub(crate) fn get(&self, opener: SlotIndex, number: u64) -> Option<GivenAnswer> {
+        let last = self.last(opener)?;
+        if last.number == number {
+            return Some(last.answer());
+        }
+        let earlier = self.earlier.get(&opener).filter(|_| last.has_earlier)?;
+        earlier.binary_search_by_key(&number, |a| a.number).ok().and_then(|at| earlier.get(at).copied())
+    }
+    /// Looks at the place of an opener's last answer, and gives something that depends on it.
+    pub(crate) fn touch(&self, opener: SlotIndex) -> u64 {
+        self.last.get(opener.index()).map_or(0, |last| last.number)
+    }
+    /// False when it was there already, or has no number.
     pub(crate) fn insert(&mut self, opener: SlotIndex, answer: GivenAnswer) -> bool {
-        let given = self.by_opener.entry(opener).or_default();
-        match given.binary_search_by_key(&answer.number, |a| a.number) {
+        if answer.number == 0 {
+            return false;
+        }
+        if self.last.is_empty() {
+            self.last = vec![Last::NONE; usize::from(SLOTS)];
+        }
+        let Some(last) = self.last.get_mut(opener.index()) else { return false };
+        if last.number == answer.number {
+            return false;
+        }
+        if last.number == 0 {
+            *last = Last::new(answer, false);
+            self.openers += 1;
+            return true;
+        }
+        let (greater, lesser) =
+            if answer.number > last.number { (answer, last.answer()) } else { (last.answer(), answer) };
+        *last = Last::new(greater, true);
+        let earlier = self.earlier.entry(opener).or_default();
+        match earlier.binary_search_by_key(&lesser.number, |a| a.number) {
             Ok(_) => false,
             Err(at) => {
-                given.insert(at, answer);
+                earlier.insert(at, lesser);
                 true
             }
         }
     }
     pub(crate) fn forget_below(&mut self, opener: SlotIndex, below: u64) {
-        if let Some(given) = self.by_opener.get_mut(&opener) {
-            while given.front().is_some_and(|a| a.number < below) {
-                given.pop_front();
+        let Some(last) = self.last.get_mut(opener.index()).filter(|last| last.number != 0) else { return };
+        if last.has_earlier
+            && let Some(earlier) = self.earlier.get_mut(&opener)
+        {
+            while earlier.front().is_some_and(|a| a.number < below) {
+                earlier.pop_front();
             }
-            if given.is_empty() {
-                self.by_opener.remove(&opener);
+            if earlier.is_empty() {
+                self.earlier.remove(&opener);
+                last.has_earlier = false;
             }
+        }
+        if last.number < below {
+            *last = Last::NONE;
+            self.openers -= 1;
         }
     }
     /// Whether anything would be forgotten.
     pub(crate) fn has_below(&self, opener: SlotIndex, below: u64) -> bool {
-        self.by_opener.get(&opener).and_then(VecDeque::front).is_some_and(|a| a.number < below)
+        let Some(last) = self.last(opener) else { return false };
+        let earlier = self.earlier.get(&opener).filter(|_| last.has_earlier);
+        earlier.and_then(VecDeque::front).map_or(last.number, |first| first.number) < below
     }
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (SlotIndex, &GivenAnswer)> {
-        self.by_opener.iter().flat_map(|(opener, given)| given.iter().map(|answer| (*opener, answer)))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SlotIndex, GivenAnswer)> {
+        let row = if self.openers == 0 { &[][..] } else { &self.last };
+        let answered = SlotIndex::all().zip(row).filter(|(_, last)| last.number != 0);
+        answered.flat_map(|(opener, last)| {
+            let earlier = self.earlier.get(&opener).filter(|_| last.has_earlier);
+            earlier.into_iter().flatten().copied().chain([last.answer()]).map(move |answer| (opener, answer))
+        })
+    }
+}
+
+impl PartialEq for Answers {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Answers {}
+
+impl core::fmt::Debug for Answers {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What answers are, told the long way.
+    type Model = BTreeMap<(SlotIndex, u64), GivenAnswer>;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(u64),
+        Forget(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
+        let step = prop_oneof![(0_u64..12).prop_map(Step::Insert), (0_u64..14).prop_map(Step::Forget)];
+        prop::collection::vec((0_usize..3, step), 0..60)
+    }
+
+    proptest! {
+        #[test]
+        fn answers_are_a_map_from_opener_and_number(steps in steps()) {
+            let openers: Vec<SlotIndex> = SlotIndex::all().step_by(500).collect();
+            let (mut answers, mut model) = (Answers::default(), Model::new());
+            for (which, step) in steps {
+                let opener = openers[which];
+                match step {
+                    Step::Insert(number) => {
+                        let answer = GivenAnswer { number, outcome: Outcome::Approved, flags: Flags(number.to_le_bytes()[0]) };
+                        let is_new = number != 0 && !model.contains_key(&(opener, number));
+                        prop_assert_eq!(answers.insert(opener, answer), is_new);
+                        if is_new {
+                            model.insert((opener, number), answer);
+                        }
+                    }
+                    Step::Forget(below) => {
+                        let goes = |at: &(SlotIndex, u64)| at.0 == opener && at.1 < below;
+                        prop_assert_eq!(answers.has_below(opener, below), model.keys().any(goes));
+                        answers.forget_below(opener, below);
+                        model.retain(|at, _| !goes(at));
+                    }
+                }
+                let (all, told): (Vec<_>, Vec<_>) = (answers.iter().collect(), model.iter().map(|(at, a)| (at.0, *a)).collect());
+                prop_assert_eq!(all, told);
+                for number in 0..12 {
+                    prop_assert_eq!(answers.get(opener, number), model.get(&(opener, number)).copied());
+                }
+            }
+            prop_assert_eq!(&answers, &answers.clone());
+            answers.forget_below(openers[0], u64::MAX);
+            prop_assert!(answers.openers <= 2 && answers.earlier.values().all(|earlier| !earlier.is_empty()));
+        }
     }
 }

@@ -157,7 +157,7 @@ impl Slot {
             opaque_since: self.opaque_since,
             index: self.index.get(),
             exchanges: self.exchanges.iter().map(|(number, exchange)| (number, exchange.clone())).collect(),
-            answers: self.answers.iter().map(|(opener, answer)| (opener, *answer)).collect(),
+            answers: self.answers.iter().collect(),
             in_transit: self.in_transit.clone(),
             ..SlotImage::default()
         }

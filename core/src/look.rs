@@ -16,6 +16,7 @@ use crate::ids::{AccountId, AuthorizationId};
 use crate::index::Aim;
 use crate::key::Key;
 use crate::slot::Slot;
+use crate::turn::{AnswerMessage, OpenMessage};
 
 /// The ways to the things of a command or leg. Private to the slot that gave it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -95,6 +96,18 @@ impl Slot {
         Some(self.aim_at(Some(payer), 0, Some((payer, key))))
     }
 
+    /// What the answer to an exchange will touch.
+    pub(crate) fn aim_for_open(&self, m: &OpenMessage) -> Aims {
+        self.aim_at(Some(m.account), 0, None)
+    }
+
+    /// What the end of an exchange will touch. Looks at the exchange.
+    pub(crate) fn aim_for_end(&self, m: &AnswerMessage) -> Option<Aims> {
+        let exchange = self.exchanges.get(m.number)?;
+        let key = (exchange.account, exchange.key);
+        Some(self.aim_at(Some(exchange.owner), exchange.movement.authorization, Some(key)))
+    }
+
     fn aim_at(&self, account: Option<AccountId>, authorization: u128, key: Option<(AccountId, Key)>) -> Aims {
         Aims {
             account: account.map(|id| self.aim_at_account(id)),
@@ -130,7 +143,8 @@ impl Slot {
     pub fn warm(&self, looked: Looked) -> u128 {
         let account = looked.account.map_or(0, |position| self.touch_account(position));
         let authorization = looked.authorization.map_or(0, |position| self.touch_authorization(position));
-        account ^ authorization ^ u128::from(looked.key.unwrap_or(0)) ^ self.touch_ends()
+        let key = looked.key.map_or(0, |position| self.keys.touch(position));
+        account ^ authorization ^ u128::from(key) ^ self.touch_ends()
     }
 }
 

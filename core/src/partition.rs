@@ -34,7 +34,7 @@ use crate::rules::Rules;
 use crate::scope::{Carried, Scope};
 use crate::slot::Slot;
 pub use crate::stats::PartitionStats;
-use crate::time::Time;
+use crate::time::{Bucket, Time};
 use crate::turn::{Admission, Answer, AnswerMessage, Message, OpenMessage, Output, Submission, Turn};
 use crate::wheel::Wheel;
 use ahead::{Ahead, LOOK_AHEAD};
@@ -77,10 +77,13 @@ pub struct Partition {
     owed: BTreeMap<ExchangeId, Owed>,
     last_seq: Seq,
     last_event: Time,
+    /// Of the last turn's time, in the default calendar.
+    today: Bucket,
     stats: PartitionStats,
     /// Slots with provisional numbers in them.
     touched: Vec<SlotIndex>,
     opens: Vec<OpenMessage>,
+    answers: Vec<AnswerMessage>,
     forgets: Vec<Message>,
     /// Where the next idle call goes on asking.
     ask_from: usize,
@@ -111,9 +114,11 @@ impl Partition {
             owed: BTreeMap::new(),
             last_seq: Seq::ZERO,
             last_event: Time(0),
+            today: Bucket::default(),
             stats: PartitionStats::default(),
             touched: Vec::new(),
             opens: Vec::new(),
+            answers: Vec::new(),
             forgets: Vec::new(),
             ask_from: 0,
             forget_from: 0,
@@ -149,6 +154,7 @@ impl Partition {
         out: &mut Output,
     ) -> Result<(), EvolveError> {
         self.wheel.advance(turn.now);
+        self.today = Bucket::of_near(turn.now, self.rules.policy_default.utc_offset_minutes, self.today);
         self.make_room(turn.now);
         self.take_messages(turn, messages, out)?;
         if turn.admission == Admission::Open {
@@ -159,7 +165,7 @@ impl Partition {
             for _ in 0..self.ready.len() {
                 let Some(submission) = self.ready.pop_front() else { break };
                 let slot = submission.command.slot(&self.seed);
-                self.command(turn, slot, submission, out)?;
+                self.command(turn, slot, &submission, out)?;
             }
             self.commands(turn, commands, out)?;
         }
@@ -175,15 +181,24 @@ impl Partition {
         messages: &mut dyn Iterator<Item = Message>,
         out: &mut Output,
     ) -> Result<(), EvolveError> {
-        let mut ends = Vec::new();
-        let mut whose = Vec::new();
+        let mut answers = core::mem::take(&mut self.answers);
         for message in messages {
             match message {
-                Message::Answer(m) => self.end(turn, &m, &mut ends, &mut whose, out)?,
+                Message::Answer(m) => answers.push(m),
                 Message::Open(m) => self.opens.push(m),
                 Message::Ask { .. } | Message::Forget { .. } => self.forgets.push(message),
             }
         }
+        let mut ends = Vec::new();
+        let mut whose = Vec::new();
+        for few in answers.chunks(LOOK_AHEAD) {
+            for (m, looked) in few.iter().zip(self.look_at_answers(few)) {
+                self.hint(m.to, looked);
+                self.end(turn, m, &mut ends, &mut whose, out)?;
+            }
+        }
+        answers.clear();
+        self.answers = answers;
         if !ends.is_empty() {
             self.record(Event { time: turn.now, body: Body::Ended(Ended { ends }) }, out);
             for one in &whose {
@@ -191,9 +206,13 @@ impl Partition {
             }
         }
         let mut opens = core::mem::take(&mut self.opens);
-        for m in opens.drain(..) {
-            self.answer(turn, &m, out)?;
+        for few in opens.chunks(LOOK_AHEAD) {
+            for (m, looked) in few.iter().zip(self.look_at_opens(few)) {
+                self.hint(m.to, looked);
+                self.answer(turn, m, out)?;
+            }
         }
+        opens.clear();
         self.opens = opens;
         let mut forgets = core::mem::take(&mut self.forgets);
         for message in forgets.drain(..) {
@@ -297,10 +316,10 @@ impl Partition {
         &mut self,
         turn: Turn,
         slot: Option<SlotIndex>,
-        submission: Submission,
+        submission: &Submission,
         out: &mut Output,
     ) -> Result<(), EvolveError> {
-        let Submission { ticket, deadline_ms, ref scope, ref command } = submission;
+        let &Submission { ticket, deadline_ms, ref scope, ref command } = submission;
         if turn.monotonic_ms >= deadline_ms {
             self.leave(ticket, deadline_ms, Reply::bare(Outcome::DeadlineExceeded), out);
             return Ok(());
@@ -317,7 +336,7 @@ impl Partition {
                     self.leave(ticket, deadline_ms, Reply::bare(Outcome::Busy), out);
                     return Ok(());
                 }
-                waiting.push(submission);
+                waiting.push(submission.clone());
                 self.stats.waiting += 1;
             }
             Decision::Event(body) => {
@@ -328,7 +347,7 @@ impl Partition {
                 let reply = self.apply(turn, body, out)?;
                 match (opened, reply) {
                     (Some(id), _) => {
-                        let scope = submission.scope;
+                        let scope = submission.scope.clone();
                         self.owed.insert(id, Owed { ticket, deadline_ms, scope });
                     }
                     (None, Some(reply)) => self.leave(ticket, deadline_ms, reply, out),
@@ -355,11 +374,12 @@ impl Partition {
             seed: self.seed,
             rules: &self.rules,
             now: turn.now,
+            today: self.today,
             seq: next_provisional(out),
             room: self.room(turn, command),
             scope,
         };
-        catch_unwind(AssertUnwindSafe(|| decide::decide(scene, slot, command)))
+        catch_unwind(AssertUnwindSafe(|| decide::decide(&scene, slot, command)))
             .unwrap_or_else(|_| Decision::Reply(Reply::bare(Outcome::SystemError)))
     }
 
@@ -404,6 +424,7 @@ impl Partition {
             Body::Opened(e) => {
                 let slot = self.slot(e.head.slot)?;
                 out.messages.push(Message::Open(decide::open_message(slot, e.number, &e.movement)));
+                return None; // its reply comes with its end
             }
             Body::Fenced(e) => {
                 let account = self.slot(e.slot)?.find_account(e.account);

@@ -360,19 +360,19 @@ impl Slot {
         noted.or_else(|| self.keys.get(self.keys.position(account, key)?))
     }
     /// Remembers a key's record in place of what was there.
-    pub(crate) fn remember(&mut self, record: KeyRecord) -> u32 {
+    pub(crate) fn remember(&mut self, mut record: KeyRecord) -> u32 {
         let position = self.keys.position(record.account, record.key);
-        self.remember_at(position, record)
+        self.remember_at(position, &mut record)
     }
     /// As [`Slot::remember`], where it is known whether and where the key is.
-    pub(crate) fn remember_at(&mut self, position: Option<u32>, mut record: KeyRecord) -> u32 {
+    pub(crate) fn remember_at(&mut self, position: Option<u32>, record: &mut KeyRecord) -> u32 {
         if record.key.kind == KeyKind::Opaque && self.opaque_since.is_none() {
             self.opaque_since = Some(record.received);
         }
         record.is_orphan = self.account_position(record.account).is_none();
         self.orphan_keys += usize::from(record.is_orphan);
         let Some(position) = position else {
-            let position = self.keys.insert(&record);
+            let position = self.keys.insert(record);
             if let Some(copying) = &mut self.copying {
                 copying.skip_key(position);
             }
@@ -381,7 +381,7 @@ impl Slot {
         self.save_key(position);
         let was_orphan = self.keys.is_orphan(position);
         self.orphan_keys -= usize::from(was_orphan);
-        self.keys.replace(position, &record);
+        self.keys.replace(position, record);
         position
     }
     fn save_key(&mut self, position: u32) {
@@ -420,17 +420,27 @@ impl Slot {
         self.orphan_keys += usize::from(record.is_orphan);
         self.keys.insert(record);
     }
+    /// Whether a look at the oldest keys and authorizations may find one to forget.
+    pub(crate) fn may_forget(&self, at: Time, need: Need) -> bool {
+        let has_past = || self.closed.front().is_some_and(|(named_at, _)| self.is_closed_past(*named_at, at));
+        need == Need::Memory || self.has_due_key(at) || has_past()
+    }
+    fn has_due_key(&self, at: Time) -> bool {
+        self.keys.has_due_head(|kind, received, rounds| at >= self.windows.key_round_end(kind, received, rounds))
+    }
+    fn is_closed_past(&self, named_at: Time, at: Time) -> bool {
+        at > self.windows.authorization_end(named_at)
+    }
     /// Forgets a few of the oldest keys and authorizations that are past their windows at `at`, the time of the partition's
     /// last event or before: `most` of each kind are looked at. What is past its window is invisible either way. A key that its
     /// hold kept may stay for one window more, unless there is need.
     pub(crate) fn forget(&mut self, at: Time, most: usize, need: Need) {
-        let is_due = |kind, received, rounds| at >= self.windows.key_round_end(kind, received, rounds);
-        if need == Need::Memory || self.keys.has_due_head(is_due) {
+        if need == Need::Memory || self.has_due_key(at) {
             self.forget_keys(at, most);
         }
         for _ in 0..most {
             let Some((named_at, position)) = self.closed.front().copied() else { return };
-            if at <= self.windows.authorization_end(named_at) {
+            if !self.is_closed_past(named_at, at) {
                 return;
             }
             self.closed.pop_front();

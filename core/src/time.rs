@@ -103,8 +103,18 @@ pub struct Bucket {
 impl Bucket {
     /// The buckets of a moment in a calendar `offset_minutes` ahead of UTC (-1,440 to 1,440).
     pub fn of(time: Time, offset_minutes: i16) -> Self {
-        let ms = time.0.saturating_add_signed(i64::from(offset_minutes) * 60_000);
-        let day = Time(ms).date();
+        Self::of_day(Self::day_of(time, offset_minutes))
+    }
+    /// As [`Bucket::of`]. One of the same day is given back: most commands come on the day of the one before, and a month takes longer
+    /// to work out than a day.
+    pub(crate) fn of_near(time: Time, offset_minutes: i16, near: Self) -> Self {
+        let day = Self::day_of(time, offset_minutes);
+        if day == near.day { near } else { Self::of_day(day) }
+    }
+    fn day_of(time: Time, offset_minutes: i16) -> Date {
+        Time(time.0.saturating_add_signed(i64::from(offset_minutes) * 60_000)).date()
+    }
+    fn of_day(day: Date) -> Self {
         let (year, month, _) = day.civil();
         Self { day, month: ((year - 1970) * 12 + month - 1) as u16 }
     }
@@ -162,6 +172,20 @@ mod tests {
             "",
         ] {
             assert_eq!(text.parse::<Date>(), Err(NotADate), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_near_another_is_the_one_that_it_is_without() {
+        for day in (0..u64::from(u16::MAX)).step_by(7) {
+            for offset in [-1_440, 0, 60, 1_440] {
+                let time = Time(day * DAY_MS + DAY_MS / 2);
+                let of = Bucket::of(time, offset);
+                for near in [Bucket::default(), of, Bucket::of(time.plus_ms(DAY_MS), offset), Bucket::of(time, -offset)]
+                {
+                    assert_eq!(Bucket::of_near(time, offset, near), of, "{time}, {offset} minutes, near {near:?}");
+                }
+            }
         }
     }
 

@@ -23,6 +23,7 @@ use network::{AuditArgs, NetworkArgs, TargetKind, target};
 
 use crate::display::{Display, summary};
 use crate::mix::{Kind, Mix};
+use crate::payees::Locality;
 use crate::plan::{Accept, EmbeddedPlan, NetworkPlan, Plan, ThrottlePlan, Way, WorkloadPlan};
 use crate::report::{Report, Verdict, html};
 use crate::schedule::Schedule;
@@ -101,6 +102,10 @@ struct RunArgs {
     /// Which accounts: uniform, zipf:S, hot:N (N accounts get half of all).
     #[arg(long, value_name = "SKEW", default_value_t = Skew::Uniform, help_heading = "Workload")]
     skew: Skew,
+    /// Where the payees of captures and transfers live: any, within the payer's partition (one event), across partitions (an
+    /// exchange of three).
+    #[arg(long, value_name = "WHERE", default_value_t = Locality::Any, help_heading = "Workload")]
+    locality: Locality,
     /// Percent of the commands that are sent again as they were.
     #[arg(long, value_name = "PERCENT", value_parser = per_mille, default_value = "0", help_heading = "Workload")]
     duplicates: u32,
@@ -228,6 +233,7 @@ impl RunArgs {
             ("--throttle-sync", self.throttle_sync.is_some()),
             ("--throttle-rate", self.throttle_rate.is_some()),
             ("--probe-disk", self.probe_disk),
+            ("--locality", self.locality != Locality::Any),
             ("--accept-tail", self.accept.accept_tail),
             ("--accept-clock", self.accept.accept_clock),
         ];
@@ -287,6 +293,7 @@ impl RunArgs {
             opening_balance: self.opening_balance,
             amount_max: self.amount_max,
             skew: self.skew,
+            locality: self.locality,
             mix: self.mix,
             duplicates_per_mille: self.duplicates,
             late_reversals_per_mille: self.late_reversals,

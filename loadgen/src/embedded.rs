@@ -15,6 +15,7 @@ use tpcore::{
 };
 
 use crate::money;
+use crate::payees::Homes;
 use crate::plan::{EmbeddedPlan, ThrottlePlan, WorkloadPlan, ledger};
 use crate::report::{MoneyCheck, Opening};
 use crate::target::{Activity, Closing, Inspect, Progress, Session, Stand, Sums, Target, TargetStopped};
@@ -22,6 +23,11 @@ use crate::workload::Workload;
 
 /// Exchanges under way at a time, where the spare segment has room for them.
 pub(crate) const EXCHANGES: u32 = 16_384;
+
+/// No event of the journal that makes a key or an authorization is shorter, and no record of a checkpoint, bytes.
+const RECORD_BYTES_LEAST: u64 = 64;
+/// What one record that lies in a directory may take of a budget, bytes: more than any does, whatever became of it.
+const HELD_BYTES: u64 = 1024;
 
 /// An engine in this process.
 #[derive(Debug)]
@@ -64,8 +70,13 @@ impl Embedded {
         config.segment_bytes = plan.segment_bytes;
         config.accept_tail = plan.accept.accept_tail;
         config.accept_clock = plan.accept.accept_clock;
-        config.budgets =
-            Budgets { key_bytes: plan.key_bytes, authorization_bytes: plan.authorization_bytes, exchanges: EXCHANGES };
+        // The plan's are for what the run makes; what lies in the directory already comes on top.
+        let held = held_records(path);
+        config.budgets = Budgets {
+            key_bytes: plan.key_bytes.saturating_add(held.saturating_mul(HELD_BYTES)),
+            authorization_bytes: plan.authorization_bytes.saturating_add(held.saturating_mul(HELD_BYTES)),
+            exchanges: EXCHANGES,
+        };
         config.checkpoint = CheckpointPolicy {
             interval: plan.checkpoint_interval,
             events: None,
@@ -79,6 +90,14 @@ impl Embedded {
         let engine = Engine::open(config).with_context(|| format!("cannot open the engine on {}", path.display()))?;
         Ok(Self { engine, journal: plan.journal, path: keeps.then(|| path.to_owned()) })
     }
+}
+
+/// As many keys, and as many authorizations, as a directory may hold at most: a budget is a limit and takes no memory, so the count may
+/// be far too high.
+fn held_records(path: &Path) -> u64 {
+    let folders = ["journal", "checkpoints"].into_iter().filter_map(|folder| std::fs::read_dir(path.join(folder)).ok());
+    let sizes = folders.flatten().filter_map(|file| file.ok()?.metadata().ok()).map(|metadata| metadata.len());
+    sizes.sum::<u64>() / RECORD_BYTES_LEAST
 }
 
 /// The directory on a slower disk. (With a device of its own an engine keeps the catalogue in memory.)
@@ -142,6 +161,11 @@ impl Target for Embedded {
         let (events_replayed, from_checkpoint) = (recovery.events_replayed, recovery.checkpoint.is_some());
         let found_something = events_replayed > 0 || from_checkpoint;
         found_something.then_some(Opening { took_ms: recovery.took_ms, events_replayed, from_checkpoint })
+    }
+
+    fn homes(&self) -> Option<Homes> {
+        let placement = self.engine.placement();
+        Some(Homes { partitions: placement.partitions(), of: Box::new(move |account| placement.partition_of(account)) })
     }
 
     fn progress(&self) -> Progress {
@@ -222,5 +246,57 @@ impl Inspect for Embedded {
             activity.seq = seq;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Accept, account};
+    use tpcore::{Key, OpenAccount, Outcome, Settings};
+
+    /// Budgets that one key fills.
+    fn tight() -> EmbeddedPlan {
+        EmbeddedPlan {
+            partitions: 1,
+            journal: JournalKind::Segment,
+            checkpoint_interval: None,
+            inbox_commands: 64,
+            deadline_ms: 10_000,
+            queue_wait_ms_max: 10_000,
+            throttle: None,
+            key_window_ms: 60_000,
+            key_bytes: 1,
+            authorization_bytes: 1,
+            prefault_records: 0,
+            segment_bytes: 4 << 20,
+            accept: Accept::default(),
+        }
+    }
+
+    fn open_account(target: &Embedded, n: u64) -> Outcome {
+        let mut session = target.session(1).expect("a session");
+        let settings = Settings::new(ledger());
+        let key = Key::uuid_v7_from_parts(target.now(), u128::from(n));
+        let command = OpenAccount { key, account: account(n), settings, note: tpcore::Note::default() }.into();
+        assert!(session.submit(n, &command));
+        let mut outcome = None;
+        while outcome.is_none() {
+            session.wait(Duration::from_millis(100));
+            session.poll(&mut |_, reply| outcome = Some(reply.outcome));
+        }
+        outcome.expect("answered")
+    }
+
+    /// A run on a directory of millions of keys was answered `busy` throughout: its budgets were for its own commands only.
+    #[test]
+    fn what_a_used_directory_holds_comes_on_top_of_a_runs_budgets() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let target = Embedded::open(&tight(), directory.path(), None).expect("a new directory");
+        assert_eq!([1, 2].map(|n| open_account(&target, n)), [Outcome::Approved, Outcome::Busy]);
+        Box::new(target).close().expect("closed");
+        let target = Embedded::open(&tight(), directory.path(), None).expect("the same");
+        assert_eq!(open_account(&target, 2), Outcome::Approved);
+        Box::new(target).close().expect("closed");
     }
 }

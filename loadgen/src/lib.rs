@@ -20,6 +20,7 @@ pub mod machine;
 pub mod mix;
 pub mod money;
 pub mod network;
+pub mod payees;
 pub mod plan;
 pub mod recorder;
 pub mod report;

@@ -9,6 +9,7 @@ use tpcore::{AccountId, CheckpointPolicy, JournalKind, Ledger};
 
 use crate::mix::Mix;
 use crate::network::{BearerKey, Endpoint};
+use crate::payees::Locality;
 use crate::schedule::Schedule;
 use crate::skew::Skew;
 use crate::slo::Objective;
@@ -59,6 +60,8 @@ pub struct WorkloadPlan {
     pub amount_max: u64,
     /// Which account.
     pub skew: Skew,
+    /// Where payees live, seen from their payers.
+    pub locality: Locality,
     /// Which command.
     pub mix: Mix,
     /// Of 1,000 commands so many are sent again as they were.

@@ -151,11 +151,12 @@ fn run_on(
     let acks = plan.record_acks.as_deref().map(AckRecorder::create).transpose()?;
     let acks = acks.map(|acks| acks.of_tenant(target.tenant()));
     let opening = target.opening();
+    let workload = Workload::new(plan.workload, target.key_window_ms(), target.homes()).map_err(anyhow::Error::msg)?;
     display.say(&format!("preparing {} accounts", count(plan.workload.accounts)));
     let given = setup::prepare(&*target, &plan.workload, stop, &mut |per_mille| display.preparing(per_mille));
     let given = given.map_err(|error| target.fault().unwrap_or(error))?;
     display.prepared(given);
-    let mut running = Running::new(plan, target, acks, stop)?;
+    let mut running = Running::new(plan, target, workload, acks, stop)?;
     let (judged, trials) = if plan.find_max {
         running.search(display)?
     } else {
@@ -179,8 +180,13 @@ struct Running<'a> {
 }
 
 impl<'a> Running<'a> {
-    fn new(plan: &'a Plan, target: Box<dyn Target>, acks: Option<AckRecorder>, stop: &'a AtomicBool) -> Result<Self> {
-        let mut workload = Workload::new(plan.workload, target.key_window_ms()).map_err(anyhow::Error::msg)?;
+    fn new(
+        plan: &'a Plan,
+        target: Box<dyn Target>,
+        mut workload: Workload,
+        acks: Option<AckRecorder>,
+        stop: &'a AtomicBool,
+    ) -> Result<Self> {
         let before = target.stand(&plan.workload)?;
         if matches!(before, Stand::Accounts(_)) {
             workload.keep_accounts();
@@ -387,6 +393,7 @@ fn configuration(plan: &Plan, schedule: &Schedule) -> BTreeMap<String, String> {
         ("opening balance", workload.opening_balance.to_string()),
         ("amounts", format!("1 to {}", workload.amount_max)),
         ("skew", workload.skew.to_string()),
+        ("locality of payees", workload.locality.to_string()),
         ("mix", workload.mix.to_string()),
         ("duplicates", per_mille(workload.duplicates_per_mille)),
         ("late reversals", per_mille(workload.late_reversals_per_mille)),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tpcore::{Command, Reply, Seq, StateDigest, Time};
 
 use crate::network::Standing;
+use crate::payees::Homes;
 use crate::plan::WorkloadPlan;
 use crate::report::{MoneyCheck, Opening};
 use crate::workload::Workload;
@@ -127,6 +128,10 @@ pub trait Target: Send + Sync {
     fn fault(&self) -> Option<anyhow::Error>;
     /// How it came up on what its directory held; nothing where that was nothing, or is not this process's.
     fn opening(&self) -> Option<Opening> {
+        None
+    }
+    /// How it places accounts in partitions; `None`: that is not the generator's to see.
+    fn homes(&self) -> Option<Homes> {
         None
     }
     /// What became of connections, by name; nothing where there are none.

@@ -17,7 +17,8 @@ use tpcore::{
 
 use crate::books::{AccountBooks, Books};
 use crate::mix::Kind;
-use crate::plan::{WorkloadPlan, account, ledger, payee};
+use crate::payees::{Homes, Payees};
+use crate::plan::{WorkloadPlan, account, ledger};
 use crate::recorder::is_decided;
 use crate::skew::Draw;
 
@@ -84,6 +85,7 @@ pub struct Workload {
     plan: WorkloadPlan,
     random: Pcg64Mcg,
     draw: Draw,
+    payees: Payees,
     keys: u128,
     open: Vec<Hold>,
     captured: Vec<Captured>,
@@ -95,19 +97,21 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// Of a plan.
+    /// Of a plan, for a target that places accounts in `homes`.
     ///
     /// # Errors
-    /// When the skew does not fit the number of accounts.
-    pub fn new(plan: WorkloadPlan, key_window_ms: u64) -> Result<Self, String> {
+    /// When the skew does not fit the number of accounts, or the locality the payees and the target.
+    pub fn new(plan: WorkloadPlan, key_window_ms: u64, homes: Option<Homes>) -> Result<Self, String> {
         let mut random = Pcg64Mcg::seed_from_u64(plan.seed);
         let keys = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
         let draw = Draw::new(plan.skew, plan.accounts)?;
+        let payees = Payees::new(plan.locality, plan.payees, homes)?;
         let (open, captured, recent) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self {
             plan,
             random,
             draw,
+            payees,
             keys,
             open,
             captured,
@@ -150,7 +154,11 @@ impl Workload {
 
     /// A number below `bound`, evenly drawn.
     fn below(&mut self, bound: u64) -> u64 {
-        u64::try_from((u128::from(self.random.next_u64()) * u128::from(bound)) >> 64).unwrap_or(0)
+        below(&mut self.random, bound)
+    }
+
+    fn payee(&mut self, payer: AccountId) -> AccountId {
+        self.payees.draw(payer, |bound| below(&mut self.random, bound))
     }
 
     fn key(&mut self, now: Time) -> Key {
@@ -225,7 +233,7 @@ impl Workload {
 
     fn capture(&mut self, now: Time) -> Option<(Command, Sent)> {
         let hold = self.take_hold()?;
-        let (key, payee) = (self.key(now), payee(self.below(self.plan.payees)));
+        let (key, payee) = (self.key(now), self.payee(hold.account));
         // One in four takes a part, and one in eight leaves the rest of the hold open.
         let is_part = hold.amount > 1 && self.random.next_u32().is_multiple_of(4);
         let is_final = !is_part || self.random.next_u32().is_multiple_of(2);
@@ -279,7 +287,7 @@ impl Workload {
 
     fn transfer(&mut self, now: Time) -> (Command, Sent) {
         let account = account(self.draw.draw(&mut self.random));
-        let (key, payee, amount) = (self.key(now), payee(self.below(self.plan.payees)), self.amount());
+        let (key, payee, amount) = (self.key(now), self.payee(account), self.amount());
         let command = Transfer { key, account, payee, ledger: ledger(), amount, note: Note::default() };
         (command.into(), Sent { payee, ..Sent::new(Kind::Transfer, account, key, amount) })
     }
@@ -436,6 +444,10 @@ impl Sent {
         let (hold, captured, first, copy) = (None, None, None, None);
         Self { kind, key: Some((owner, key)), amount, payee: owner, hold, captured, is_final: false, first, copy }
     }
+}
+
+fn below(random: &mut Pcg64Mcg, bound: u64) -> u64 {
+    u64::try_from((u128::from(random.next_u64()) * u128::from(bound)) >> 64).unwrap_or(0)
 }
 
 const fn kind_of(command: &Command) -> Option<Kind> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+use tpcore::{View, ViewOptions};
 
 /// A small load with an objective that any machine meets.
 const SMALL: &str = "--rate 500 --duration 1s --warm-up 0s --accounts 50 --payees 5 --slo max<10m -q";
@@ -104,6 +105,27 @@ fn a_used_directory_is_used_again() {
     assert!(number(&wider, "completed") > 0);
 }
 
+/// A transfer within a partition is one event; one across is an exchange: opened, answered, and an end that may be one of several.
+#[test]
+fn transfers_stay_within_a_partition_or_go_across_as_they_are_told_to() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let [within, across] = ["within", "across"].map(|locality| {
+        let data = dir.path().join(locality);
+        let load =
+            format!("{SMALL} --mix transfer=1 --partitions 2 --locality {locality} --data-dir {}", data.display());
+        let report = report(&load);
+        assert_eq!(report["configuration"]["locality of payees"], locality);
+        assert_eq!(report["outcomes"]["approved"], 500);
+        View::open(&data, ViewOptions::default()).expect("the directory is read").last_seq().0
+    });
+    // Between one and two events more for each, and the 50 opening balances are transfers wherever the directory's seed puts them.
+    let more = across.saturating_sub(within);
+    assert!((501 - 100..=1_000 + 100).contains(&more), "{within} events within, {across} across");
+    let one = run(&format!("{SMALL} --mix transfer=1 --partitions 1 --locality across"));
+    assert_eq!(one.status.code(), Some(3), "{}", text(&one));
+    assert!(text(&one).contains("too few"), "{}", text(&one));
+}
+
 #[test]
 fn the_disk_is_probed_where_it_is_asked_for() {
     let probed = report(&format!("{SMALL} --probe-disk"));
@@ -141,6 +163,7 @@ fn bad_input_is_refused_before_anything_starts() {
         ("--slo fast", "an objective is"),
         ("--profile up:1:1s", "write ramp"),
         ("--duration 0s", "at least 1s"),
+        ("--locality near", "a locality is any, within or across"),
     ] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments}: {}", text(&output));

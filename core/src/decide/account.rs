@@ -13,7 +13,7 @@ use crate::reply::Flags;
 impl Case<'_> {
     #[allow(clippy::unnecessary_wraps)] // the shape of every verb
     pub(super) fn open_account(&self, c: &OpenAccount) -> Verdict {
-        if let Some(account) = self.slot.find_account(self.account) {
+        if let Some(account) = self.owner {
             // The same once more is approved, whatever status was set since.
             let outcome = if account.settings() == c.settings { Outcome::Approved } else { Outcome::AccountExists };
             return Ok(self.note(outcome, Amount::ZERO, 0));

@@ -64,7 +64,7 @@ impl Case<'_> {
 }
 
 /// A refund finds its authorization by a capture, or its only capture by the authorization.
-pub(super) fn refund(scene: Scene<'_>, slot: &Slot, command: &Command, c: &Refund) -> Verdict {
+pub(super) fn refund(scene: &Scene<'_>, slot: &Slot, command: &Command, c: &Refund) -> Verdict {
     let authorization = match c.target {
         RefundTarget::Authorization(id) => slot.visible_authorization(id.0, scene.now),
         RefundTarget::Capture(id) => visible_authorization_of(slot, id, scene.now),
@@ -85,7 +85,7 @@ pub(super) fn visible_authorization_of(slot: &Slot, capture: TransferId, now: Ti
 }
 
 /// What is said of a target that is not in memory: what was forgotten is past its window; an id says when it was made.
-pub(super) fn unknown(scene: Scene<'_>, slot: &Slot, target: RefundTarget) -> Outcome {
+pub(super) fn unknown(scene: &Scene<'_>, slot: &Slot, target: RefundTarget) -> Outcome {
     let made = match target {
         RefundTarget::Authorization(id) => id.time(),
         RefundTarget::Capture(id) => id.time(),

@@ -10,7 +10,7 @@ use crate::reply::{Detail, Reply};
 use crate::slot::Slot;
 use crate::time::Time;
 
-pub(super) fn lookup(scene: Scene<'_>, slot: &Slot, c: &Lookup) -> Verdict {
+pub(super) fn lookup(scene: &Scene<'_>, slot: &Slot, c: &Lookup) -> Verdict {
     let account = slot.find_account(c.account);
     let answer = |outcome| Err(leave(Reply::bare(outcome).standing_on(account)));
     if let Some(record) = slot.visible_key(c.account, c.key, scene.now) {
@@ -31,7 +31,7 @@ pub(super) fn lookup(scene: Scene<'_>, slot: &Slot, c: &Lookup) -> Verdict {
 }
 
 /// Why an unknown key is not fenced; `None`: it is to be.
-pub(super) fn unfenced(scene: Scene<'_>, slot: &Slot, c: &Lookup, adds: Adds) -> Option<Outcome> {
+pub(super) fn unfenced(scene: &Scene<'_>, slot: &Slot, c: &Lookup, adds: Adds) -> Option<Outcome> {
     if is_too_old(slot, c.key, scene.now) {
         // It can no longer execute; whether it did is not in memory.
         return Some(Outcome::KeyExpired);

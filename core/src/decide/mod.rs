@@ -67,12 +67,13 @@ enum Adds {
 }
 
 /// All that a decision may look at.
-#[derive(Clone, Copy)]
 pub(crate) struct Scene<'a> {
     pub(crate) slots: &'a [Option<Box<Slot>>],
     pub(crate) seed: SlotSeed,
     pub(crate) rules: &'a Rules,
     pub(crate) now: Time,
+    /// Day and month of now in the default calendar.
+    pub(crate) today: Bucket,
     /// The number that the event will have.
     pub(crate) seq: Seq,
     pub(crate) room: Room,
@@ -83,9 +84,6 @@ pub(crate) struct Scene<'a> {
 impl<'a> Scene<'a> {
     pub(crate) fn slot(&self, index: SlotIndex) -> Option<&'a Slot> {
         self.slots.get(index.index())?.as_deref()
-    }
-    pub(crate) fn bucket(&self, ledger: Ledger) -> Bucket {
-        Bucket::of(self.now, if has(Bug::BucketOff) { 0 } else { self.policy(ledger).utc_offset_minutes })
     }
     pub(crate) fn policy(&self, ledger: Ledger) -> &'a LedgerPolicy {
         self.rules.policy(ledger)
@@ -106,20 +104,22 @@ impl<'a> Scene<'a> {
 /// One command before its slot: what all verbs share.
 #[derive(Clone, Copy)]
 pub(crate) struct Case<'a> {
-    pub(crate) scene: Scene<'a>,
+    pub(crate) scene: &'a Scene<'a>,
     pub(crate) slot: &'a Slot,
     pub(crate) command: &'a Command,
     /// The account that the key is scoped to.
     pub(crate) account: AccountId,
     pub(crate) key: Key,
     pub(crate) fingerprint: Fingerprint,
+    /// The account, where there is one.
+    pub(crate) owner: Option<&'a Account>,
 }
 
 /// A verb's guards end in a body, or leave early with a decision.
 pub(crate) type Verdict = Result<Body, Decision>;
 
 /// Decides a command that belongs to one of the scene's slots.
-pub(crate) fn decide(scene: Scene<'_>, slot: &Slot, command: &Command) -> Decision {
+pub(crate) fn decide(scene: &Scene<'_>, slot: &Slot, command: &Command) -> Decision {
     if !command.is_well_formed() {
         return Decision::Reply(Reply::bare(Outcome::Malformed));
     }
@@ -164,13 +164,14 @@ pub(crate) fn leave(reply: Reply) -> Decision {
 impl<'a> Case<'a> {
     /// Tests the key: what was decided already is answered again, what is forbidden is refused.
     fn new(
-        scene: Scene<'a>,
+        scene: &'a Scene<'a>,
         slot: &'a Slot,
         command: &'a Command,
         account: AccountId,
         key: Key,
     ) -> Result<Self, Decision> {
-        let case = Self { scene, slot, command, account, key, fingerprint: command.fingerprint() };
+        let owner = slot.find_account(account);
+        let case = Self { scene, slot, command, account, key, fingerprint: command.fingerprint(), owner };
         let forbidden = match slot.visible_key(account, key, scene.now) {
             Some(record) => case.known_key(&record)?,
             None if is_key_outside_window(slot, key, scene.now) => return Err(leave(Reply::bare(Outcome::KeyExpired))),
@@ -178,7 +179,7 @@ impl<'a> Case<'a> {
         };
         // An account that is being opened is about to exist.
         let is_opening = matches!(command, Command::OpenAccount(_));
-        let is_orphan = !is_opening && slot.find_account(account).is_none();
+        let is_orphan = !is_opening && owner.is_none();
         if let Some(outcome) = scene.room_refusal(slot, if is_orphan { Adds::OrphanKey } else { Adds::Key }) {
             return Err(leave(Reply::bare(outcome)));
         }
@@ -190,7 +191,7 @@ impl<'a> Case<'a> {
 
     /// A later verb: its key belongs to the authorization's payer.
     fn of_authorization(
-        scene: Scene<'a>,
+        scene: &'a Scene<'a>,
         slot: &'a Slot,
         command: &'a Command,
         id: AuthorizationId,
@@ -220,7 +221,13 @@ impl<'a> Case<'a> {
 
     /// The account that the key is scoped to, or the reply that there is none.
     pub(crate) fn existing_account(&self) -> Result<&'a Account, Decision> {
-        self.slot.find_account(self.account).ok_or(leave(Reply::bare(Outcome::AccountNotFound)))
+        self.owner.ok_or(leave(Reply::bare(Outcome::AccountNotFound)))
+    }
+
+    /// The day and month in which an amount is counted.
+    pub(crate) fn bucket(&self, ledger: Ledger) -> Bucket {
+        let offset_minutes = if has(Bug::BucketOff) { 0 } else { self.scene.policy(ledger).utc_offset_minutes };
+        Bucket::of_near(self.scene.now, offset_minutes, self.scene.today)
     }
 
     /// The account that an authorization's hold stands on.
@@ -253,7 +260,8 @@ impl<'a> Case<'a> {
 
     /// The owner's leg on that account.
     pub(crate) fn head_on(&self, leg: AccountId, outcome: Outcome, flags: Flags, mut rare: Rare) -> Head {
-        let (version, previous) = next_leg(self.slot, leg);
+        let owner = self.owner.filter(|owner| owner.id() == leg);
+        let (version, previous) = owner.map_or_else(|| next_leg(self.slot, leg), next_leg_on);
         let note = self.command.note();
         if let Some(note) = note {
             rare.metadata = note.metadata.as_bytes().to_vec();
@@ -303,10 +311,14 @@ pub(crate) fn is_too_far_ahead(key: Key, now: Time) -> bool {
 /// Version and previous event of the next leg on an account; zero where there is none (a suspense account is made on use).
 pub(crate) fn next_leg(slot: &Slot, account: AccountId) -> (Version, Seq) {
     match slot.find_account(account) {
-        Some(a) => (Version(a.version.0 + 1), a.seq),
+        Some(a) => next_leg_on(a),
         None if account.suspense().is_some() => (Version(1), Seq::ZERO),
         None => (Version(0), Seq::ZERO),
     }
+}
+
+const fn next_leg_on(account: &Account) -> (Version, Seq) {
+    (Version(account.version.0 + 1), account.seq)
 }
 
 /// The reply that a record gives.

@@ -25,7 +25,7 @@ enum Target<'a> {
 }
 
 /// Ends the decision here when the owner is outside the scope.
-pub(super) fn require(scene: Scene<'_>, slot: &Slot, command: &Command) -> Result<(), Decision> {
+pub(super) fn require(scene: &Scene<'_>, slot: &Slot, command: &Command) -> Result<(), Decision> {
     let scope = scene.scope;
     if scope.is_open() {
         return Ok(());
@@ -56,7 +56,7 @@ pub(super) fn require(scene: Scene<'_>, slot: &Slot, command: &Command) -> Resul
     if ledger.is_some_and(|ledger| scope.excludes(ledger)) { refuse(Outcome::WrongLedger) } else { Ok(()) }
 }
 
-fn target<'a>(scene: Scene<'_>, slot: &'a Slot, command: &Command) -> Target<'a> {
+fn target<'a>(scene: &Scene<'_>, slot: &'a Slot, command: &Command) -> Target<'a> {
     let hold = match command {
         Command::OpenAccount(c) => return Target::Account(c.account),
         Command::UpdateAccount(c) => return Target::Account(c.account),
@@ -87,7 +87,7 @@ fn target<'a>(scene: Scene<'_>, slot: &'a Slot, command: &Command) -> Target<'a>
 }
 
 /// As if the account, authorization or capture did not exist, in the order in which that would be found.
-fn told_to_strangers(scene: Scene<'_>, slot: &Slot, command: &Command) -> Outcome {
+fn told_to_strangers(scene: &Scene<'_>, slot: &Slot, command: &Command) -> Outcome {
     let by_key = |key: Key, adds, last| {
         let is_expired = is_key_outside_window(slot, key, scene.now);
         let early = is_expired.then_some(Outcome::KeyExpired).or_else(|| scene.room_refusal(slot, adds));

@@ -185,7 +185,7 @@ impl Slot {
     }
 
     /// As `remember_decided`, where the authorization knows already that the key named it.
-    fn remember_named(&mut self, record: KeyRecord) -> Fold {
+    fn remember_named(&mut self, mut record: KeyRecord) -> Fold {
         let position = self.keys.position(record.account, record.key);
         if let Some(old) = position.and_then(|position| self.keys.get(position))
             && old.standing == Standing::Decided
@@ -194,7 +194,7 @@ impl Slot {
             return Err("IDM-1: the key is decided already");
         }
         let seq = record.seq;
-        let position = self.remember_at(position, record);
+        let position = self.remember_at(position, &mut record);
         if seq.is_provisional() {
             self.unstamped_keys.push(position);
         }

@@ -217,10 +217,13 @@ impl Slot {
             }
         }
         let answer = GivenAnswer { number: e.number, outcome: e.outcome, flags: e.flags };
+        self.answers.forget_below(e.opener, e.oldest);
         if !self.answers.insert(e.opener, answer) {
             return Err("EXC-1: the exchange is answered already");
         }
-        self.answers.forget_below(e.opener, e.oldest + u64::from(has(Bug::AnswersForgotten)));
+        if has(Bug::AnswersForgotten) {
+            self.answers.forget_below(e.opener, e.oldest + 1);
+        }
         Ok(())
     }
 
@@ -263,7 +266,8 @@ impl Slot {
 
     fn movement_record(&self, head: &Head, m: &Movement, at: Moment, exchange: u64) -> KeyRecord {
         let other = if m.authorization == 0 { m.counter.0 } else { m.capture };
-        let expires = self.find_authorization(m.authorization).map_or(Time(0), |a| a.expires);
+        let named = (m.authorization != 0).then(|| self.find_authorization(m.authorization)).flatten();
+        let expires = named.map_or(Time(0), |a| a.expires);
         KeyRecord {
             amount: m.amount,
             expires,

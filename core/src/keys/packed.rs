@@ -115,6 +115,10 @@ impl Packed {
     pub(super) const fn key(&self) -> Key {
         Key { bits: self.key.get(), kind: self.key_kind }
     }
+    /// Looks at the first and the last of it.
+    pub(super) const fn touch(&self) -> u64 {
+        self.received.0 ^ self.fingerprint.0 ^ self.key_kind as u64
+    }
     pub(super) const fn received(&self) -> Time {
         self.received
     }

@@ -1,4 +1,4 @@
-//! Taking commands a few at a time: what they will touch is looked up before the first of them is decided.
+//! Taking commands and messages a few at a time: what they will touch is looked up before the first of them is decided.
 //!
 //! Owns how many are looked at together, and in which steps; refuses to decide anything.
 
@@ -7,7 +7,7 @@ use crate::evolve::EvolveError;
 use crate::ids::SlotIndex;
 use crate::look::{Aims, Looked};
 use crate::slot::Slot;
-use crate::turn::{Output, Submission, Turn};
+use crate::turn::{AnswerMessage, OpenMessage, Output, Submission, Turn};
 
 use super::Partition;
 
@@ -35,12 +35,13 @@ impl Partition {
                 return Ok(());
             }
             self.look_at(&mut ahead);
-            for (slot, looked, submission) in ahead.drain(..) {
-                if let Some(slot) = slot.and_then(|index| self.slots.get_mut(index.index())?.as_deref_mut()) {
-                    slot.hint(looked);
+            for (slot, looked, submission) in &ahead {
+                if let Some(slot) = *slot {
+                    self.hint(slot, *looked);
                 }
-                self.command(turn, slot, submission, out)?;
+                self.command(turn, *slot, submission, out)?;
             }
+            ahead.clear();
         }
     }
 
@@ -56,15 +57,49 @@ impl Partition {
             let slot = slot.and_then(|index| self.slot(index));
             *way = slot.and_then(|slot| Some((slot, aim(slot, *looked, &submission.command)?)));
         }
-        let approached = ways.iter().flatten().fold(0, |seen, (slot, aims)| seen ^ slot.approach(*aims));
-        core::hint::black_box(approached);
-        for (way, (_, looked, _)) in ways.iter().zip(&mut *submissions) {
-            if let Some((slot, aims)) = way {
-                *looked = looked.or(slot.look(*aims));
-            }
+        for (found, (_, looked, _)) in look_up(&ways).into_iter().zip(submissions) {
+            *looked = looked.or(found);
         }
-        let found = ways.iter().zip(&*submissions).filter_map(|(way, (_, looked, _))| Some((way.as_ref()?.0, looked)));
-        let seen = found.fold(0, |seen, (slot, looked)| seen ^ slot.warm(*looked));
-        core::hint::black_box(seen);
     }
+
+    /// Where the things of exchanges are that are to be answered: as many as there are messages.
+    pub(super) fn look_at_opens(&self, messages: &[OpenMessage]) -> [Looked; LOOK_AHEAD] {
+        let mut ways = [None; LOOK_AHEAD];
+        let mut seen = 0;
+        for (way, m) in ways.iter_mut().zip(messages) {
+            *way = self.slot(m.to).map(|slot| {
+                seen ^= slot.answers.touch(m.from);
+                (slot, slot.aim_for_open(m))
+            });
+        }
+        core::hint::black_box(seen);
+        look_up(&ways)
+    }
+
+    /// Where the things of exchanges are that end.
+    pub(super) fn look_at_answers(&self, messages: &[AnswerMessage]) -> [Looked; LOOK_AHEAD] {
+        let mut ways = [None; LOOK_AHEAD];
+        for (way, m) in ways.iter_mut().zip(messages) {
+            *way = self.slot(m.to).and_then(|slot| Some((slot, slot.aim_for_end(m)?)));
+        }
+        look_up(&ways)
+    }
+
+    /// What these things are of is next.
+    pub(super) fn hint(&mut self, slot: SlotIndex, looked: Looked) {
+        if let Some(slot) = self.slots.get_mut(slot.index()).and_then(Option::as_deref_mut) {
+            slot.hint(looked);
+        }
+    }
+}
+
+/// What lies at the end of each way, one step for all of them, then the next.
+fn look_up(ways: &[Option<(&Slot, Aims)>; LOOK_AHEAD]) -> [Looked; LOOK_AHEAD] {
+    let approached = ways.iter().flatten().fold(0, |seen, (slot, aims)| seen ^ slot.approach(*aims));
+    core::hint::black_box(approached);
+    let found = ways.map(|way| way.map_or(Looked::default(), |(slot, aims)| slot.look(aims)));
+    let places = ways.iter().zip(&found).filter_map(|(way, looked)| Some((way.as_ref()?.0, looked)));
+    let seen = places.fold(0, |seen, (slot, looked)| seen ^ slot.warm(*looked));
+    core::hint::black_box(seen);
+    found
 }

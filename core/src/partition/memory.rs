@@ -47,7 +47,8 @@ impl Partition {
     }
 
     fn forget_in(&mut self, index: usize, need: Need) {
-        let Some(slot) = self.slots[index].as_deref_mut() else { return };
+        let due = self.slots[index].as_deref_mut().filter(|slot| slot.may_forget(self.last_event, need));
+        let Some(slot) = due else { return };
         let before = PartitionStats::of(slot);
         slot.forget(self.last_event, FORGET_STEPS, need);
         self.stats.shift(&before, &PartitionStats::of(slot));
