@@ -1,6 +1,6 @@
 //! Where accounts live: account to slot by the directory's hash, slot to partition by its number.
 //!
-//! Owns that rule, for those who lay work out by partition: the engine, replays, load generators.
+//! Owns that rule, for those who lay work out by partition: the engine, load generators.
 
 use tp_core::ids::{AccountId, SlotIndex, SlotSeed};
 

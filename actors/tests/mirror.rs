@@ -24,12 +24,16 @@ impl Place {
         Config { mirror: Some(self.0.path().join("mirror")), segment_bytes, ..config_at(&data, 1) }
     }
 
-    /// Changes a byte in the middle of what is written in a file.
+    /// Changes a byte of the frame of events in the middle of what is written in a file. (A seal, which an engine writes when it has been idle
+    /// for a while, holds no sequence numbers that a note could name.)
     fn damage(&self, name: &str) {
         let path = self.0.path().join(name);
         let mut bytes = std::fs::read(&path).expect("a file");
         let used = bytes.iter().rposition(|byte| *byte != 0).expect("written") + 1;
-        bytes[used / 2] ^= 1;
+        let is_events = |at: &usize| bytes[*at..].starts_with(b"TPCFRAME") && bytes[at + 10] == 2;
+        let middle = used / 2 / 4096 * 4096;
+        let frame = (middle..used).step_by(4096).find(is_events).expect("events behind the middle");
+        bytes[frame + 200] ^= 1;
         std::fs::write(&path, bytes).expect("written");
     }
 

@@ -309,6 +309,9 @@ impl RunArgs {
             Journal::Sled => JournalKind::Sled,
             Journal::Memory => JournalKind::Memory,
         };
+        if partitions == 1 && self.locality == Locality::Across {
+            return Err("--locality across needs more than one partition: give --partitions 2 or more".to_owned());
+        }
         if journal == JournalKind::Memory && self.data_dir.is_some() {
             return Err("--journal memory keeps nothing: it takes no --data-dir".to_owned());
         }

@@ -92,12 +92,22 @@ impl Embedded {
     }
 }
 
-/// As many keys, and as many authorizations, as a directory may hold at most: a budget is a limit and takes no memory, so the count may
-/// be far too high.
+/// As many keys, and as many authorizations, as a directory may hold at most: a budget is a limit and takes no memory by itself, so the
+/// count may be far too high.
 fn held_records(path: &Path) -> u64 {
-    let folders = ["journal", "checkpoints"].into_iter().filter_map(|folder| std::fs::read_dir(path.join(folder)).ok());
-    let sizes = folders.flatten().filter_map(|file| file.ok()?.metadata().ok()).map(|metadata| metadata.len());
-    sizes.sum::<u64>() / RECORD_BYTES_LEAST
+    ["journal", "journal-sled", "checkpoints"].map(|folder| bytes_below(&path.join(folder))).iter().sum::<u64>()
+        / RECORD_BYTES_LEAST
+}
+
+/// What the files in a folder and its folders come to; what cannot be read counts nothing, and is refused when the engine opens it.
+fn bytes_below(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let bytes = files.map(|file| match file.metadata() {
+        Ok(metadata) if metadata.is_dir() => bytes_below(&file.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    });
+    bytes.sum()
 }
 
 /// The directory on a slower disk. (With a device of its own an engine keeps the catalogue in memory.)
@@ -256,10 +266,10 @@ mod tests {
     use tpcore::{Key, OpenAccount, Outcome, Settings};
 
     /// Budgets that one key fills.
-    fn tight() -> EmbeddedPlan {
+    fn tight(journal: JournalKind) -> EmbeddedPlan {
         EmbeddedPlan {
             partitions: 1,
-            journal: JournalKind::Segment,
+            journal,
             checkpoint_interval: None,
             inbox_commands: 64,
             deadline_ms: 10_000,
@@ -291,12 +301,14 @@ mod tests {
     /// A run on a directory of millions of keys was answered `busy` throughout: its budgets were for its own commands only.
     #[test]
     fn what_a_used_directory_holds_comes_on_top_of_a_runs_budgets() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let target = Embedded::open(&tight(), directory.path(), None).expect("a new directory");
-        assert_eq!([1, 2].map(|n| open_account(&target, n)), [Outcome::Approved, Outcome::Busy]);
-        Box::new(target).close().expect("closed");
-        let target = Embedded::open(&tight(), directory.path(), None).expect("the same");
-        assert_eq!(open_account(&target, 2), Outcome::Approved);
-        Box::new(target).close().expect("closed");
+        for plan in [JournalKind::Segment, JournalKind::Sled].map(tight) {
+            let directory = tempfile::tempdir().expect("a directory");
+            let target = Embedded::open(&plan, directory.path(), None).expect("a new directory");
+            assert_eq!([1, 2].map(|n| open_account(&target, n)), [Outcome::Approved, Outcome::Busy]);
+            Box::new(target).close().expect("closed");
+            let target = Embedded::open(&plan, directory.path(), None).expect("the same");
+            assert_eq!(open_account(&target, 2), Outcome::Approved, "{:?}", plan.journal);
+            Box::new(target).close().expect("closed");
+        }
     }
 }

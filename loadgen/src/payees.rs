@@ -61,8 +61,53 @@ impl fmt::Debug for Homes {
 #[derive(Debug)]
 pub struct Payees {
     count: u64,
-    /// With a locality that matters: for each partition the payees that a payer there may name, none of them empty.
-    named_from: Option<(Homes, Vec<Vec<AccountId>>)>,
+    /// With a locality that matters.
+    grouped: Option<Grouped>,
+}
+
+/// All payees, those of one partition side by side.
+#[derive(Debug)]
+struct Grouped {
+    homes: Homes,
+    is_within: bool,
+    payees: Vec<AccountId>,
+    /// Where each partition's begin, and where the last one's end.
+    starts: Vec<usize>,
+}
+
+impl Grouped {
+    fn new(homes: Homes, is_within: bool, count: u64) -> Self {
+        let mut by_home: Vec<(usize, AccountId)> =
+            (0..count).map(payee).map(|payee| ((homes.of)(payee), payee)).collect();
+        by_home.sort_by_key(|(home, _)| *home);
+        let starts = (0..=homes.partitions).map(|partition| by_home.partition_point(|(home, _)| *home < partition));
+        let starts = starts.collect();
+        Self { homes, is_within, payees: by_home.into_iter().map(|(_, payee)| payee).collect(), starts }
+    }
+
+    /// Where those that live in a partition begin, and how many they are.
+    fn own(&self, partition: usize) -> (usize, usize) {
+        let (start, end) = (self.starts[partition], self.starts[partition + 1]);
+        (start, end - start)
+    }
+
+    /// How many the payers of a partition may name.
+    fn named_from(&self, partition: usize) -> usize {
+        let (_, own) = self.own(partition);
+        if self.is_within { own } else { self.payees.len() - own }
+    }
+
+    fn draw(&self, payer: AccountId, below: impl FnOnce(u64) -> u64) -> AccountId {
+        let home = (self.homes.of)(payer);
+        let (start, own) = self.own(home);
+        let drawn = usize::try_from(below(self.named_from(home) as u64)).unwrap_or(0);
+        let at = match (self.is_within, drawn < start) {
+            (true, _) => start + drawn,
+            (false, true) => drawn,
+            (false, false) => drawn + own,
+        };
+        self.payees[at]
+    }
 }
 
 impl Payees {
@@ -72,35 +117,24 @@ impl Payees {
     /// When the target shows no homes, or there is no such payee for the payers of a partition.
     pub fn new(locality: Locality, count: u64, homes: Option<Homes>) -> Result<Self, String> {
         if locality == Locality::Any {
-            return Ok(Self { count, named_from: None });
+            return Ok(Self { count, grouped: None });
         }
         let homes = homes.ok_or("only the embedded target shows where accounts live: leave --locality out")?;
-        let mut named_from = vec![Vec::new(); homes.partitions];
-        for payee in (0..count).map(payee) {
-            let home = (homes.of)(payee);
-            for (partition, named) in named_from.iter_mut().enumerate() {
-                if (partition == home) == (locality == Locality::Within) {
-                    named.push(payee);
-                }
-            }
-        }
-        if named_from.iter().any(Vec::is_empty) {
+        let grouped = Grouped::new(homes, locality == Locality::Within, count);
+        let partitions = grouped.homes.partitions;
+        if (0..partitions).any(|partition| grouped.named_from(partition) == 0) {
             return Err(format!(
-                "--locality {locality} needs a payee for the payers of each partition: {count} payees in {} partitions are too few",
-                homes.partitions
+                "--locality {locality} needs a payee for the payers of each partition: {count} payees in {partitions} partitions are too few"
             ));
         }
-        Ok(Self { count, named_from: Some((homes, named_from)) })
+        Ok(Self { count, grouped: Some(grouped) })
     }
 
     /// One for this payer; `below` draws a number below its argument.
     pub fn draw(&self, payer: AccountId, below: impl FnOnce(u64) -> u64) -> AccountId {
-        match &self.named_from {
+        match &self.grouped {
             None => payee(below(self.count)),
-            Some((homes, named_from)) => {
-                let named = &named_from[(homes.of)(payer)];
-                named[usize::try_from(below(named.len() as u64)).unwrap_or(0)]
-            }
+            Some(grouped) => grouped.draw(payer, below),
         }
     }
 }

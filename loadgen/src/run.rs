@@ -148,10 +148,10 @@ fn run_on(
     stop: &AtomicBool,
     display: &mut Display,
 ) -> Result<Report> {
+    let workload = Workload::new(plan.workload, target.key_window_ms(), target.homes()).map_err(anyhow::Error::msg)?;
     let acks = plan.record_acks.as_deref().map(AckRecorder::create).transpose()?;
     let acks = acks.map(|acks| acks.of_tenant(target.tenant()));
     let opening = target.opening();
-    let workload = Workload::new(plan.workload, target.key_window_ms(), target.homes()).map_err(anyhow::Error::msg)?;
     display.say(&format!("preparing {} accounts", count(plan.workload.accounts)));
     let given = setup::prepare(&*target, &plan.workload, stop, &mut |per_mille| display.preparing(per_mille));
     let given = given.map_err(|error| target.fault().unwrap_or(error))?;
