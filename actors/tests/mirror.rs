@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use tp_actors::{
     BadConfig, CallOptions, Config, Engine, JournalKind, ManualEngine, PoisonCause, ScrubPolicy, VerifyStatus, verify,
     verify_mirrored,
 };
-use tp_storage::{Device, Fault, MemoryDevice};
+use tp_storage::{DataDirectory, Device, DiskDevice, Fault, Floor, Frame, MemoryDevice, scan_read_only_with};
 
 struct Place(tempfile::TempDir);
 
@@ -24,22 +25,30 @@ impl Place {
         Config { mirror: Some(self.0.path().join("mirror")), segment_bytes, ..config_at(&data, 1) }
     }
 
-    /// Changes a byte of the frame of events in the middle of what is written in a file. (A seal, which an engine writes when it has been idle
-    /// for a while, holds no sequence numbers that a note could name.)
-    fn damage(&self, name: &str) {
-        let path = self.0.path().join(name);
+    /// Changes a byte of a frame of events in the middle of a segment. (A seal, which an engine writes when it has been idle for a while,
+    /// holds no sequence numbers that a note could name.)
+    fn damage(&self, copy: &str, segment: u64) {
+        let directory = DataDirectory::open_read_only(Arc::new(DiskDevice::new(self.0.path().join("data"))));
+        let mut frames = Vec::new();
+        let mut each = |frame: &Frame| {
+            frames.extend((frame.location.segment == segment).then_some(frame.location.offset));
+            ControlFlow::Continue(())
+        };
+        let floor = Floor { seq: 0, shown_by: String::new() };
+        scan_read_only_with(&directory.expect("a directory"), floor, 0, &mut each).expect("a journal");
+        let path = self.0.path().join(copy).join(file_of(segment));
         let mut bytes = std::fs::read(&path).expect("a file");
-        let used = bytes.iter().rposition(|byte| *byte != 0).expect("written") + 1;
-        let is_events = |at: &usize| bytes[*at..].starts_with(b"TPCFRAME") && bytes[at + 10] == 2;
-        let middle = used / 2 / 4096 * 4096;
-        let frame = (middle..used).step_by(4096).find(is_events).expect("events behind the middle");
-        bytes[frame + 200] ^= 1;
+        bytes[frames[frames.len() / 2] as usize + 200] ^= 1;
         std::fs::write(&path, bytes).expect("written");
     }
 
     fn verified(&self) -> VerifyStatus {
         verify_mirrored(self.0.path().join("data"), self.0.path().join("mirror")).expect("verifies").status
     }
+}
+
+fn file_of(segment: u64) -> String {
+    format!("journal/{segment:012}.segment")
 }
 
 fn work(engine: &Engine, keys: std::ops::Range<u128>) {
@@ -57,9 +66,9 @@ fn damage_of_either_copy_is_repaired_at_the_next_start_and_told() {
     let (last, digest) = (engine.last_seq(), engine.digest().expect("it runs"));
     engine.close_blocking().expect("closes");
     assert_eq!(place.verified(), VerifyStatus::Ok);
-    for (copy, file) in [("data", "journal/000000000001.segment"), ("mirror", "journal/000000000002.segment")] {
-        let file = format!("{copy}/{file}");
-        place.damage(&file);
+    for (copy, segment) in [("data", 1), ("mirror", 2)] {
+        let file = format!("{copy}/{}", file_of(segment));
+        place.damage(copy, segment);
         assert_eq!(place.verified(), VerifyStatus::OneCopyBad);
         let engine = Engine::open(place.config()).expect("opens");
         assert_eq!((engine.last_seq(), engine.digest().expect("it runs")), (last, digest));
@@ -80,7 +89,7 @@ fn a_running_engine_finds_and_repairs_what_nobody_reads() {
     engine.close_blocking().expect("closes");
     let scrub = Some(ScrubPolicy { bytes_per_second: u64::MAX, interval: Duration::from_millis(1) });
     let engine = Engine::open(Config { scrub, ..place.config() }).expect("opens");
-    place.damage("mirror/journal/000000000001.segment");
+    place.damage("mirror", 1);
     let give_up = Instant::now() + Duration::from_mins(2);
     while engine.status().scrub.repaired == 0 {
         assert!(Instant::now() < give_up, "never repaired: {:?}", engine.status().scrub);

@@ -160,8 +160,8 @@ impl KeyMemory {
         self.index
             .find(id, salt, |p| self.records.get(p).is_some_and(|r| r.account() == account && r.key().bits == key.bits))
     }
-    /// Looks at both cache lines of a record.
-    pub(crate) fn touch(&self, position: u32) -> u64 {
+    /// Looks at both halves of a record.
+    pub(crate) fn touch(&self, position: u32) -> u128 {
         self.records.get(position).map_or(0, Packed::touch)
     }
     /// Looks at the place behind which the next record is added.

@@ -144,7 +144,7 @@ impl Slot {
         let account = looked.account.map_or(0, |position| self.touch_account(position));
         let authorization = looked.authorization.map_or(0, |position| self.touch_authorization(position));
         let key = looked.key.map_or(0, |position| self.keys.touch(position));
-        account ^ authorization ^ u128::from(key) ^ self.touch_ends()
+        account ^ authorization ^ key ^ self.touch_ends()
     }
 }
 

@@ -207,7 +207,11 @@ impl Slot {
 
     // --- authorizations and captures ---
 
+    /// Zero names none, and is not looked for.
     pub(crate) fn authorization_position(&self, id: u128) -> Option<u32> {
+        if id == 0 {
+            return None;
+        }
         self.authorization_index.find(id, 0, |p| self.authorizations.get(p).is_some_and(|a| a.id().0 == id))
     }
     pub(crate) fn find_authorization(&self, id: u128) -> Option<&Authorization> {
@@ -330,8 +334,7 @@ impl Slot {
             return Age::Young;
         }
         // A hold never opens again, so a key that became invisible stays so, evicted or not (J4).
-        let hold_lives =
-            r.authorization != 0 && self.find_authorization(r.authorization).is_some_and(Authorization::is_open);
+        let hold_lives = self.find_authorization(r.authorization).is_some_and(Authorization::is_open);
         if r.exchange != 0 || hold_lives {
             Age::Kept { rounds: self.windows.key_rounds(r.key.kind, r.received, at) }
         } else {
@@ -364,7 +367,7 @@ impl Slot {
         let position = self.keys.position(record.account, record.key);
         self.remember_at(position, &mut record)
     }
-    /// As [`Slot::remember`], where it is known whether and where the key is.
+    /// As [`Slot::remember`], where it is known whether and where the key is. Notes in the record whether its account is missing.
     pub(crate) fn remember_at(&mut self, position: Option<u32>, record: &mut KeyRecord) -> u32 {
         if record.key.kind == KeyKind::Opaque && self.opaque_since.is_none() {
             self.opaque_since = Some(record.received);

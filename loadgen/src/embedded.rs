@@ -10,12 +10,11 @@ use anyhow::{Context as _, Result, bail};
 use tpcore::device::{Device, DiskDevice, PacedDevice, Throttle};
 use tpcore::event::Body;
 use tpcore::{
-    Budgets, CheckpointPolicy, Client, Command, Config, Engine, JournalKind, Reply, Seq, Time, UpTo, View, ViewOptions,
-    Windows,
+    Budgets, CheckpointPolicy, Client, Command, Config, Engine, JournalKind, Placement, Reply, Seq, Time, UpTo, View,
+    ViewOptions, Windows,
 };
 
 use crate::money;
-use crate::payees::Homes;
 use crate::plan::{EmbeddedPlan, ThrottlePlan, WorkloadPlan, ledger};
 use crate::report::{MoneyCheck, Opening};
 use crate::target::{Activity, Closing, Inspect, Progress, Session, Stand, Sums, Target, TargetStopped};
@@ -95,8 +94,7 @@ impl Embedded {
 /// As many keys, and as many authorizations, as a directory may hold at most: a budget is a limit and takes no memory by itself, so the
 /// count may be far too high.
 fn held_records(path: &Path) -> u64 {
-    ["journal", "journal-sled", "checkpoints"].map(|folder| bytes_below(&path.join(folder))).iter().sum::<u64>()
-        / RECORD_BYTES_LEAST
+    bytes_below(path) / RECORD_BYTES_LEAST
 }
 
 /// What the files in a folder and its folders come to; what cannot be read counts nothing, and is refused when the engine opens it.
@@ -173,9 +171,8 @@ impl Target for Embedded {
         found_something.then_some(Opening { took_ms: recovery.took_ms, events_replayed, from_checkpoint })
     }
 
-    fn homes(&self) -> Option<Homes> {
-        let placement = self.engine.placement();
-        Some(Homes { partitions: placement.partitions(), of: Box::new(move |account| placement.partition_of(account)) })
+    fn placement(&self) -> Option<Placement> {
+        Some(self.engine.placement())
     }
 
     fn progress(&self) -> Progress {

@@ -1,11 +1,11 @@
 //! Which account is paid: any, or one that lives where the payer does, or one that lives elsewhere.
 //!
-//! Owns the draw of payees; refuses to know how a target places accounts, beyond a function from account to home.
+//! Owns the draw of payees; refuses to know how a target places accounts, beyond asking its [`Placement`].
 
 use std::fmt;
 use std::str::FromStr;
 
-use tpcore::AccountId;
+use tpcore::{AccountId, Placement};
 
 use crate::plan::payee;
 
@@ -43,20 +43,6 @@ impl fmt::Display for Locality {
     }
 }
 
-/// The partitions of a target, and the one that decides for an account.
-pub struct Homes {
-    /// How many there are, 1 or more.
-    pub partitions: usize,
-    /// From 0 on.
-    pub of: Box<dyn Fn(AccountId) -> usize + Send>,
-}
-
-impl fmt::Debug for Homes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Homes({})", self.partitions)
-    }
-}
-
 /// Draws payees.
 #[derive(Debug)]
 pub struct Payees {
@@ -68,7 +54,7 @@ pub struct Payees {
 /// All payees, those of one partition side by side.
 #[derive(Debug)]
 struct Grouped {
-    homes: Homes,
+    placement: Placement,
     is_within: bool,
     payees: Vec<AccountId>,
     /// Where each partition's begin, and where the last one's end.
@@ -76,13 +62,14 @@ struct Grouped {
 }
 
 impl Grouped {
-    fn new(homes: Homes, is_within: bool, count: u64) -> Self {
+    fn new(placement: Placement, is_within: bool, count: u64) -> Self {
         let mut by_home: Vec<(usize, AccountId)> =
-            (0..count).map(payee).map(|payee| ((homes.of)(payee), payee)).collect();
+            (0..count).map(payee).map(|payee| (placement.partition_of(payee), payee)).collect();
         by_home.sort_by_key(|(home, _)| *home);
-        let starts = (0..=homes.partitions).map(|partition| by_home.partition_point(|(home, _)| *home < partition));
+        let starts =
+            (0..=placement.partitions()).map(|partition| by_home.partition_point(|(home, _)| *home < partition));
         let starts = starts.collect();
-        Self { homes, is_within, payees: by_home.into_iter().map(|(_, payee)| payee).collect(), starts }
+        Self { placement, is_within, payees: by_home.into_iter().map(|(_, payee)| payee).collect(), starts }
     }
 
     /// Where those that live in a partition begin, and how many they are.
@@ -98,7 +85,7 @@ impl Grouped {
     }
 
     fn draw(&self, payer: AccountId, below: impl FnOnce(u64) -> u64) -> AccountId {
-        let home = (self.homes.of)(payer);
+        let home = self.placement.partition_of(payer);
         let (start, own) = self.own(home);
         let drawn = usize::try_from(below(self.named_from(home) as u64)).unwrap_or(0);
         let at = match (self.is_within, drawn < start) {
@@ -111,17 +98,17 @@ impl Grouped {
 }
 
 impl Payees {
-    /// Of so many, in a target's `homes`.
+    /// Of so many, on a target with this placement.
     ///
     /// # Errors
-    /// When the target shows no homes, or there is no such payee for the payers of a partition.
-    pub fn new(locality: Locality, count: u64, homes: Option<Homes>) -> Result<Self, String> {
+    /// When the target shows none, or there is no such payee for the payers of a partition.
+    pub fn new(locality: Locality, count: u64, placement: Option<Placement>) -> Result<Self, String> {
         if locality == Locality::Any {
             return Ok(Self { count, grouped: None });
         }
-        let homes = homes.ok_or("only the embedded target shows where accounts live: leave --locality out")?;
-        let grouped = Grouped::new(homes, locality == Locality::Within, count);
-        let partitions = grouped.homes.partitions;
+        let placement = placement.ok_or("only the embedded target shows where accounts live: leave --locality out")?;
+        let grouped = Grouped::new(placement, locality == Locality::Within, count);
+        let partitions = placement.partitions();
         if (0..partitions).any(|partition| grouped.named_from(partition) == 0) {
             return Err(format!(
                 "--locality {locality} needs a payee for the payers of each partition: {count} payees in {partitions} partitions are too few"
@@ -143,24 +130,29 @@ impl Payees {
 mod tests {
     use super::*;
     use crate::plan::account;
+    use tpcore::{Config, Engine};
 
-    fn home_of(account: AccountId) -> usize {
-        usize::try_from(account.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40 & 0xFF).unwrap_or(0)
-    }
-
-    fn homes(partitions: usize) -> Homes {
-        Homes { partitions, of: Box::new(move |account| home_of(account) % partitions) }
+    fn placement(partitions: usize) -> Placement {
+        let engine = Engine::open(Config { partitions, ..Config::in_memory() }).expect("an engine in memory");
+        let placement = engine.placement();
+        engine.close_blocking().expect("closed");
+        placement
     }
 
     #[test]
     fn a_payee_lives_where_the_locality_says() {
+        let placement = placement(3);
         for (locality, is_home) in [(Locality::Within, true), (Locality::Across, false)] {
-            let payees = Payees::new(locality, 100, Some(homes(3))).expect("enough of them");
+            let payees = Payees::new(locality, 100, Some(placement)).expect("enough of them");
             let mut drawn = std::collections::BTreeSet::new();
             for n in 0..3_000 {
                 let payer = account(n);
                 let payee = payees.draw(payer, |below| n % below);
-                assert_eq!(home_of(payer) % 3 == home_of(payee) % 3, is_home, "{locality}: {payer:?} pays {payee:?}");
+                assert_eq!(
+                    placement.partition_of(payer) == placement.partition_of(payee),
+                    is_home,
+                    "{locality}: {payer:?} pays {payee:?}"
+                );
                 drawn.insert(payee);
             }
             assert_eq!(drawn.len(), 100, "{locality}: every payee is paid");
@@ -171,11 +163,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_drawn_is_refused() {
-        let refusal = |locality, count, homes| Payees::new(locality, count, homes).expect_err("it cannot be drawn");
+        let refusal =
+            |locality, count, placement| Payees::new(locality, count, placement).expect_err("it cannot be drawn");
         assert!(refusal(Locality::Within, 100, None).contains("--locality"));
-        assert!(refusal(Locality::Within, 1, Some(homes(3))).contains("too few"));
-        assert!(refusal(Locality::Across, 100, Some(homes(1))).contains("too few"));
-        assert!(Payees::new(Locality::Within, 1, Some(homes(1))).is_ok());
+        assert!(refusal(Locality::Within, 1, Some(placement(3))).contains("too few"));
+        assert!(refusal(Locality::Across, 100, Some(placement(1))).contains("too few"));
+        assert!(Payees::new(Locality::Within, 1, Some(placement(1))).is_ok());
     }
 
     #[test]

@@ -148,7 +148,8 @@ fn run_on(
     stop: &AtomicBool,
     display: &mut Display,
 ) -> Result<Report> {
-    let workload = Workload::new(plan.workload, target.key_window_ms(), target.homes()).map_err(anyhow::Error::msg)?;
+    let workload =
+        Workload::new(plan.workload, target.key_window_ms(), target.placement()).map_err(anyhow::Error::msg)?;
     let acks = plan.record_acks.as_deref().map(AckRecorder::create).transpose()?;
     let acks = acks.map(|acks| acks.of_tenant(target.tenant()));
     let opening = target.opening();

@@ -6,10 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tpcore::{Command, Reply, Seq, StateDigest, Time};
+use tpcore::{Command, Placement, Reply, Seq, StateDigest, Time};
 
 use crate::network::Standing;
-use crate::payees::Homes;
 use crate::plan::WorkloadPlan;
 use crate::report::{MoneyCheck, Opening};
 use crate::workload::Workload;
@@ -131,7 +130,7 @@ pub trait Target: Send + Sync {
         None
     }
     /// How it places accounts in partitions; `None`: that is not the generator's to see.
-    fn homes(&self) -> Option<Homes> {
+    fn placement(&self) -> Option<Placement> {
         None
     }
     /// What became of connections, by name; nothing where there are none.

@@ -11,13 +11,13 @@
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use tpcore::{
-    AccountId, Amount, AuthorizationId, Authorize, Capture, Command, Increment, Key, Lookup, Note, Outcome, Read,
-    ReadTarget, Refund, RefundTarget, Reply, Reverse, Seq, Time, Transfer, TransferId, Void,
+    AccountId, Amount, AuthorizationId, Authorize, Capture, Command, Increment, Key, Lookup, Note, Outcome, Placement,
+    Read, ReadTarget, Refund, RefundTarget, Reply, Reverse, Seq, Time, Transfer, TransferId, Void,
 };
 
 use crate::books::{AccountBooks, Books};
 use crate::mix::Kind;
-use crate::payees::{Homes, Payees};
+use crate::payees::Payees;
 use crate::plan::{WorkloadPlan, account, ledger};
 use crate::recorder::is_decided;
 use crate::skew::Draw;
@@ -97,15 +97,15 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// Of a plan, for a target that places accounts in `homes`.
+    /// Of a plan, for a target with this placement of accounts.
     ///
     /// # Errors
     /// When the skew does not fit the number of accounts, or the locality the payees and the target.
-    pub fn new(plan: WorkloadPlan, key_window_ms: u64, homes: Option<Homes>) -> Result<Self, String> {
+    pub fn new(plan: WorkloadPlan, key_window_ms: u64, placement: Option<Placement>) -> Result<Self, String> {
         let mut random = Pcg64Mcg::seed_from_u64(plan.seed);
         let keys = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
         let draw = Draw::new(plan.skew, plan.accounts)?;
-        let payees = Payees::new(plan.locality, plan.payees, homes)?;
+        let payees = Payees::new(plan.locality, plan.payees, placement)?;
         let (open, captured, recent) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Self {
             plan,

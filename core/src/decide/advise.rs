@@ -35,7 +35,7 @@ impl<'a> Case<'a> {
             amount: c.amount,
             expires: self.scene.expiry(c.ledger, lifetime_ms),
             tolerance_bp: 0,
-            bucket: self.bucket(c.ledger),
+            bucket: self.scene.bucket(c.ledger),
         }))
     }
 
@@ -44,7 +44,7 @@ impl<'a> Case<'a> {
         let Some(a) = self.matched(c, authorization)? else {
             let owner = self.forced_owner(self.account, c.ledger);
             let flags = Flags::UNMATCHED.with(Flags::OVERDRAWN.when(self.overdraws(owner, c.amount.get())));
-            let movement = Movement { bucket: self.bucket(c.ledger), is_counted: true, ..plain };
+            let movement = Movement { bucket: self.scene.bucket(c.ledger), is_counted: true, ..plain };
             return self.movement(movement, OwnerSide { account: owner, outcome: Outcome::AdviceAccepted, flags });
         };
         self.require_authorization_room()?;

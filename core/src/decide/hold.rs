@@ -20,7 +20,7 @@ impl<'a> Case<'a> {
         if c.amount.is_zero() {
             return Ok(self.note(Outcome::AccountValid, c.amount, 0));
         }
-        let bucket = self.bucket(c.ledger);
+        let bucket = self.scene.bucket(c.ledger);
         let allowance = account.allowance(c.amount, bucket);
         let (amount, outcome) = match (allowance.refusal, c.allow_partial) {
             (None, _) => (c.amount, Outcome::Approved),
@@ -74,7 +74,7 @@ impl<'a> Case<'a> {
         let a = self.free_authorization(c.authorization)?;
         self.require_open(a, c.amount)?;
         let account = self.account_of(a)?;
-        let bucket = self.bucket(account.ledger);
+        let bucket = self.scene.bucket(account.ledger);
         if !c.amount.is_zero() {
             self.require_debitable(account, c.amount, a.id().0)?;
             if let Some(refusal) = account.allowance(c.amount, bucket).refusal {

@@ -85,6 +85,10 @@ impl<'a> Scene<'a> {
     pub(crate) fn slot(&self, index: SlotIndex) -> Option<&'a Slot> {
         self.slots.get(index.index())?.as_deref()
     }
+    pub(crate) fn bucket(&self, ledger: Ledger) -> Bucket {
+        let offset_minutes = if has(Bug::BucketOff) { 0 } else { self.policy(ledger).utc_offset_minutes };
+        Bucket::of_near(self.now, offset_minutes, self.today)
+    }
     pub(crate) fn policy(&self, ledger: Ledger) -> &'a LedgerPolicy {
         self.rules.policy(ledger)
     }
@@ -222,12 +226,6 @@ impl<'a> Case<'a> {
     /// The account that the key is scoped to, or the reply that there is none.
     pub(crate) fn existing_account(&self) -> Result<&'a Account, Decision> {
         self.owner.ok_or(leave(Reply::bare(Outcome::AccountNotFound)))
-    }
-
-    /// The day and month in which an amount is counted.
-    pub(crate) fn bucket(&self, ledger: Ledger) -> Bucket {
-        let offset_minutes = if has(Bug::BucketOff) { 0 } else { self.scene.policy(ledger).utc_offset_minutes };
-        Bucket::of_near(self.scene.now, offset_minutes, self.scene.today)
     }
 
     /// The account that an authorization's hold stands on.

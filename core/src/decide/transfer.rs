@@ -12,7 +12,7 @@ impl Case<'_> {
         let account = self.existing_account()?;
         self.require(account.ledger == c.ledger, Outcome::WrongLedger, c.amount, c.payee.0)?;
         self.require_debitable(account, c.amount, c.payee.0)?;
-        let bucket = self.bucket(c.ledger);
+        let bucket = self.scene.bucket(c.ledger);
         if let Some(refusal) = account.allowance(c.amount, bucket).refusal {
             return Ok(self.note(refusal, c.amount, c.payee.0));
         }

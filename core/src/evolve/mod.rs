@@ -203,8 +203,7 @@ impl Slot {
 
     /// A closed authorization's window runs on from the last command that named it.
     fn name_authorization(&mut self, id: u128, key: Key, at: Moment) {
-        if id != 0
-            && let Some(position) = self.authorization_position(id)
+        if let Some(position) = self.authorization_position(id)
             && let Some(authorization) = self.authorization_at(position)
         {
             authorization.named_at = authorization.named_at.max(named_at(key, at));

@@ -266,8 +266,7 @@ impl Slot {
 
     fn movement_record(&self, head: &Head, m: &Movement, at: Moment, exchange: u64) -> KeyRecord {
         let other = if m.authorization == 0 { m.counter.0 } else { m.capture };
-        let named = (m.authorization != 0).then(|| self.find_authorization(m.authorization)).flatten();
-        let expires = named.map_or(Time(0), |a| a.expires);
+        let expires = self.find_authorization(m.authorization).map_or(Time(0), |a| a.expires);
         KeyRecord {
             amount: m.amount,
             expires,

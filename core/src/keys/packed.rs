@@ -115,9 +115,12 @@ impl Packed {
     pub(super) const fn key(&self) -> Key {
         Key { bits: self.key.get(), kind: self.key_kind }
     }
-    /// Looks at the first and the last of it.
-    pub(super) const fn touch(&self) -> u64 {
-        self.received.0 ^ self.fingerprint.0 ^ self.key_kind as u64
+    /// Looks at both halves of it.
+    pub(super) const fn touch(&self) -> u128 {
+        const {
+            assert!(core::mem::offset_of!(Self, account) < 64 && core::mem::offset_of!(Self, key_kind) >= 64);
+        }
+        self.account.get() ^ self.key_kind as u128
     }
     pub(super) const fn received(&self) -> Time {
         self.received
