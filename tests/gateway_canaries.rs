@@ -116,8 +116,8 @@ fn send_messages(gateway: &Gateway) {
                     tp_iso8583::Mti::from_digits(mti.as_bytes().try_into().expect("four")).expect("digits"),
                 );
                 let marked = marked(number);
-                for element in marked.elements() {
-                    asked.echo(&marked, element);
+                for (element, value) in marked.iter() {
+                    asked.set(element, value);
                 }
                 asked.set(11, format!("{:06}", stan + 10).as_bytes());
                 asked.set(42, format!("{number:15.15}").as_bytes());

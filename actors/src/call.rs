@@ -44,7 +44,8 @@ impl Pending {
     /// Submits a command to its partition.
     pub(crate) fn submit(shared: &Shared, command: Command, options: CallOptions) -> Self {
         let (sender, receiver) = oneshot::channel();
-        let state = match shared.submit(Inbound::now(shared, command, options, ReplyTo::Call(sender))) {
+        let since_ms = shared.clock.monotonic_ms();
+        let state = match shared.submit(Inbound::since(since_ms, shared, command, options, ReplyTo::Call(sender))) {
             Ok(()) => State::Waiting(receiver),
             Err(_) => State::Ready(Some(Reply::bare(Outcome::Busy))),
         };

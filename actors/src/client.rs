@@ -76,9 +76,19 @@ struct Unwoken {
     /// A bit each.
     partitions: [u64; PARTITIONS_MAX.div_ceil(64)],
     commands: usize,
+    /// When the first of them came, monotonic.
+    since_ms: u64,
 }
 
 impl Unwoken {
+    /// When what comes next is submitted: with the first of its row.
+    fn since_ms(&mut self, shared: &Shared) -> u64 {
+        if self.commands == 0 {
+            self.since_ms = shared.clock.monotonic_ms();
+        }
+        self.since_ms
+    }
+
     fn note(&mut self, partition: usize) {
         self.partitions[partition / 64] |= 1 << (partition % 64);
         self.commands += 1;
@@ -143,7 +153,7 @@ impl Client {
 
     /// As [`Client::submit_with`], for one of several in a row: its partition is woken by the next [`Client::flush`], [`Client::poll`],
     /// [`Client::wait`] or [`Client::poll_ready`], after 64 commands, or when the client is dropped. Waking a thread that sleeps
-    /// is a system call.
+    /// is a system call. Deadlines of a row count from its first command on: reading the clock is not for nothing either.
     ///
     /// # Errors
     /// As [`Client::submit`].
@@ -152,7 +162,8 @@ impl Client {
             return Err(Busy);
         }
         let reply_to = ReplyTo::Client { completions: Arc::clone(&self.completions), tag };
-        let inbound = Inbound::now(&self.shared, command.clone(), options, reply_to);
+        let since_ms = self.unwoken.since_ms(&self.shared);
+        let inbound = Inbound::since(since_ms, &self.shared, command.clone(), options, reply_to);
         let partition = self.shared.enqueue(inbound).map_err(|_| Busy)?;
         self.in_flight += 1;
         self.unwoken.note(partition);

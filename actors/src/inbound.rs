@@ -27,10 +27,15 @@ pub(crate) struct Inbound {
 }
 
 impl Inbound {
-    /// A command that is being submitted now.
-    pub(crate) fn now(shared: &Shared, command: Command, options: CallOptions, reply_to: ReplyTo) -> Self {
+    /// A command that was submitted at that moment, monotonic.
+    pub(crate) fn since(
+        since_ms: u64,
+        shared: &Shared,
+        command: Command,
+        options: CallOptions,
+        reply_to: ReplyTo,
+    ) -> Self {
         let CallOptions { deadline_ms, scope } = options;
-        let since_ms = shared.clock.monotonic_ms();
         let deadline_ms = since_ms.saturating_add(deadline_ms.unwrap_or(shared.deadline_ms_default));
         Self { command, since_ms, deadline_ms, scope: scope.carried(), reply_to }
     }

@@ -3,12 +3,14 @@
 //! Encoded as entries of (name length, name, value length, value), lengths one byte each; the reference is the entry with
 //! the empty name. Not part of the fingerprint: a repeat may carry other metadata; the first one's stays.
 
+use std::sync::Arc;
+
 /// At most 256 encoded bytes.
 pub const METADATA_BYTES_MAX: usize = 256;
 
-/// A caller's reference and key-values; empty by default, which costs nothing.
+/// A caller's reference and key-values; empty by default, which costs nothing. A copy shares the bytes.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Metadata(Option<Box<[u8]>>);
+pub struct Metadata(Option<Arc<[u8]>>);
 
 /// Why metadata was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -34,7 +36,7 @@ impl Metadata {
         let (Ok(name_bytes), Ok(value_bytes)) = (u8::try_from(name.len()), u8::try_from(value.len())) else {
             return Err(MetadataError::TooLong);
         };
-        let mut bytes = self.0.map(Vec::from).unwrap_or_default();
+        let mut bytes = self.as_bytes().to_vec();
         bytes.push(name_bytes);
         bytes.extend_from_slice(name.as_bytes());
         bytes.push(value_bytes);

@@ -93,7 +93,7 @@ impl Layout {
     pub fn decode(&self, bytes: &[u8], message: &mut Message) -> Result<(), DecodeError> {
         let mut rest = Rest { bytes, element: 0 };
         message.clear(Mti::NONE);
-        message.clear(self.read_mti(&mut rest)?);
+        message.retype(self.read_mti(&mut rest)?);
         let present = self.read_bitmaps(&mut rest)?;
         let mut left = present & !1;
         while left != 0 {
@@ -144,7 +144,7 @@ impl Layout {
         Ok(bits.reverse_bits())
     }
 
-    fn read_element(&self, rest: &mut Rest<'_>, placed: Placed, message: &mut Message) -> Result<(), DecodeError> {
+    fn read_element(&self, rest: &mut Rest<'_>, placed: &Placed, message: &mut Message) -> Result<(), DecodeError> {
         let number = rest.element;
         let length = match placed.element.extent {
             Extent::Fixed(length) => length,
@@ -156,51 +156,55 @@ impl Layout {
                 length
             }
         };
-        if placed.is_packed() {
-            let mut digits = [0; 1000];
+        let characters = placed.element.characters;
+        let is_good = if placed.is_packed() {
             let packed = rest.take(length.div_ceil(2))?;
-            let is_good = unpack(packed, placed.element.characters, &mut digits[..length]);
-            if is_good {
-                message.set(number, &digits[..length]);
-            }
-            zeroize::Zeroize::zeroize(&mut digits[..length]);
-            return if is_good { Ok(()) } else { Err(rest.error(Flaw::Characters)) };
-        }
-        if let (Characters::SignedDigits, Form::Bcd) = (placed.element.characters, placed.form) {
+            message.set_with(number, length, |digits| unpack(packed, characters, digits))
+        } else if let (Characters::SignedDigits, Form::Bcd) = (characters, placed.form) {
             let (sign, packed) = (rest.take(1)?, rest.take((length - 1).div_ceil(2))?);
-            let mut digits = [0; 1000];
-            digits[0] = sign[0];
-            let is_good = unpack(packed, Characters::Digits, &mut digits[1..length]) && matches!(sign, b"C" | b"D");
-            message.set(number, &digits[..length]);
-            return if is_good { Ok(()) } else { Err(rest.error(Flaw::Characters)) };
-        }
-        let value = rest.take(length)?;
-        if !value.iter().enumerate().all(|(at, byte)| placed.element.characters.allows(at, *byte)) {
-            return Err(rest.error(Flaw::Characters));
-        }
-        message.set(number, value);
-        Ok(())
+            message.set_with(number, length, |value| {
+                let (first, digits) = value.split_at_mut(1);
+                first.copy_from_slice(sign);
+                matches!(sign, b"C" | b"D") && unpack(packed, Characters::Digits, digits)
+            })
+        } else {
+            let value = rest.take(length)?;
+            let is_good = characters.allow(value);
+            if is_good {
+                message.set(number, value);
+            }
+            is_good
+        };
+        if is_good { Ok(()) } else { Err(rest.error(Flaw::Characters)) }
     }
 }
 
 /// Unpacks two digits a byte. Digits stand at the right, behind a zero where there is one nibble too many; a track at the left, before
-/// an `F`.
+/// an `F`. Whether all of them are.
 fn unpack(packed: &[u8], characters: Characters, digits: &mut [u8]) -> bool {
-    let nibbles = || packed.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     let is_odd = digits.len() % 2 == 1;
     if characters == Characters::Track {
+        let nibbles = packed.iter().flat_map(|byte| [byte >> 4, byte & 15]);
         let is_filled = !is_odd || packed.last().is_some_and(|last| last & 15 == 15);
-        let set = digits.iter_mut().zip(nibbles()).all(|(digit, nibble)| {
+        let set = digits.iter_mut().zip(nibbles).all(|(digit, nibble)| {
             // The separator stands as D; another one than that and digits is none.
             *digit = if nibble == 13 { b'=' } else { b'0' + nibble };
             nibble <= 9 || nibble == 13
         });
         return is_filled && set;
     }
-    let is_filled = !is_odd || packed.first().is_some_and(|first| first >> 4 == 0);
-    is_filled
-        && digits.iter_mut().zip(nibbles().skip(usize::from(is_odd))).all(|(digit, nibble)| {
-            *digit = b'0' + nibble;
-            nibble <= 9
-        })
+    let (first, pairs) = digits.split_at_mut(usize::from(is_odd));
+    let (alone, packed) = packed.split_at(first.len());
+    let mut is_good = true;
+    for (digit, byte) in first.iter_mut().zip(alone) {
+        is_good &= *byte <= 9;
+        *digit = b'0' | (byte & 15);
+    }
+    // Without a way out in between: every byte costs the same.
+    for (pair, byte) in pairs.as_chunks_mut::<2>().0.iter_mut().zip(packed) {
+        let (high, low) = (byte >> 4, byte & 15);
+        is_good &= (high <= 9) & (low <= 9);
+        *pair = [b'0' | high, b'0' | low];
+    }
+    is_good
 }

@@ -26,18 +26,45 @@ pub enum Characters {
     SignedDigits,
 }
 
+/// What a byte is, one bit each: a value is of a kind when every byte has that bit.
+const DIGIT: u8 = 1;
+const LETTER: u8 = 2;
+const LETTER_DIGIT: u8 = 4;
+const TEXT: u8 = 8;
+const TRACK: u8 = 16;
+
+const KINDS: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut at = 0;
+    while at < 256 {
+        let byte = at as u8;
+        let is_space = byte == b' ';
+        kinds[at] = byte.is_ascii_digit() as u8 * DIGIT
+            | (byte.is_ascii_alphabetic() || is_space) as u8 * LETTER
+            | (byte.is_ascii_alphanumeric() || is_space) as u8 * LETTER_DIGIT
+            | (byte.is_ascii_graphic() || is_space) as u8 * TEXT
+            | (byte.is_ascii_digit() || matches!(byte, b'=' | b'D')) as u8 * TRACK;
+        at += 1;
+    }
+    kinds
+};
+
 impl Characters {
-    /// Whether a value may have this byte at this place.
-    pub(crate) const fn allows(self, at: usize, byte: u8) -> bool {
-        match self {
-            Self::Letters => byte.is_ascii_alphabetic() || byte == b' ',
-            Self::LettersDigits => byte.is_ascii_alphanumeric() || byte == b' ',
-            Self::Text => byte.is_ascii_graphic() || byte == b' ',
-            Self::Binary => true,
-            Self::Track => byte.is_ascii_digit() || matches!(byte, b'=' | b'D'),
-            Self::SignedDigits if at == 0 => matches!(byte, b'C' | b'D'),
-            Self::Digits | Self::SignedDigits => byte.is_ascii_digit(),
-        }
+    /// Whether a value may consist of these bytes.
+    pub(crate) fn allow(self, value: &[u8]) -> bool {
+        let (kind, value) = match self {
+            Self::Binary => return true,
+            Self::SignedDigits => match value {
+                [b'C' | b'D', digits @ ..] => (DIGIT, digits),
+                _ => return false,
+            },
+            Self::Digits => (DIGIT, value),
+            Self::Letters => (LETTER, value),
+            Self::LettersDigits => (LETTER_DIGIT, value),
+            Self::Text => (TEXT, value),
+            Self::Track => (TRACK, value),
+        };
+        value.iter().fold(kind, |kinds, byte| kinds & KINDS[usize::from(*byte)]) != 0
     }
 }
 
@@ -137,6 +164,28 @@ mod tests {
         ] {
             assert_eq!(Element::parse(text), wanted, "{text}");
         }
+    }
+
+    /// By the definitions of the kinds, byte by byte.
+    #[test]
+    fn each_kind_has_its_bytes_and_no_others() {
+        for byte in 0..=u8::MAX {
+            let (letter, digit) = (byte.is_ascii_alphabetic() || byte == b' ', byte.is_ascii_digit());
+            for (kind, wanted) in [
+                (Characters::Letters, letter),
+                (Characters::Digits, digit),
+                (Characters::LettersDigits, letter || digit),
+                (Characters::Text, (0x20..=0x7E).contains(&byte)),
+                (Characters::Binary, true),
+                (Characters::Track, digit || byte == b'=' || byte == b'D'),
+                (Characters::SignedDigits, byte == b'C' || byte == b'D'),
+            ] {
+                assert_eq!(kind.allow(&[byte]), wanted, "{kind:?} {byte}");
+                let (first, last) = if kind == Characters::SignedDigits { (b'C', digit) } else { (byte, wanted) };
+                assert_eq!(kind.allow(&[first, byte]), last, "{kind:?} {byte} behind another");
+            }
+        }
+        assert!(Characters::Digits.allow(b"") && !Characters::SignedDigits.allow(b""));
     }
 
     #[test]

@@ -43,17 +43,16 @@ impl Layout {
                 [byte >> 4, byte & 15].map(|nibble| if nibble < 10 { b'0' + nibble } else { b'A' + nibble - 10 })
             })),
         }
-        message.elements().try_for_each(|element| self.write_element(element, message, out))
+        message.iter().try_for_each(|(element, value)| self.write_element(element, value, out))
     }
 
-    fn write_element(&self, number: usize, message: &Message, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    fn write_element(&self, number: usize, value: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let error = |flaw| EncodeError::Element { element: number, flaw };
         let placed = self.placed(number).ok_or_else(|| error(Flaw::Unknown))?;
-        let value = message.get(number).unwrap_or_default();
         if !placed.element.fits(value.len()) {
             return Err(error(if value.len() > placed.element.max() { Flaw::Long } else { Flaw::Short }));
         }
-        if !value.iter().enumerate().all(|(at, byte)| placed.element.characters.allows(at, *byte)) {
+        if !placed.element.characters.allow(value) {
             return Err(error(Flaw::Characters));
         }
         if let Extent::Up { digits, .. } = placed.element.extent {
@@ -66,7 +65,7 @@ impl Layout {
     }
 }
 
-fn value_into(placed: Placed, value: &[u8], out: &mut Vec<u8>) {
+fn value_into(placed: &Placed, value: &[u8], out: &mut Vec<u8>) {
     match placed.element.characters {
         Characters::Track if placed.is_packed() => {
             let nibble = |byte: &u8| if byte.is_ascii_digit() { byte - b'0' } else { 13 };
@@ -87,8 +86,9 @@ fn digits_into(form: Form, digits: &[u8], out: &mut Vec<u8>) {
         Form::Ascii => out.extend_from_slice(digits),
         Form::Bcd => {
             let (first, pairs) = digits.split_at(digits.len() % 2);
-            out.extend(first.iter().map(|digit| digit - b'0'));
-            out.extend(pairs.chunks_exact(2).map(|pair| (pair[0] - b'0') << 4 | (pair[1] - b'0')));
+            // The low half of a digit's byte is its number.
+            out.extend(first.iter().map(|digit| digit & 15));
+            out.extend(pairs.as_chunks::<2>().0.iter().map(|[high, low]| high << 4 | low & 15));
         }
     }
 }

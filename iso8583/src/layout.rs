@@ -162,14 +162,14 @@ impl Layout {
         self.placed(number).map(|placed| placed.element)
     }
 
-    pub(crate) fn placed(&self, number: usize) -> Option<Placed> {
-        self.elements.get(number).copied().flatten()
+    pub(crate) fn placed(&self, number: usize) -> Option<&Placed> {
+        self.elements.get(number)?.as_ref()
     }
 }
 
 impl Placed {
     /// Whether two of its characters stand in one byte.
-    pub(crate) fn is_packed(self) -> bool {
+    pub(crate) fn is_packed(&self) -> bool {
         let are_digits = matches!(self.element.characters, Characters::Digits | Characters::Track);
         self.form == Form::Bcd && are_digits
     }

@@ -32,5 +32,5 @@ pub use element::{Characters, Element, Extent};
 pub use encode::EncodeError;
 pub use frame::{FRAME_HEAD_BYTES, FrameTooLong, MESSAGE_BYTES_MAX, frame_into, frame_length};
 pub use layout::{BitmapForm, Form, Layout, LayoutError};
-pub use message::{ELEMENTS, Message};
+pub use message::{ELEMENTS, Elements, Message};
 pub use mti::Mti;

@@ -4,6 +4,7 @@
 //! end: they are wiped (ISO-3). Refuses to know layouts.
 
 use std::fmt;
+use std::ops::Range;
 
 use zeroize::Zeroize as _;
 
@@ -12,7 +13,7 @@ use crate::mti::Mti;
 /// Data elements are numbered from 2 to this; 1 is the second bitmap.
 pub const ELEMENTS: usize = 128;
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Span {
     start: u32,
     length: u16,
@@ -21,24 +22,33 @@ struct Span {
 /// A message. Digits and text are ASCII here; binary elements are their bytes.
 pub struct Message {
     mti: Mti,
-    /// Bit n: element n is there.
+    /// Bit n - 1: element n is there.
     present: u128,
-    spans: [Span; ELEMENTS + 1],
+    /// Where the value of each element that is there lies, ascending by its number. A table of all 128 would be a kilobyte, of which a
+    /// message uses a tenth.
+    spans: Vec<Span>,
+    /// Values up to `filled`, zeros from there on.
     values: Vec<u8>,
+    filled: usize,
 }
 
 impl Message {
     /// A message of that type, without elements.
-    pub fn new(mti: Mti) -> Self {
-        Self { mti, present: 0, spans: [Span::default(); ELEMENTS + 1], values: Vec::new() }
+    pub const fn new(mti: Mti) -> Self {
+        Self { mti, present: 0, spans: Vec::new(), values: Vec::new(), filled: 0 }
     }
 
     /// Starts anew with that type; what was there is wiped, the memory stays.
     pub fn clear(&mut self, mti: Mti) {
         // Only what is there: what it outgrew or took away was wiped then.
-        self.values.as_mut_slice().zeroize();
-        self.values.clear();
-        (self.mti, self.present) = (mti, 0);
+        self.values[..self.filled].zeroize();
+        self.spans.clear();
+        (self.mti, self.present, self.filled) = (mti, 0, 0);
+    }
+
+    /// Gives it another type.
+    pub(crate) const fn retype(&mut self, mti: Mti) {
+        self.mti = mti;
     }
 
     /// Its type.
@@ -51,13 +61,19 @@ impl Message {
         element >= 2 && element <= ELEMENTS && self.present & bit(element) != 0
     }
 
+    /// The place of an element among those that are there: as many lie before it.
+    const fn place(&self, element: usize) -> usize {
+        (self.present & (bit(element) - 1)).count_ones() as usize
+    }
+
+    /// Where the value of an element lies.
+    fn span(&self, element: usize) -> Option<Span> {
+        if self.has(element) { self.spans.get(self.place(element)).copied() } else { None }
+    }
+
     /// The value of an element.
     pub fn get(&self, element: usize) -> Option<&[u8]> {
-        if !self.has(element) {
-            return None;
-        }
-        let Span { start, length } = self.spans[element];
-        self.values.get(start as usize..start as usize + usize::from(length))
+        self.span(element).map(|span| &self.values[span.range()])
     }
 
     /// The value of an element as text; `None` also for binary ones that are no text.
@@ -67,45 +83,84 @@ impl Message {
 
     /// The value of an element of digits as a number.
     pub fn number(&self, element: usize) -> Option<u64> {
-        let text = self.text(element)?;
-        if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+        let digits = self.get(element).filter(|value| !value.is_empty())?;
+        digits.iter().try_fold(0_u64, |number, byte| {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 { None } else { number.checked_mul(10)?.checked_add(u64::from(digit)) }
+        })
     }
 
     /// Sets an element. Values above 64 KiB and elements other than 2 to 128 are none: nothing is set.
     pub fn set(&mut self, element: usize, value: &[u8]) {
-        let (Ok(start), Ok(length)) = (u32::try_from(self.values.len()), u16::try_from(value.len())) else { return };
-        if (2..=ELEMENTS).contains(&element) {
-            self.make_room(value.len());
-            self.values.extend_from_slice(value);
-            self.spans[element] = Span { start, length };
-            self.present |= bit(element);
-        }
+        self.set_with(element, value.len(), |place| {
+            place.copy_from_slice(value);
+            true
+        });
     }
 
-    /// Room for more. What is outgrown is wiped: an allocator would give it to others as it is.
-    fn make_room(&mut self, more: usize) {
-        let needed = self.values.len() + more;
-        if needed > self.values.capacity() {
-            let mut larger = Vec::with_capacity(needed.next_power_of_two().max(256));
-            larger.extend_from_slice(&self.values);
+    /// Sets an element to so many characters, zeros, that `write` writes over. `false`: it did not, and nothing is set.
+    pub(crate) fn set_with(&mut self, element: usize, length: usize, write: impl FnOnce(&mut [u8]) -> bool) -> bool {
+        let (Ok(start), Ok(short)) = (u32::try_from(self.filled), u16::try_from(length)) else { return false };
+        if !(2..=ELEMENTS).contains(&element) {
+            return false;
+        }
+        let (from, end) = (self.filled, self.filled + length);
+        self.make_room(end);
+        let is_written = write(&mut self.values[from..end]);
+        if is_written {
+            self.filled = end;
+            self.put(element, Span { start, length: short });
+        } else {
+            self.values[from..end].zeroize();
+        }
+        is_written
+    }
+
+    fn put(&mut self, element: usize, span: Span) {
+        // Most are set in their order.
+        if self.present >> (element - 1) == 0 {
+            self.spans.push(span);
+        } else {
+            let place = self.place(element);
+            if self.has(element) {
+                self.spans[place] = span;
+                return;
+            }
+            self.spans.insert(place, span);
+        }
+        self.present |= bit(element);
+    }
+
+    /// Room for so many bytes. What is outgrown is wiped: an allocator would give it to others as it is.
+    fn make_room(&mut self, needed: usize) {
+        if needed > self.values.len() {
+            let mut larger = vec![0; needed.next_power_of_two().max(256)];
+            larger[..self.filled].copy_from_slice(&self.values[..self.filled]);
             std::mem::replace(&mut self.values, larger).zeroize();
         }
     }
 
     /// Takes an element away; its value is wiped.
     pub fn remove(&mut self, element: usize) {
-        if self.has(element) {
-            let Span { start, length } = self.spans[element];
-            self.values[start as usize..start as usize + usize::from(length)].zeroize();
+        if let Some(span) = self.span(element) {
+            self.values[span.range()].zeroize();
+            self.spans.remove(self.place(element));
             self.present &= !bit(element);
         }
     }
 
-    /// Sets an element to that of another message, if it has it.
-    pub fn echo(&mut self, from: &Self, element: usize) {
-        if let Some(value) = from.get(element) {
-            self.set(element, value);
+    /// Sets those of some elements that another message has to what they are there.
+    pub fn echo(&mut self, from: &Self, elements: Elements) {
+        for (element, value) in from.iter() {
+            if elements.has(element) {
+                self.set(element, value);
+            }
         }
+    }
+
+    /// Its elements, ascending by their numbers, with their values.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        self.elements().zip(&self.spans).map(|(element, span)| (element, &self.values[span.range()]))
     }
 
     /// The numbers of its elements, ascending.
@@ -126,6 +181,37 @@ impl Message {
     }
 }
 
+impl Span {
+    fn range(self) -> Range<usize> {
+        self.start as usize..self.start as usize + usize::from(self.length)
+    }
+}
+
+/// Some of the elements.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Elements(u128);
+
+impl Elements {
+    /// These ones.
+    ///
+    /// # Panics
+    /// When one is not from 2 to 128: meant for constants.
+    pub const fn of(elements: &[usize]) -> Self {
+        let (mut bits, mut at) = (0, 0);
+        while at < elements.len() {
+            assert!(elements[at] >= 2 && elements[at] <= ELEMENTS, "elements are numbered from 2 to 128");
+            bits |= bit(elements[at]);
+            at += 1;
+        }
+        Self(bits)
+    }
+
+    /// Whether one of them has that number.
+    pub const fn has(self, element: usize) -> bool {
+        element >= 2 && element <= ELEMENTS && self.0 & bit(element) != 0
+    }
+}
+
 /// The bit of an element from 1 to 128.
 const fn bit(element: usize) -> u128 {
     1 << (element - 1)
@@ -139,8 +225,7 @@ impl Drop for Message {
 
 impl PartialEq for Message {
     fn eq(&self, other: &Self) -> bool {
-        let is_same = |element| self.get(element) == other.get(element);
-        self.mti == other.mti && self.present == other.present && self.elements().all(is_same)
+        self.mti == other.mti && self.present == other.present && self.iter().eq(other.iter())
     }
 }
 
@@ -148,7 +233,7 @@ impl PartialEq for Message {
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.mti)?;
-        self.elements().try_for_each(|element| write!(f, " {element}:{}", self.spans[element].length))
+        self.iter().try_for_each(|(element, value)| write!(f, " {element}:{}", value.len()))
     }
 }
 
@@ -163,16 +248,72 @@ mod tests {
     #[test]
     fn elements_are_set_replaced_and_taken_away() {
         let mut message = Message::new(mti());
-        for (element, value) in [(2, "4111"), (128, "mac"), (11, "000001"), (2, "55")] {
+        for (element, value) in [(2, "4111"), (128, "mac"), (11, "000001"), (2, "55"), (64, "x1"), (65, "")] {
             message.set(element, value.as_bytes());
         }
         assert_eq!((message.text(2), message.number(11), message.text(128)), (Some("55"), Some(1), Some("mac")));
-        assert_eq!(message.elements().collect::<Vec<_>>(), [2, 11, 128]);
+        assert_eq!(message.elements().collect::<Vec<_>>(), [2, 11, 64, 65, 128]);
         message.remove(2);
         assert_eq!((message.get(2), message.has(2), message.has(1), message.has(129)), (None, false, false, false));
+        assert_eq!((message.text(11), message.text(65), message.text(128)), (Some("000001"), Some(""), Some("mac")));
+        assert_eq!((message.number(11), message.number(64), message.number(65)), (Some(1), None, None));
+        (message.remove(64), message.remove(65));
         message.set(1, b"x");
         message.set(129, b"x");
         assert_eq!(message.elements().collect::<Vec<_>>(), [11, 128]);
+    }
+
+    #[test]
+    fn a_message_that_outgrows_its_memory_keeps_what_it_has() {
+        let mut message = Message::new(mti());
+        let value = |element: usize| vec![u8::try_from(element).expect("small"); element * 3];
+        for element in (2..=128).rev() {
+            message.set(element, &value(element));
+        }
+        assert_eq!(message.iter().count(), 127);
+        assert!(message.iter().all(|(element, bytes)| bytes == value(element) && message.get(element) == Some(bytes)));
+    }
+
+    #[test]
+    fn elements_come_back_as_they_are_and_only_those_that_are_meant() {
+        let (mut message, mut echo) = (Message::new(mti()), Message::new(mti()));
+        for element in [2, 11, 39, 128] {
+            message.set(element, element.to_string().as_bytes());
+        }
+        echo.set(39, b"00");
+        echo.echo(&message, Elements::of(&[3, 11, 39, 128]));
+        assert!(echo.iter().eq([(11, b"11".as_slice()), (39, b"39"), (128, b"128")]));
+        assert!(!Elements::of(&[2]).has(3) && !Elements::of(&[]).has(0) && !Elements::of(&[128]).has(129));
+    }
+
+    #[test]
+    fn a_number_is_one_that_64_bits_hold() {
+        let mut message = Message::new(mti());
+        for (text, wanted) in [
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+            ("0000000000000000000000007", Some(7)),
+            ("+1", None),
+            ("-1", None),
+            ("", None),
+        ] {
+            message.set(4, text.as_bytes());
+            assert_eq!(message.number(4), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_was_not_written_to_its_end_is_not_there_and_leaves_nothing() {
+        let mut message = Message::new(mti());
+        message.set(3, b"000000");
+        let is_set = message.set_with(2, 4, |value| {
+            value.copy_from_slice(b"4111");
+            false
+        });
+        assert_eq!((is_set, message.get(2), message.filled), (false, None, 6));
+        assert!(message.values[6..].iter().all(|byte| *byte == 0));
+        assert!(message.set_with(2, 2, |value| value == [0, 0]), "room is given wiped");
+        assert_eq!(message.elements().collect::<Vec<_>>(), [2, 3]);
     }
 
     #[test]
@@ -184,10 +325,8 @@ mod tests {
         let shown = format!("{message:?}");
         assert_eq!(shown, "0100 2:16");
         assert!(!message.values.windows(4).skip(16).any(|four| four == b"4111"), "a removed value is wiped");
-        let capacity = message.values.capacity();
         message.clear(mti());
-        message.values.resize(capacity, 1);
-        message.values.clear();
-        assert_eq!((message.get(2), message.elements().count()), (None, 0));
+        assert_eq!((message.get(2), message.elements().count(), message.filled), (None, 0, 0));
+        assert!(message.values.len() >= 256 && message.values.iter().all(|byte| *byte == 0), "all is wiped");
     }
 }

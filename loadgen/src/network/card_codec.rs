@@ -94,7 +94,10 @@ fn base32(mut bits: u128, out: &mut [u8]) {
     }
 }
 
-fn digits<const N: usize>(mut number: u128) -> [u8; N] {
+/// The last digits of a number.
+fn digits<const N: usize>(number: u128) -> [u8; N] {
+    // Amounts of 12 digits are below that; a division of 128 bits is a call.
+    let mut number = u64::try_from(number % 1_000_000_000_000).unwrap_or(0);
     let mut digits = [b'0'; N];
     for digit in digits.iter_mut().rev() {
         *digit += u8::try_from(number % 10).unwrap_or(0);

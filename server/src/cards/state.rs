@@ -74,7 +74,7 @@ pub(crate) struct CardState {
     /// The card that a number is now: closed ones too, until the number comes again.
     by_lookup: HashMap<Lookup, Token, BuildHasherDefault<FirstBytes>>,
     /// The closed cards that it was before. Few numbers come again.
-    earlier: HashMap<Lookup, Vec<Token>>,
+    earlier: HashMap<Lookup, Vec<Token>, BuildHasherDefault<FirstBytes>>,
 }
 
 impl CardState {

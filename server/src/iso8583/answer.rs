@@ -5,20 +5,18 @@
 
 use tp_actors::tp_core::outcome::Outcome;
 use tp_actors::tp_core::reply::{Detail, Reply};
-use tp_iso8583::{Layout, Message, currency_of};
+use tp_iso8583::{Elements, Layout, Message, currency_of};
 
 use super::codes::Code;
 
 /// Elements that come back as they came (ISO 8583:1987, table of message types: mandatory echo and conditional ones).
-const ECHOED: [usize; 18] = [2, 3, 4, 7, 11, 12, 13, 15, 32, 33, 37, 41, 42, 49, 50, 70, 90, 95];
+const ECHOED: Elements = Elements::of(&[2, 3, 4, 7, 11, 12, 13, 15, 32, 33, 37, 41, 42, 49, 50, 70, 90, 95]);
 
 /// Begins an answer; `false`: the message asks for none.
 pub(super) fn begin(request: &Message, answer: &mut Message) -> bool {
     let Some(mti) = request.mti().response() else { return false };
     answer.clear(mti);
-    for element in ECHOED {
-        answer.echo(request, element);
-    }
+    answer.echo(request, ECHOED);
     true
 }
 
@@ -107,7 +105,7 @@ mod tests {
         let mut answer = Message::new(Mti::NONE);
         assert!(begin(&request, &mut answer));
         assert_eq!(answer.mti().text(), "0110");
-        assert!(answer.elements().eq(ECHOED));
+        assert!(answer.elements().eq((2..=128).filter(|element| ECHOED.has(*element))));
         assert!(!begin(&answer, &mut request), "an answer has no answer");
     }
 

@@ -24,7 +24,7 @@ use tp_actors::tp_core::time::Time;
 use tp_iso8583::{Message, currency_of};
 
 use super::codes::Code;
-use super::key::{Kind, Matching, Original};
+use super::key::{Kind, Matching, Original, late};
 use super::listeners::Listener;
 use super::totals::Class;
 use crate::cards::{Card, CardStatus, Expiry, Pan, Vault, is_over, names_card};
@@ -92,9 +92,9 @@ impl Planned {
 
     /// What undoes it, should its answer be late.
     pub(super) fn reverse(&self) -> Option<Reverse> {
-        let Undo { key, class } = self.undo?;
+        let Undo(class) = self.undo?;
         let note = self.command.note().map(|note| reclassified(note, class)).unwrap_or_default();
-        Some(Reverse { key, account: self.owner()?, original: self.key, new_total: None, note })
+        Some(Reverse { key: late(self.key), account: self.owner()?, original: self.key, new_total: None, note })
     }
 
     /// Whether nothing has to be asked before it is decided.
@@ -118,12 +118,9 @@ impl Planned {
     }
 }
 
-/// How an approval is undone: under which key, and how that counts.
+/// How it counts when an approval is undone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Undo {
-    key: Key,
-    class: Class,
-}
+pub(super) struct Undo(Class);
 
 /// A note of another class.
 fn reclassified(note: &Note, class: Class) -> Note {
@@ -244,7 +241,7 @@ impl Reader<'_> {
         others.extend(card.filter(|card| self.is_young(card)).map(|_| unknown));
         let transaction = Transaction { message, kind, direction, fields, account, card, others };
         match kind {
-            Kind::Reversal | Kind::LateReversal => self.reversal(&transaction),
+            Kind::Reversal => self.reversal(&transaction),
             Kind::AuthorizationAdvice | Kind::FinancialAdvice => self.advice(&transaction),
             Kind::Authorization | Kind::Financial => self.request(&transaction),
         }
@@ -288,8 +285,7 @@ impl Reader<'_> {
         }
         let undo_class = if t.direction == Direction::Credit { Class::CreditReversal } else { Class::DebitReversal };
         let class = if t.kind == Kind::Financial { undo_class } else { Class::AuthorizationReversal };
-        let undo = Undo { key: t.fields.key(Kind::LateReversal), class };
-        let (ledger, undo) = (Some(ledger), Some(undo));
+        let (ledger, undo) = (Some(ledger), Some(Undo(class)));
         let payees = if is_cards { Vec::new() } else { t.others.clone() };
         Ok(Ask::Command(Box::new(Planned { command, ledger, undo, key, owners, completes: None, payees })))
     }

@@ -20,7 +20,7 @@ use tp_actors::tp_core::command::Reverse;
 use tp_actors::tp_core::outcome::Outcome;
 use tp_actors::tp_core::reply::Reply;
 use tp_actors::tp_core::time::Time;
-use tp_iso8583::{Message, Mti, frame_into};
+use tp_iso8583::{Elements, Message, Mti, frame_into};
 
 use super::answer::{begin, refused};
 use super::ask::{Ask, Planned, Reader, Reason, Refused};
@@ -31,8 +31,9 @@ use super::listener::Edge;
 use crate::control::now;
 use crate::rings::Rings;
 
-/// Answers that are kept for messages to come.
-const POOLED: usize = 256;
+/// Elements that come back besides, where totals are asked for (ISO 8583:1987, reconciliation).
+const OF_TOTALS: Elements =
+    Elements::of(&[66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 97]);
 
 /// A command that needs nothing else, with the engine.
 type Plain = (Flight, Box<Planned>);
@@ -48,9 +49,24 @@ pub(super) struct Desk {
     message: Message,
     /// Replies that wait for the way out to have room.
     replies: VecDeque<(Plain, Reply)>,
-    #[allow(clippy::vec_box, reason = "they are moved from hand to hand: by a pointer, not by a kilobyte")]
-    pool: Vec<Box<Message>>,
+    /// Answers that are kept for messages to come: as many as were under way at once.
+    pool: Vec<Message>,
     is_signed_on: bool,
+    /// When this turn began: one for all messages that came, or go, together.
+    now: Moment,
+}
+
+/// One look at both clocks.
+#[derive(Clone, Copy)]
+struct Moment {
+    instant: Instant,
+    time: Time,
+}
+
+impl Moment {
+    fn now() -> Self {
+        Self { instant: Instant::now(), time: Time(now().0) }
+    }
 }
 
 impl Desk {
@@ -65,6 +81,7 @@ impl Desk {
             replies: VecDeque::new(),
             pool: Vec::new(),
             is_signed_on: !edge.listener.sign_on,
+            now: Moment::now(),
             edge,
         }
     }
@@ -89,9 +106,14 @@ impl Desk {
         (self.replies, self.pool) = (VecDeque::new(), Vec::new());
     }
 
+    /// Looks at the clocks: before messages are taken that came together.
+    pub(super) fn begin_turn(&mut self) {
+        self.now = Moment::now();
+    }
+
     /// Takes one message. There is a place for it.
     pub(super) fn take(&mut self, body: &[u8], out: &mut Out) -> Result<(), Ended> {
-        let began = Instant::now();
+        let Moment { instant: began, time } = self.now;
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Ended::Stopping)?;
         let held = Held { _place: place, key: None, room: None, _busy: self.edge.busy() };
         let message = &mut self.message;
@@ -103,7 +125,7 @@ impl Desk {
             message.clear(Mti::NONE);
             return Err(Ended::NoMessage(error.to_string()));
         }
-        let mut answer = self.pool.pop().unwrap_or_else(|| Box::new(Message::new(Mti::NONE)));
+        let mut answer = self.pool.pop().unwrap_or(const { Message::new(Mti::NONE) });
         if !begin(message, &mut answer) {
             message.clear(Mti::NONE);
             self.give_back(answer);
@@ -120,13 +142,11 @@ impl Desk {
             Ok(()) if !self.is_signed_on && (mti.class() != 8 || message.number(70) == Some(201)) => {
                 Ask::Refused(Refused { code: Code::INOPERATIVE, reason: Reason::Text("the link has not signed on") })
             }
-            Ok(()) => ask(&self.edge, message),
+            Ok(()) => ask(&self.edge, message, time),
         };
         if let Ask::CutOver | Ask::Totals = ask {
             // Their elements are few and no card's.
-            for element in (66..=89).chain([97]) {
-                answer.echo(message, element);
-            }
+            answer.echo(message, OF_TOTALS);
         }
         message.clear(Mti::NONE);
         let (edge, seq_before) = (Arc::clone(&self.edge), self.edge.serving.engine.last_seq());
@@ -181,7 +201,7 @@ impl Desk {
 
     /// Hands over a command that needs nothing else.
     fn submit(&mut self, flight: Flight, planned: Box<Planned>, out: &mut Out) {
-        let options = self.edge.options(planned.ledger, flight.left());
+        let options = self.edge.options(planned.ledger, flight.left_at(self.now.instant));
         match self.plain.submit(&planned.command, options) {
             Some(kept) => *kept = Some((flight, planned)),
             None => self.replied((flight, planned), &Reply::bare(Outcome::Busy), out),
@@ -206,6 +226,7 @@ impl Desk {
     /// Puts what is there into the way out, as far as there is room. Whether there was any.
     pub(super) fn answer(&mut self, context: &mut Context<'_>, out: &mut Out) -> bool {
         let mut is_moving = false;
+        self.begin_turn();
         while out.has_room()
             && let Poll::Ready(Some(outgoing)) = self.late.1.poll_recv(context)
         {
@@ -249,7 +270,7 @@ impl Desk {
     fn put(&mut self, outgoing: Outgoing, out: &mut Out) {
         let Outgoing { answer, began, approved, mut held } = outgoing;
         let layout = &self.edge.listener.layout;
-        if began.elapsed() <= self.edge.listener.deadline || approved.is_none() {
+        if self.now.instant.saturating_duration_since(began) <= self.edge.listener.deadline || approved.is_none() {
             match out.put(held, |bytes| frame_into(bytes, |bytes| layout.encode(&answer, bytes))) {
                 Ok(()) => {
                     self.edge.stats.answer(answer.mti().text(), answer.text(39).unwrap_or_default());
@@ -267,11 +288,9 @@ impl Desk {
         }
     }
 
-    fn give_back(&mut self, mut answer: Box<Message>) {
+    fn give_back(&mut self, mut answer: Message) {
         answer.clear(Mti::NONE);
-        if self.pool.len() < POOLED {
-            self.pool.push(answer);
-        }
+        self.pool.push(answer);
     }
 
     fn undo(&self, mut outgoing: Outgoing, undo: Reverse) {
@@ -286,9 +305,9 @@ impl Desk {
 }
 
 /// What a message asks for.
-fn ask(edge: &Edge, message: &Message) -> Ask {
+fn ask(edge: &Edge, message: &Message, now: Time) -> Ask {
     let windows = edge.serving.engine.windows();
     let remembered_ms = windows.key_opaque_ms.unwrap_or(u64::MAX).max(windows.refund_ms);
     let (listener, vault) = (&*edge.listener, &*edge.serving.vault);
-    Reader { listener, vault, now: Time(now().0), remembered_ms }.ask(message)
+    Reader { listener, vault, now, remembered_ms }.ask(message)
 }

@@ -36,7 +36,7 @@ pub(super) struct Held {
 
 /// An answer on its way out.
 pub(super) struct Outgoing {
-    pub(super) answer: Box<Message>,
+    pub(super) answer: Message,
     pub(super) began: Instant,
     /// What was approved for the first time: undone, should the answer be too late.
     pub(super) approved: Option<Box<Planned>>,
@@ -67,7 +67,7 @@ impl Open {
 /// A message that the engine is asked about.
 pub(super) struct Flight {
     pub(super) edge: Arc<Edge>,
-    pub(super) answer: Box<Message>,
+    pub(super) answer: Message,
     pub(super) began: Instant,
     /// It may have been decided before: what says that nothing was done now does not say that nothing was done.
     pub(super) is_repeat: bool,
@@ -226,8 +226,13 @@ impl Flight {
     }
 
     /// What is left of the deadline, ms.
-    pub(super) fn left(&self) -> u64 {
-        let left = self.edge.listener.deadline.saturating_sub(self.began.elapsed());
+    fn left(&self) -> u64 {
+        self.left_at(Instant::now())
+    }
+
+    /// What is left of the deadline at that moment, ms.
+    pub(super) fn left_at(&self, now: Instant) -> u64 {
+        let left = self.edge.listener.deadline.saturating_sub(now.saturating_duration_since(self.began));
         u64::try_from(left.as_millis()).unwrap_or(u64::MAX).max(1)
     }
 

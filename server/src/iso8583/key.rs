@@ -8,11 +8,12 @@
 //!         "tpcore iso8583 key" | kind | acquirer (32) | terminal (41) | STAN (11) | local date (13) | RRN (37)
 //!         each part behind its length, one byte; numbers without leading zeros, text without spaces at its end; what is missing: empty
 //!   kind: A 0100   a 0120   F 0200   f 0220   R 0400, 0420      of repeats (0101 ...) that of their originals
+//!   undoing an approval whose answer was late: the first 128 bits of SHA-256 of "tpcore iso8583 late" | its key, highest byte first
 //! ```
 //! The class is in it because a reversal carries its original's STAN; request and advice are apart, because an advice that follows a
 //! request which was declined for a time-out is another decision.
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{SHA256, digest};
 use tp_actors::tp_core::key::Key;
 use tp_iso8583::{Message, Mti};
 
@@ -29,8 +30,6 @@ pub(crate) enum Kind {
     FinancialAdvice,
     /// 0400 and 0420: the same undoing, asked for or reported.
     Reversal,
-    /// The undoing of an answer that was late.
-    LateReversal,
 }
 
 impl Kind {
@@ -53,7 +52,6 @@ impl Kind {
             Self::Financial => b'F',
             Self::FinancialAdvice => b'f',
             Self::Reversal => b'R',
-            Self::LateReversal => b'r',
         }
     }
 }
@@ -98,17 +96,26 @@ impl<'a> Matching<'a> {
     }
 
     pub(crate) fn key(&self, kind: Kind) -> Key {
-        let mut hash = Context::new(&SHA256);
         let parts = [self.acquirer, self.terminal, self.stan, self.date, self.reference];
         let kind = [kind.letter()];
+        let mut bytes = Vec::with_capacity(128);
         for part in [b"tpcore iso8583 key".as_slice(), &kind].into_iter().chain(parts.map(str::as_bytes)) {
-            hash.update(&[u8::try_from(part.len()).unwrap_or(u8::MAX)]);
-            hash.update(part);
+            bytes.push(u8::try_from(part.len()).unwrap_or(u8::MAX));
+            bytes.extend_from_slice(part);
         }
-        let hash = hash.finish();
-        let bits = hash.as_ref().iter().take(16).fold(0, |bits, byte| bits << 8 | u128::from(*byte));
-        Key::opaque(bits)
+        hashed(&bytes)
     }
+}
+
+/// The key under which an approval is undone whose answer was late.
+pub(crate) fn late(approval: Key) -> Key {
+    hashed(&[b"tpcore iso8583 late".as_slice(), &approval.bits.to_be_bytes()].concat())
+}
+
+/// The key that is the first half of a hash.
+fn hashed(bytes: &[u8]) -> Key {
+    let bits = digest(&SHA256, bytes).as_ref().first_chunk().copied().map_or(0, u128::from_be_bytes);
+    Key::opaque(bits)
 }
 
 impl<'a> Original<'a> {
@@ -156,6 +163,7 @@ mod tests {
         let message = message(*b"0100", &FIELDS);
         let key = Matching::of(&message).expect("fields").key(Kind::Authorization);
         assert_eq!(format!("{:032x}", key.bits), "c6505a8467e9475ad18f2ac5c33ba094");
+        assert_eq!(format!("{:032x}", late(key).bits), "2439fd3a47bc17ca454f5cf4df1a0a4c");
     }
 
     #[test]
@@ -186,9 +194,7 @@ mod tests {
             fields[at].1 = other;
             assert_ne!(of(&fields, Kind::Authorization), one, "{other}");
         }
-        for kind in
-            [Kind::AuthorizationAdvice, Kind::Financial, Kind::FinancialAdvice, Kind::Reversal, Kind::LateReversal]
-        {
+        for kind in [Kind::AuthorizationAdvice, Kind::Financial, Kind::FinancialAdvice, Kind::Reversal] {
             assert_ne!(of(&FIELDS, kind), one);
         }
         let mut fields = FIELDS.to_vec();

@@ -175,6 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link<'_, S> {
     /// Takes the messages that were read, as far as there is room. Whether there were any. A server that stops takes what it has read.
     fn take(&mut self) -> bool {
         let before = self.input.taken;
+        self.desk.begin_turn();
         while matches!(self.ended, None | Some(Ended::Stopping)) && self.has_room() {
             match self.input.next(self.desk.message_bytes_max()) {
                 Ok(None) => break,
