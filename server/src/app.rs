@@ -32,7 +32,7 @@ use crate::api::{admin, approvals, batch, cards, commands, openapi, reads};
 use crate::auth::seal::Sealer;
 use crate::cards::Vault;
 use crate::control::{Control, NO_KEY, Role, now};
-use crate::gate::{Again, Connection, Failed, Failures, Gate, Place, Rooms};
+use crate::gate::{Again, Connection, Failed, Failures, Gate, Place, Room, Rooms};
 use crate::grpc::{METHODS, SERVICE};
 use crate::observe::{AuthenticationFailure, Metrics, RateLimit, Stage, Stopwatch, TraceContext, log};
 use crate::settings::Settings;
@@ -69,8 +69,8 @@ impl Serving {
     }
 
     /// A place among a tenant's requests under way.
-    pub(crate) fn enter(&self, tenant: TenantId) -> Result<Place, Problem> {
-        self.rooms.enter(tenant).map_err(|refusal| {
+    pub(crate) fn enter(&self, room: &Arc<Room>) -> Result<Place, Problem> {
+        room.enter().map_err(|refusal| {
             let limit = if refusal == Refusal::RateLimited { RateLimit::Tenant } else { RateLimit::TenantInFlight };
             self.metrics.rate_limited(limit);
             Problem::new(refusal, "")
@@ -257,7 +257,7 @@ impl App {
         let known = self.identify(serving, connection, &parts)?;
         seen.caller = Some(known.caller.clone());
         self.authorize(route, &known.caller)?;
-        let _place = serving.enter(known.caller.tenant)?;
+        let _place = serving.enter(&serving.rooms.room(known.caller.tenant))?;
         seen.watch.lap(Stage::Gate, Instant::now());
         let body = self.read_body(&parts, body).await?;
         seen.watch.lap(Stage::Read, Instant::now());

@@ -232,6 +232,7 @@ fn authority(parts: &Parts) -> Option<&str> {
 pub(crate) struct TenantRoom {
     rate: RateLimiter<NotKeyed, InMemoryState, DefaultClock>,
     in_flight: AtomicUsize,
+    in_flight_max: usize,
     /// Reads of old facts under way.
     reads: Arc<Semaphore>,
     /// Streams of events.
@@ -247,12 +248,31 @@ pub(crate) struct Rooms {
     tenants: RwLock<HashMap<TenantId, Arc<TenantRoom>>>,
 }
 
+/// A tenant's room as one connection holds it. Its places count on this: a count that every command of all connections touched would go
+/// from core to core with each.
+pub(crate) struct Room(Arc<TenantRoom>);
+
 /// A place among a tenant's requests under way; dropped, it is free again.
-pub(crate) struct Place(Arc<TenantRoom>);
+pub(crate) struct Place(Arc<Room>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Room {
+    /// A place for one request.
+    pub(crate) fn enter(self: &Arc<Self>) -> Result<Place, Refusal> {
+        let room = &*self.0;
+        if room.rate.check().is_err() {
+            return Err(Refusal::RateLimited);
+        }
+        if room.in_flight.fetch_add(1, Ordering::Relaxed) >= room.in_flight_max {
+            room.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return Err(Refusal::TooManyInFlight);
+        }
+        Ok(Place(Arc::clone(self)))
     }
 }
 
@@ -276,6 +296,7 @@ impl Rooms {
             Arc::new(TenantRoom {
                 rate: RateLimiter::direct(self.quota),
                 in_flight: AtomicUsize::new(0),
+                in_flight_max: self.in_flight_max,
                 reads: Arc::new(Semaphore::new(self.reads_max)),
                 follows: Arc::new(Semaphore::new(self.follows_max)),
             })
@@ -283,17 +304,9 @@ impl Rooms {
         Arc::clone(self.tenants.write().entry(tenant).or_insert_with(room))
     }
 
-    /// A place for one request.
-    pub(crate) fn enter(&self, tenant: TenantId) -> Result<Place, Refusal> {
-        let room = self.of(tenant);
-        if room.rate.check().is_err() {
-            return Err(Refusal::RateLimited);
-        }
-        if room.in_flight.fetch_add(1, Ordering::Relaxed) >= self.in_flight_max {
-            room.in_flight.fetch_sub(1, Ordering::Relaxed);
-            return Err(Refusal::TooManyInFlight);
-        }
-        Ok(Place(room))
+    /// The room of a tenant, for one connection.
+    pub(crate) fn room(&self, tenant: TenantId) -> Arc<Room> {
+        Arc::new(Room(self.of(tenant)))
     }
 
     /// A place for one read of old facts.
@@ -359,21 +372,21 @@ mod tests {
     fn a_tenant_at_its_count_is_refused_until_one_of_its_requests_ends() {
         let rooms = Rooms::new((1_000_000, 1_000_000), 2, (1, 1));
         let (one, other) = (TenantId::new(1).expect("a tenant"), TenantId::new(2).expect("a tenant"));
-        let first = rooms.enter(one).unwrap_or_else(|refusal| panic!("{refusal:?}"));
-        let _second = rooms.enter(one).unwrap_or_else(|refusal| panic!("{refusal:?}"));
-        assert_eq!(rooms.enter(one).err(), Some(Refusal::TooManyInFlight));
-        assert!(rooms.enter(other).is_ok(), "another tenant has its own");
+        let first = rooms.room(one).enter().unwrap_or_else(|refusal| panic!("{refusal:?}"));
+        let _second = rooms.room(one).enter().unwrap_or_else(|refusal| panic!("{refusal:?}"));
+        assert_eq!(rooms.room(one).enter().err(), Some(Refusal::TooManyInFlight));
+        assert!(rooms.room(other).enter().is_ok(), "another tenant has its own");
         drop(first);
-        assert!(rooms.enter(one).is_ok());
+        assert!(rooms.room(one).enter().is_ok());
     }
 
     #[test]
     fn a_tenant_above_its_rate_is_refused_and_no_other() {
         let rooms = Rooms::new((1, 3), 100, (1, 1));
         let (one, other) = (TenantId::new(1).expect("a tenant"), TenantId::new(2).expect("a tenant"));
-        let refused = (0..10).filter(|_| rooms.enter(one).err() == Some(Refusal::RateLimited)).count();
+        let refused = (0..10).filter(|_| rooms.room(one).enter().err() == Some(Refusal::RateLimited)).count();
         assert!(refused >= 6, "{refused}");
-        assert!(rooms.enter(other).is_ok());
+        assert!(rooms.room(other).enter().is_ok());
         assert!(!rooms.may_send(other, 4), "a batch larger than the burst");
     }
 

@@ -1,7 +1,8 @@
 //! A session whose commands go over a few links in frames of some kind; what these do not carry goes over HTTP.
 //!
 //! Owns the links and what becomes of a command when one breaks. Refuses to know what is in a frame (that is the codec's), and to interpret
-//! silence: a command that is not answered for long ends the run.
+//! silence: a command that is not answered for long ends the run. What is due together goes over one link, the next over the next: a write
+//! for each of them would be most of what the generator does.
 //!
 //! Invariants: a command is answered exactly once; it is sent again only after its link ended, with its key, [`REPEATS_MAX`] times; then it
 //! is `in_progress`.
@@ -26,6 +27,8 @@ use crate::target::Session;
 const READ_BYTES: usize = 64 * 1024;
 /// While something goes over HTTP, links are looked at so often.
 const HTTP_WAIT: Duration = Duration::from_millis(1);
+/// The most commands that go over one link in a row.
+const ROW_MAX: usize = 16;
 /// It is looked for silence so often: all that is in flight is gone through.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -88,6 +91,8 @@ pub(super) struct LinkSession<C> {
     codec: C,
     links: Vec<Link>,
     next: usize,
+    /// Commands in a row that the next link has got since the last turn.
+    row: usize,
     flights: Flights,
     /// Links with something to read; kept for its room.
     readable: Vec<usize>,
@@ -124,6 +129,7 @@ impl<C: Codec> LinkSession<C> {
             codec,
             links: Vec::with_capacity(links),
             next: 0,
+            row: 0,
             flights: Flights::new(in_flight.min(C::PLACES_MAX)),
             readable: Vec::new(),
             looked: Instant::now(),
@@ -165,8 +171,15 @@ impl<C: Codec> LinkSession<C> {
         self.flights.land_all();
     }
 
+    fn next_link(&mut self) {
+        (self.next, self.row) = ((self.next + 1) % self.links.len(), 0);
+    }
+
     /// Writes what is there, waits until something comes, at most so long, and reads it.
     fn turn(&mut self, timeout: Duration) {
+        if self.row > 0 {
+            self.next_link();
+        }
         for at in 0..self.links.len() {
             if self.links[at].stream.is_none() {
                 self.make_again(at);
@@ -354,9 +367,11 @@ impl<C: Codec> Session for LinkSession<C> {
             self.flights.refuse(tag, Reply::bare(Outcome::SystemError));
             return true;
         }
-        let next = (self.next + 1) % self.links.len();
-        let Some(wire) = self.flights.take(tag, next, command) else { return false };
-        self.next = next;
+        if self.row >= ROW_MAX {
+            self.next_link();
+        }
+        let Some(wire) = self.flights.take(tag, self.next, command) else { return false };
+        self.row += 1;
         self.put(wire, false);
         true
     }

@@ -46,7 +46,7 @@ struct Kept {
     sealed: Sealed,
 }
 
-/// Lookups are spread evenly already: they are MACs.
+/// Lookups and tokens are spread evenly already: they are MACs, and random.
 #[derive(Default)]
 struct FirstBytes(u64);
 
@@ -70,7 +70,7 @@ pub struct CardCounts(pub Vec<(CardKeyId, usize)>);
 /// Every card.
 #[derive(Default)]
 pub(crate) struct CardState {
-    cards: HashMap<Token, Kept>,
+    cards: HashMap<Token, Kept, BuildHasherDefault<FirstBytes>>,
     /// The card that a number is now: closed ones too, until the number comes again.
     by_lookup: HashMap<Lookup, Token, BuildHasherDefault<FirstBytes>>,
     /// The closed cards that it was before. Few numbers come again.

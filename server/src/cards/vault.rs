@@ -8,12 +8,13 @@ mod tests;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
-use parking_lot::{Mutex, RwLock};
+use crossbeam::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
+use parking_lot::Mutex;
 use tokio::sync::OwnedRwLockReadGuard;
 use tp_actors::tp_core::command::Record;
 use tp_actors::tp_core::ids::{AccountId, Seq};
@@ -88,8 +89,9 @@ enum Reserved {
 /// All cards of a running engine.
 pub struct Vault {
     engine: Arc<Engine>,
-    keys: RwLock<Arc<dyn CardKeys>>,
-    state: RwLock<CardState>,
+    /// Every message looks at these two: its reader touches what its own core has.
+    keys: ShardedLock<Arc<dyn CardKeys>>,
+    state: ShardedLock<CardState>,
     reserved: Mutex<HashSet<Reserved>>,
     /// Records that are applied and not in the file yet.
     fresh: Mutex<Vec<(Seq, Vec<u8>)>>,
@@ -189,8 +191,8 @@ impl Vault {
     pub(crate) fn new(engine: Arc<Engine>, fold: VaultFold, keys: LocalCardKeys) -> Self {
         Self {
             engine,
-            keys: RwLock::new(Arc::new(keys)),
-            state: RwLock::new(fold.state),
+            keys: ShardedLock::new(Arc::new(keys)),
+            state: ShardedLock::new(fold.state),
             reserved: Mutex::default(),
             fresh: Mutex::new(fold.fresh),
             changes: Arc::default(),
@@ -201,7 +203,7 @@ impl Vault {
     }
 
     fn keys(&self) -> Arc<dyn CardKeys> {
-        Arc::clone(&self.keys.read())
+        Arc::clone(&read(&self.keys))
     }
 
     /// The card that a number is now (closed ones too), and the accounts of the cards that it was before. It is looked for under every
@@ -210,17 +212,15 @@ impl Vault {
     /// # Errors
     /// [`CardKeyError`].
     pub fn find(&self, tenant: TenantId, pan: &Pan) -> Result<Option<Found>, CardKeyError> {
-        let keys = self.keys();
-        let lookups = keys.ids().into_iter().map(|key| lookup(&*keys, key, tenant, pan));
+        // Until all is found, no rotation begins.
+        let keys = read(&self.keys);
+        let lookups = keys.ids().into_iter().map(|key| lookup(&**keys, key, tenant, pan));
         let lookups: Vec<Lookup> = lookups.collect::<Result<_, _>>()?;
         // One look at all: a card that is sealed again meanwhile is under one of them.
-        let state = self.state.read();
+        let state = read(&self.state);
         let cards: Vec<Card> = lookups.iter().filter_map(|lookup| state.found(lookup)).copied().collect();
         let mut accounts: Vec<AccountId> = lookups.iter().flat_map(|lookup| state.accounts_before(lookup)).collect();
-        drop(state);
-        if cards.is_empty() && !Arc::ptr_eq(&keys, &self.keys()) {
-            return self.find(tenant, pan); // a rotation began between the two looks
-        }
+        drop((state, keys));
         let now = cards.iter().max_by_key(|card| (card.status != CardStatus::Closed, card.added, card.token)).copied();
         Ok(now.map(|card| {
             accounts.extend(cards.iter().map(|other| other.account));
@@ -231,17 +231,17 @@ impl Vault {
 
     /// A card of a tenant.
     pub fn card(&self, tenant: TenantId, token: Token) -> Option<Card> {
-        self.state.read().card(token).filter(|card| card.tenant == tenant).copied()
+        read(&self.state).card(token).filter(|card| card.tenant == tenant).copied()
     }
 
     /// A tenant's cards, ascending by token, from behind `after` on.
     pub fn page(&self, tenant: TenantId, after: Option<Token>, limit: usize) -> Vec<Card> {
-        self.state.read().page(tenant, after, limit)
+        read(&self.state).page(tenant, after, limit)
     }
 
     /// How many cards are kept under each key, and the keys, the current one first.
     pub fn counts(&self) -> (Vec<CardKeyId>, CardCounts) {
-        (self.keys().ids(), self.state.read().counts())
+        (self.keys().ids(), read(&self.state).counts())
     }
 
     /// Adds a card. The same number for the same account again: the card that is there. Gives back whether it is new.
@@ -315,7 +315,7 @@ impl Vault {
 
     fn open(&self, token: Token) -> Result<Pan, CardError> {
         let (key, envelope) = {
-            let state = self.state.read();
+            let state = read(&self.state);
             let sealed = state.sealed(token).ok_or(CardError::NoCard)?;
             (sealed.key, sealed.envelope.clone())
         };
@@ -329,8 +329,8 @@ impl Vault {
     /// [`CardKeyError::Unknown`]: cards are kept under a key that is not among them; the old ones stay.
     pub async fn set_keys(&self, keys: LocalCardKeys) -> Result<(), CardKeyError> {
         let _nothing_under_way = self.changes.write().await;
-        has_all_keys(&self.state.read(), &keys)?;
-        *self.keys.write() = Arc::new(keys);
+        has_all_keys(&read(&self.state), &keys)?;
+        *write(&self.keys) = Arc::new(keys);
         Ok(())
     }
 
@@ -342,7 +342,7 @@ impl Vault {
         let mut count = 0;
         loop {
             let Some(current) = self.keys().ids().first().copied() else { return Ok(count) };
-            let tokens = self.state.read().under_other_keys(current, ROTATED_AT_ONCE);
+            let tokens = read(&self.state).under_other_keys(current, ROTATED_AT_ONCE);
             if tokens.is_empty() {
                 return Ok(count);
             }
@@ -370,7 +370,7 @@ impl Vault {
         let (under_way, hold) = (self.under_way().await, self.reserve(vec![Reserved::Card(token)])?);
         let keys = self.keys();
         let current = keys.ids().first().copied().ok_or(CardError::NoCard)?;
-        let tenant = self.state.read().card(token).map(|card| card.tenant).ok_or(CardError::NoCard)?;
+        let tenant = read(&self.state).card(token).map(|card| card.tenant).ok_or(CardError::NoCard)?;
         let pan = self.open(token)?;
         let lookup = lookup(&*keys, current, tenant, &pan)?;
         let envelope = keys.seal(current, token, pan.digits())?.into();
@@ -406,7 +406,7 @@ impl Vault {
             let reply = vault.engine.call_with(asked, options).await;
             match reply.outcome {
                 outcome if outcome.is_approval() => {
-                    let applied = vault.state.write().apply(record);
+                    let applied = write(&vault.state).apply(record);
                     debug_assert_eq!(applied, Ok(()), "it was tested under its reservation");
                     vault.fresh.lock().push((reply.seq, bytes));
                     Ok(())
@@ -469,6 +469,14 @@ impl Drop for Hold {
             reserved.remove(one);
         });
     }
+}
+
+fn read<T>(lock: &ShardedLock<T>) -> ShardedLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &ShardedLock<T>) -> ShardedLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn random_token() -> Result<Token, CardError> {

@@ -22,7 +22,7 @@ use crate::api::batch::{Begun, Done, Sent, ask, begun, check_role};
 use crate::api::problem::{Problem, Refusal};
 use crate::api::request::Caller;
 use crate::app::{App, Serving};
-use crate::gate::{Connection, Place};
+use crate::gate::{Connection, Place, Room};
 use crate::in_flight::{IN_FLIGHT_MAX, InFlight};
 use crate::net::links::LinkPlace;
 use crate::settings::Settings;
@@ -127,6 +127,7 @@ where
             Link {
                 stream: &mut stream,
                 in_flight: InFlight::new(&serving),
+                room: serving.rooms.room(caller.tenant),
                 serving,
                 caller,
                 input: Input { bytes: input, taken: 0, filled },
@@ -239,6 +240,7 @@ type Answering = Pin<Box<dyn Future<Output = (u64, Done)> + Send>>;
 struct Link<'a, S> {
     stream: &'a mut S,
     serving: Arc<Serving>,
+    room: Arc<Room>,
     caller: Caller,
     input: Input,
     out: Out,
@@ -437,7 +439,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Link<'_, S> {
 
     fn begin(&mut self, f: &Command) -> Result<(), Problem> {
         let tag = f.tag.get();
-        let place = self.serving.enter(self.caller.tenant)?;
+        let place = self.serving.enter(&self.room)?;
         let (verb, fences) = verb_of(f)?;
         check_role(&self.serving, &self.caller, verb, fences)?;
         let ((verb, asked), deadline_ms) = (asked(f, self.caller.tenant)?, deadline_ms(f)?);

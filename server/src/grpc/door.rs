@@ -21,7 +21,7 @@ use crate::api::problem::{Problem, Refusal};
 use crate::api::request::Caller;
 use crate::app::{App, Serving};
 use crate::control::Role;
-use crate::gate::{Connection, Place};
+use crate::gate::{Connection, Place, Room};
 use tp_protocol::grpc::gateway_server::Gateway;
 use tp_protocol::grpc::{
     Account, AccountRequest, Command, CommandBatch, Cursor, CursorRequest, Event, FollowRequest, Reply, ReplyBatch,
@@ -36,6 +36,7 @@ pub(super) struct Door {
 #[derive(Clone)]
 pub(super) struct Known {
     pub(super) serving: Arc<Serving>,
+    room: Arc<Room>,
     pub(super) caller: Caller,
 }
 
@@ -75,7 +76,8 @@ impl Known {
                 "request signatures are for HTTP: use a key, a token or a certificate",
             ));
         }
-        Ok(Self { serving: Arc::clone(serving), caller: known.caller })
+        let room = serving.rooms.room(known.caller.tenant);
+        Ok(Self { serving: Arc::clone(serving), room, caller: known.caller })
     }
 
     /// Whether the caller has a role.
@@ -87,7 +89,7 @@ impl Known {
 
     /// A place among the tenant's requests under way.
     pub(super) fn enter(&self) -> Result<Place, Problem> {
-        self.serving.enter(self.caller.tenant)
+        self.serving.enter(&self.room)
     }
 
     /// What a command asks for, its deadline, and whether anybody but the engine has a say.

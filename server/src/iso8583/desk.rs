@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tp_actors::tp_core::command::Reverse;
 use tp_actors::tp_core::outcome::Outcome;
 use tp_actors::tp_core::reply::Reply;
@@ -25,7 +25,7 @@ use tp_iso8583::{Elements, Message, Mti, frame_into};
 use super::answer::{begin, refused};
 use super::ask::{Ask, Planned, Reader, Reason, Refused};
 use super::codes::Code;
-use super::flight::{Flight, Held, Outgoing};
+use super::flight::{Flight, Held, Outgoing, Places};
 use super::link::{Ended, Out};
 use super::listener::Edge;
 use crate::control::now;
@@ -41,7 +41,7 @@ type Plain = (Flight, Box<Planned>);
 /// What a link works with.
 pub(super) struct Desk {
     edge: Arc<Edge>,
-    places: Arc<Semaphore>,
+    places: Places,
     plain: Rings<Plain>,
     /// From tasks. `None`: one has ended without anything to say.
     late: (mpsc::UnboundedSender<Option<Outgoing>>, mpsc::UnboundedReceiver<Option<Outgoing>>),
@@ -73,7 +73,7 @@ impl Desk {
     pub(super) fn new(edge: Arc<Edge>) -> Self {
         let in_flight_max = edge.listener.in_flight_max;
         Self {
-            places: Arc::new(Semaphore::new(in_flight_max)),
+            places: Places::new(in_flight_max),
             plain: Rings::new(Arc::clone(&edge.serving.engine), in_flight_max),
             // Each that is sent has a place.
             late: mpsc::unbounded_channel(),
@@ -92,12 +92,12 @@ impl Desk {
 
     /// Whether there is a place for one message more.
     pub(super) fn has_room(&self) -> bool {
-        self.places.available_permits() > 0
+        self.places.has_room()
     }
 
     /// Whether everything that was taken is answered, and the answers are out.
     pub(super) fn is_answered(&self) -> bool {
-        self.places.available_permits() == self.edge.listener.in_flight_max
+        self.places.are_free()
     }
 
     /// Gives back what a busy time took.
@@ -114,8 +114,7 @@ impl Desk {
     /// Takes one message. There is a place for it.
     pub(super) fn take(&mut self, body: &[u8], out: &mut Out) -> Result<(), Ended> {
         let Moment { instant: began, time } = self.now;
-        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| Ended::Stopping)?;
-        let held = Held { _place: place, key: None, room: None, _busy: self.edge.busy() };
+        let held = Held { _place: self.places.take(), key: None, room: None };
         let message = &mut self.message;
         let decoded = self.edge.listener.layout.decode(body, message);
         // Without a type and a bitmap there is nothing that could be answered.
@@ -211,7 +210,9 @@ impl Desk {
     /// What a task says goes out when it comes. The peer's time-out says the right thing of what does not: it repeats or reverses.
     fn spawn(&self, says: impl Future<Output = Option<Outgoing>> + Send + 'static) {
         let (late, stats) = (self.late.0.clone(), Arc::clone(&self.edge.stats));
+        let busy = self.edge.busy();
         tokio::spawn(async move {
+            let _until_said = busy;
             let outgoing = says.await;
             if outgoing.is_none() {
                 stats.answer("", "");

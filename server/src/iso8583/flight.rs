@@ -4,9 +4,9 @@
 //! to know frames and the order of a link.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use tokio::sync::OwnedSemaphorePermit;
 use tp_actors::tp_core::amount::Ledger;
 use tp_actors::tp_core::command::{Advice, Command, Lookup, Read, ReadTarget, Reverse, Verb};
 use tp_actors::tp_core::ids::{AccountId, Seq};
@@ -19,19 +19,59 @@ use super::answer::{filled, put};
 use super::ask::{Ask, Planned};
 use super::codes::Code;
 use super::key_locks::KeyGuard;
-use super::listener::{Busy, Edge};
+use super::listener::Edge;
 use crate::gate::Place;
 
 /// What a message holds until it is answered.
 pub(super) struct Held {
     /// Its place among those in flight.
-    pub(super) _place: OwnedSemaphorePermit,
+    pub(super) _place: Taken,
     /// Its key: a repeat waits for its answer.
     pub(super) key: Option<KeyGuard>,
     /// Its tenant's place.
     pub(super) room: Option<Place>,
-    /// The server's end waits for it.
-    pub(super) _busy: Busy,
+}
+
+/// The places of a link's messages in flight.
+pub(super) struct Places {
+    max: usize,
+    taken: Arc<AtomicUsize>,
+}
+
+/// One of them; dropped, it is free again.
+pub(super) struct Taken(Arc<AtomicUsize>);
+
+impl Places {
+    pub(super) fn new(max: usize) -> Self {
+        Self { max, taken: Arc::default() }
+    }
+
+    /// How many are taken.
+    fn taken(&self) -> usize {
+        self.taken.load(Ordering::Acquire)
+    }
+
+    /// Whether there is one.
+    pub(super) fn has_room(&self) -> bool {
+        self.taken() < self.max
+    }
+
+    /// Whether all are free.
+    pub(super) fn are_free(&self) -> bool {
+        self.taken() == 0
+    }
+
+    /// Takes one. Only the link takes them: that there was one, there is.
+    pub(super) fn take(&mut self) -> Taken {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+        Taken(Arc::clone(&self.taken))
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
 }
 
 /// An answer on its way out.
@@ -79,7 +119,7 @@ pub(super) struct Flight {
 impl Flight {
     /// Takes a place among the tenant's commands under way; `false`: there is none, or they come too fast.
     pub(super) fn enter(&mut self) -> bool {
-        self.held.room = self.edge.serving.rooms.enter(self.edge.listener.tenant).ok();
+        self.held.room = self.edge.room.enter().ok();
         self.held.room.is_some()
     }
 

@@ -16,8 +16,8 @@ use crate::tenancy::TenantId;
 
 /// The keys of requests that are being decided, each with those that wait for it in the order of asking. Most have none: an empty queue
 /// takes no memory of its own.
-#[derive(Default)]
-pub(crate) struct KeyLocks(Mutex<HashMap<Owned, VecDeque<oneshot::Sender<KeyGuard>>>>);
+#[derive(Clone, Default)]
+pub(crate) struct KeyLocks(Arc<Mutex<HashMap<Owned, VecDeque<oneshot::Sender<KeyGuard>>>>>);
 
 /// A key of a tenant.
 pub(super) type Owned = (TenantId, Key);

@@ -27,20 +27,25 @@ use super::listeners::Listener;
 use super::totals::{CUT_OVER_STREAM, CutOver, Period, Sum, Totals};
 use crate::app::Serving;
 use crate::auth::tls::Tls;
+use crate::gate::Room;
 use crate::net::links::{Door, accept};
 use crate::observe::CardStats;
 
-/// What the links of a listener share.
+/// What the links of a listener share. Each has one of its own, so that what its messages count on is counted on one core
+/// ([`Edge::of_link`]).
+#[derive(Clone)]
 pub(crate) struct Edge {
     pub(super) serving: Arc<Serving>,
     pub(super) listener: Arc<Listener>,
     pub(super) totals: Arc<Totals>,
     /// Keys of requests that are being decided, of all listeners.
     pub(super) keys: Arc<KeyLocks>,
+    /// The tenant's room.
+    pub(super) room: Arc<Room>,
     pub(super) stats: Arc<CardStats>,
     tls: Option<Arc<Tls>>,
     tls_handshake: Duration,
-    /// Messages that are not answered yet, and approvals that are being undone.
+    /// Tasks: messages that need several questions, and approvals that are being undone.
     busy: Arc<AtomicUsize>,
 }
 
@@ -97,7 +102,14 @@ impl Edge {
     ) -> Self {
         let tls = tls.filter(|_| listener.tls);
         let stats = Arc::new(CardStats::new(&listener.name));
-        Self { serving, listener, totals, keys, stats, tls, tls_handshake, busy: Arc::default() }
+        let room = serving.rooms.room(listener.tenant);
+        Self { serving, listener, totals, keys, room, stats, tls, tls_handshake, busy: Arc::default() }
+    }
+
+    /// The same, for one link: with references that no other link's messages count on.
+    pub(super) fn of_link(&self) -> Arc<Self> {
+        let (keys, room) = (Arc::new((*self.keys).clone()), self.serving.rooms.room(self.listener.tenant));
+        Arc::new(Self { keys, room, ..self.clone() })
     }
 
     /// Holds up the server's end.
@@ -117,11 +129,11 @@ impl Edge {
         let (name, address) = (self.listener.name.clone(), peer.ip());
         tracing::info!(listener = name, %address, "a link was opened");
         let ended = match self.tls.clone() {
-            None => link::serve(Arc::clone(&self), stream, stop).await,
+            None => link::serve(self.of_link(), stream, stop).await,
             Some(tls) => {
                 let accepted = TlsAcceptor::from(tls.config()).accept(stream);
                 match tokio::time::timeout(self.tls_handshake, accepted).await {
-                    Ok(Ok(stream)) => link::serve(Arc::clone(&self), stream, stop).await,
+                    Ok(Ok(stream)) => link::serve(self.of_link(), stream, stop).await,
                     Ok(Err(error)) => Ended::Broken(error.kind()),
                     Err(_) => Ended::Idle,
                 }

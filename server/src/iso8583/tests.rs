@@ -137,7 +137,7 @@ async fn place(more: &str) -> Place {
 fn link(edge: &Arc<Edge>) -> (DuplexStream, watch::Sender<bool>) {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let (stop, stopped) = watch::channel(false);
-    tokio::spawn(link::serve(Arc::clone(edge), theirs, stopped));
+    tokio::spawn(link::serve(edge.of_link(), theirs, stopped));
     (ours, stop)
 }
 
@@ -229,7 +229,7 @@ async fn an_approval_that_the_peer_left_untaken_too_long_is_answered_68_and_undo
     // An answer does not fit into what the connection holds.
     let (mut link, theirs) = tokio::io::duplex(32);
     let (_stop, stopped) = watch::channel(false);
-    tokio::spawn(link::serve(Arc::clone(&place.edge), theirs, stopped));
+    tokio::spawn(link::serve(place.edge.of_link(), theirs, stopped));
     let seq = place.engine.durable_seq();
     for stan in 1..=3 {
         send(&place.edge, &mut link, &request(*b"0100", stan)).await;
