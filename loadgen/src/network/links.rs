@@ -503,6 +503,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_due_together_shares_a_link_and_a_burst_goes_over_all_of_them() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let at = listener.local_addr().expect("an address");
+        let codec = FrameCodec::new(None, 1_000);
+        let mut session = LinkSession::new(Box::new(NoHttp), (at, 3), codec, 100, Arc::default()).expect("links");
+        let on = |session: &LinkSession<FrameCodec>| [0, 1, 2].map(|link| session.flights.of_line(link).len());
+        (0..5).for_each(|tag| submit(&mut session, tag));
+        assert_eq!(on(&session), [5, 0, 0]);
+        session.turn(Duration::ZERO);
+        session.turn(Duration::ZERO);
+        (0..3).for_each(|tag| submit(&mut session, tag));
+        assert_eq!(on(&session), [5, 3, 0]);
+        session.turn(Duration::ZERO);
+        (0..40).for_each(|tag| submit(&mut session, tag));
+        assert_eq!(on(&session), [21, 11, 16], "the third, the first, the second");
+    }
+
+    #[test]
     fn what_is_in_doubt_goes_out_again_with_its_key_and_is_answered_once() {
         let (at, served) = server(vec![
             |peer| {
