@@ -11,7 +11,7 @@ use tp_storage::CheckpointStore;
 
 use crate::checkpointer::{Advance, CheckpointResult, CheckpointStep, Waits};
 use crate::config::CheckpointPolicy;
-use crate::shared::Shared;
+use crate::shared::{Shared, Stage};
 use crate::writer_thread::WriterOrder;
 
 /// Between two looks at whether one is due.
@@ -65,6 +65,13 @@ fn run(shared: &Shared, step: &mut CheckpointStep, inbox: &Receiver<CheckpointOr
 fn take(shared: &Shared, step: &mut CheckpointStep) -> CheckpointResult {
     step.begin()?;
     let mut pace = pace(step.policy());
+    // At the close nothing else writes, and whoever closes waits for it.
+    let mut pace = |bytes| {
+        let ahead = pace(bytes);
+        if shared.stage() == Stage::Serving {
+            std::thread::sleep(ahead);
+        }
+    };
     loop {
         match step.advance(&mut pace) {
             Advance::Made => {}
@@ -78,9 +85,9 @@ fn take(shared: &Shared, step: &mut CheckpointStep) -> CheckpointResult {
     }
 }
 
-/// Sleeps whenever more bytes have passed than the policy's rate allows, writing or reading back: the journal's disk is the
-/// same one. A number of bytes that falls begins anew.
-fn pace(policy: &CheckpointPolicy) -> impl FnMut(u64) + use<> {
+/// How long to wait so that no more bytes have passed than the policy's rate allows, writing or reading back: the journal's disk is the
+/// same one. At most a second at a time: a close does not wait for it. A number of bytes that falls begins anew.
+fn pace(policy: &CheckpointPolicy) -> impl FnMut(u64) -> Duration + use<> {
     let (mut start, mut last, per_second) = (Instant::now(), 0, u128::from(policy.bytes_per_second));
     move |bytes| {
         if bytes < last {
@@ -89,8 +96,20 @@ fn pace(policy: &CheckpointPolicy) -> impl FnMut(u64) + use<> {
         last = bytes;
         let due_us = u128::from(bytes) * 1_000_000 / per_second;
         let ahead_us = due_us.saturating_sub(start.elapsed().as_micros());
-        if ahead_us > 1_000 {
-            std::thread::sleep(Duration::from_micros(u64::try_from(ahead_us).unwrap_or(1_000).min(1_000_000)));
-        }
+        let ahead_us = if ahead_us > 1_000 { ahead_us.min(1_000_000) } else { 0 };
+        Duration::from_micros(u64::try_from(ahead_us).unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ahead_of_the_rate_waits_a_second_at_most_and_what_begins_anew_does_not() {
+        let mut pace = pace(&CheckpointPolicy { bytes_per_second: 1 << 20, ..CheckpointPolicy::off() });
+        assert_eq!(pace(0), Duration::ZERO);
+        assert_eq!(pace(600 << 20), Duration::from_secs(1), "ten minutes ahead");
+        assert_eq!(pace(1 << 10), Duration::ZERO, "a file is read back from its start");
     }
 }

@@ -52,7 +52,7 @@ pub struct CheckpointPolicy {
     /// Whether closing takes one. Default yes.
     pub at_close: bool,
     /// Upper bound of the checkpoint's own writing, bytes a second, so that it stays below the journal's. Range from
-    /// 1 MiB. Default 128 MiB.
+    /// 1 MiB. Default 128 MiB. A closing engine has none: nothing else writes then.
     pub bytes_per_second: u64,
 }
 

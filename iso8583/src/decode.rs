@@ -203,7 +203,7 @@ fn unpack(packed: &[u8], characters: Characters, digits: &mut [u8]) -> bool {
     // Without a way out in between: every byte costs the same.
     for (pair, byte) in pairs.as_chunks_mut::<2>().0.iter_mut().zip(packed) {
         let (high, low) = (byte >> 4, byte & 15);
-        is_good &= (high <= 9) & (low <= 9);
+        is_good &= high.max(low) <= 9;
         *pair = [b'0' | high, b'0' | low];
     }
     is_good

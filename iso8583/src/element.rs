@@ -33,21 +33,24 @@ const LETTER_DIGIT: u8 = 4;
 const TEXT: u8 = 8;
 const TRACK: u8 = 16;
 
+/// Of ASCII: no other byte is of any kind.
 const KINDS: [u8; 256] = {
     let mut kinds = [0; 256];
-    let mut at = 0;
-    while at < 256 {
-        let byte = at as u8;
-        let is_space = byte == b' ';
-        kinds[at] = byte.is_ascii_digit() as u8 * DIGIT
-            | (byte.is_ascii_alphabetic() || is_space) as u8 * LETTER
-            | (byte.is_ascii_alphanumeric() || is_space) as u8 * LETTER_DIGIT
-            | (byte.is_ascii_graphic() || is_space) as u8 * TEXT
-            | (byte.is_ascii_digit() || matches!(byte, b'=' | b'D')) as u8 * TRACK;
-        at += 1;
+    let mut byte = 0_u8;
+    while byte < 128 {
+        kinds[byte as usize] = kinds_of(byte);
+        byte += 1;
     }
     kinds
 };
+
+const fn kinds_of(byte: u8) -> u8 {
+    let digit = if byte.is_ascii_digit() { DIGIT | LETTER_DIGIT | TEXT | TRACK } else { 0 };
+    let letter = if byte.is_ascii_alphabetic() || byte == b' ' { LETTER | LETTER_DIGIT | TEXT } else { 0 };
+    let text = if byte.is_ascii_graphic() { TEXT } else { 0 };
+    let track = if matches!(byte, b'=' | b'D') { TRACK } else { 0 };
+    digit | letter | text | track
+}
 
 impl Characters {
     /// Whether a value may consist of these bytes.

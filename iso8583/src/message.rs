@@ -257,7 +257,9 @@ mod tests {
         assert_eq!((message.get(2), message.has(2), message.has(1), message.has(129)), (None, false, false, false));
         assert_eq!((message.text(11), message.text(65), message.text(128)), (Some("000001"), Some(""), Some("mac")));
         assert_eq!((message.number(11), message.number(64), message.number(65)), (Some(1), None, None));
-        (message.remove(64), message.remove(65));
+        for element in [64, 65] {
+            message.remove(element);
+        }
         message.set(1, b"x");
         message.set(129, b"x");
         assert_eq!(message.elements().collect::<Vec<_>>(), [11, 128]);
