@@ -65,10 +65,10 @@ fn run(shared: &Shared, step: &mut CheckpointStep, inbox: &Receiver<CheckpointOr
 fn take(shared: &Shared, step: &mut CheckpointStep) -> CheckpointResult {
     step.begin()?;
     let mut pace = pace(step.policy());
-    // At the close nothing else writes, and whoever closes waits for it.
+    // Once the engine is drained nothing else writes, and whoever closes waits for it.
     let mut pace = |bytes| {
         let ahead = pace(bytes);
-        if shared.stage() == Stage::Serving {
+        if matches!(shared.stage(), Stage::Serving | Stage::Stopping) {
             std::thread::sleep(ahead);
         }
     };

@@ -38,7 +38,7 @@ pub struct Closed {
 /// Drains, checkpoints, syncs, joins every thread.
 pub(crate) fn close(shared: &Arc<Shared>, threads: Threads, takes_checkpoint: bool) -> Result<Closed, CloseError> {
     shared.enter(Stage::Stopping);
-    let drained = drain(shared);
+    let drained = drain(shared).inspect(|()| shared.enter(Stage::Drained));
     let checkpoint = match (&drained, takes_checkpoint) {
         (Ok(()), true) if !shared.poison.is_set() => take_checkpoint(&threads),
         _ => Err(CheckpointFailed::NotKept),

@@ -32,8 +32,10 @@ pub(crate) enum Stage {
     Serving = 0,
     /// Takes none, finishes what is open.
     Stopping = 1,
+    /// Nothing is open, and all is durable.
+    Drained = 2,
     /// Ends now.
-    Ended = 2,
+    Ended = 3,
 }
 
 /// Whether all that can be in flight finds space in the journal.
@@ -204,6 +206,7 @@ impl Shared {
         match self.stage.load(Ordering::SeqCst) {
             0 => Stage::Serving,
             1 => Stage::Stopping,
+            2 => Stage::Drained,
             _ => Stage::Ended,
         }
     }

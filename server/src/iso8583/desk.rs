@@ -31,6 +31,9 @@ use super::listener::Edge;
 use crate::control::now;
 use crate::rings::Rings;
 
+/// Answers that are kept for messages to come, half a kilobyte each: as many as a link has under way by default.
+const POOLED: usize = 1_024;
+
 /// Elements that come back besides, where totals are asked for (ISO 8583:1987, reconciliation).
 const OF_TOTALS: Elements =
     Elements::of(&[66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 97]);
@@ -49,7 +52,7 @@ pub(super) struct Desk {
     message: Message,
     /// Replies that wait for the way out to have room.
     replies: VecDeque<(Plain, Reply)>,
-    /// Answers that are kept for messages to come: as many as were under way at once.
+    /// Answers that are kept for messages to come.
     pool: Vec<Message>,
     is_signed_on: bool,
     /// When this turn began: one for all messages that came, or go, together.
@@ -291,7 +294,9 @@ impl Desk {
 
     fn give_back(&mut self, mut answer: Message) {
         answer.clear(Mti::NONE);
-        self.pool.push(answer);
+        if self.pool.len() < POOLED {
+            self.pool.push(answer);
+        }
     }
 
     fn undo(&self, mut outgoing: Outgoing, undo: Reverse) {
