@@ -52,7 +52,8 @@ pub struct CheckpointPolicy {
     /// Whether closing takes one. Default yes.
     pub at_close: bool,
     /// Upper bound of the checkpoint's own writing, bytes a second, so that it stays below the journal's. Range from
-    /// 1 MiB. Default 128 MiB. A closing engine has none: nothing else writes then.
+    /// 1 MiB. Default 128 MiB. Once a closing engine is drained it has none: nothing else
+    /// writes then.
     pub bytes_per_second: u64,
 }
 

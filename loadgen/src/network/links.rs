@@ -2,7 +2,7 @@
 //!
 //! Owns the links and what becomes of a command when one breaks. Refuses to know what is in a frame (that is the codec's), and to interpret
 //! silence: a command that is not answered for long ends the run. What is due together goes over one link, the next over the next: a write
-//! for each of them would be most of what the generator does.
+//! for each of them was a third of what the generator did.
 //!
 //! Invariants: a command is answered exactly once; it is sent again only after its link ended, with its key, [`REPEATS_MAX`] times; then it
 //! is `in_progress`.

@@ -25,10 +25,11 @@ use tp_iso8583::{Elements, Message, Mti, frame_into};
 use super::answer::{begin, refused};
 use super::ask::{Ask, Planned, Reader, Reason, Refused};
 use super::codes::Code;
-use super::flight::{Flight, Held, Outgoing, Places};
+use super::flight::{Flight, Held, Outgoing};
 use super::link::{Ended, Out};
 use super::listener::Edge;
 use crate::control::now;
+use crate::net::count::Count;
 use crate::rings::Rings;
 
 /// Answers that are kept for messages to come, half a kilobyte each: as many as a link has under way by default.
@@ -44,7 +45,7 @@ type Plain = (Flight, Box<Planned>);
 /// What a link works with.
 pub(super) struct Desk {
     edge: Arc<Edge>,
-    places: Places,
+    in_flight: Count,
     plain: Rings<Plain>,
     /// From tasks. `None`: one has ended without anything to say.
     late: (mpsc::UnboundedSender<Option<Outgoing>>, mpsc::UnboundedReceiver<Option<Outgoing>>),
@@ -76,7 +77,7 @@ impl Desk {
     pub(super) fn new(edge: Arc<Edge>) -> Self {
         let in_flight_max = edge.listener.in_flight_max;
         Self {
-            places: Places::new(in_flight_max),
+            in_flight: Count::default(),
             plain: Rings::new(Arc::clone(&edge.serving.engine), in_flight_max),
             // Each that is sent has a place.
             late: mpsc::unbounded_channel(),
@@ -95,12 +96,12 @@ impl Desk {
 
     /// Whether there is a place for one message more.
     pub(super) fn has_room(&self) -> bool {
-        self.places.has_room()
+        self.in_flight.get() < self.edge.listener.in_flight_max
     }
 
     /// Whether everything that was taken is answered, and the answers are out.
     pub(super) fn is_answered(&self) -> bool {
-        self.places.are_free()
+        self.in_flight.get() == 0
     }
 
     /// Gives back what a busy time took.
@@ -117,7 +118,7 @@ impl Desk {
     /// Takes one message. There is a place for it.
     pub(super) fn take(&mut self, body: &[u8], out: &mut Out) -> Result<(), Ended> {
         let Moment { instant: began, time } = self.now;
-        let held = Held { _place: self.places.take(), key: None, room: None };
+        let held = Held { _place: self.in_flight.one(), key: None, room: None };
         let message = &mut self.message;
         let decoded = self.edge.listener.layout.decode(body, message);
         // Without a type and a bitmap there is nothing that could be answered.

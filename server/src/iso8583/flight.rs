@@ -4,7 +4,6 @@
 //! to know frames and the order of a link.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use tp_actors::tp_core::amount::Ledger;
@@ -21,57 +20,16 @@ use super::codes::Code;
 use super::key_locks::KeyGuard;
 use super::listener::Edge;
 use crate::gate::Place;
+use crate::net::count::Counted;
 
 /// What a message holds until it is answered.
 pub(super) struct Held {
     /// Its place among those in flight.
-    pub(super) _place: Taken,
+    pub(super) _place: Counted,
     /// Its key: a repeat waits for its answer.
     pub(super) key: Option<KeyGuard>,
     /// Its tenant's place.
     pub(super) room: Option<Place>,
-}
-
-/// The places of a link's messages in flight.
-pub(super) struct Places {
-    max: usize,
-    taken: Arc<AtomicUsize>,
-}
-
-/// One of them; dropped, it is free again.
-pub(super) struct Taken(Arc<AtomicUsize>);
-
-impl Places {
-    pub(super) fn new(max: usize) -> Self {
-        Self { max, taken: Arc::default() }
-    }
-
-    /// How many are taken.
-    fn taken(&self) -> usize {
-        self.taken.load(Ordering::Acquire)
-    }
-
-    /// Whether there is one.
-    pub(super) fn has_room(&self) -> bool {
-        self.taken() < self.max
-    }
-
-    /// Whether all are free.
-    pub(super) fn are_free(&self) -> bool {
-        self.taken() == 0
-    }
-
-    /// Takes one. Only the link takes them: that there was one, there is.
-    pub(super) fn take(&mut self) -> Taken {
-        self.taken.fetch_add(1, Ordering::Relaxed);
-        Taken(Arc::clone(&self.taken))
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Release);
-    }
 }
 
 /// An answer on its way out.

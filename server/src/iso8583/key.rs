@@ -164,6 +164,9 @@ mod tests {
         let key = Matching::of(&message).expect("fields").key(Kind::Authorization);
         assert_eq!(format!("{:032x}", key.bits), "c6505a8467e9475ad18f2ac5c33ba094");
         assert_eq!(format!("{:032x}", late(key).bits), "2439fd3a47bc17ca454f5cf4df1a0a4c");
+        // An 0100 and an 0200 of the same fields are undone apart.
+        let other = Matching::of(&message).expect("fields").key(Kind::Financial);
+        assert_ne!(late(other), late(key));
     }
 
     #[test]

@@ -5,7 +5,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
@@ -28,6 +27,7 @@ use super::totals::{CUT_OVER_STREAM, CutOver, Period, Sum, Totals};
 use crate::app::Serving;
 use crate::auth::tls::Tls;
 use crate::gate::Room;
+use crate::net::count::{Count, Counted};
 use crate::net::links::{Door, accept};
 use crate::observe::CardStats;
 
@@ -46,16 +46,7 @@ pub(crate) struct Edge {
     tls: Option<Arc<Tls>>,
     tls_handshake: Duration,
     /// Tasks: messages that need several questions, and approvals that are being undone.
-    busy: Arc<AtomicUsize>,
-}
-
-/// The server's end waits until this is dropped.
-pub(super) struct Busy(Arc<AtomicUsize>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
+    busy: Count,
 }
 
 /// Binds all listeners of a file.
@@ -87,7 +78,7 @@ pub(crate) async fn run(edge: Arc<Edge>, socket: TcpListener, mut stop: watch::R
     })
     .await;
     while links.join_next().await.is_some() {}
-    while edge.busy.load(Ordering::Acquire) > 0 {
+    while edge.busy.get() > 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -103,7 +94,7 @@ impl Edge {
         let tls = tls.filter(|_| listener.tls);
         let stats = Arc::new(CardStats::new(&listener.name));
         let room = serving.rooms.room(listener.tenant);
-        Self { serving, listener, totals, keys, room, stats, tls, tls_handshake, busy: Arc::default() }
+        Self { serving, listener, totals, keys, room, stats, tls, tls_handshake, busy: Count::default() }
     }
 
     /// The same, for one link: with references that no other link's messages count on.
@@ -112,10 +103,9 @@ impl Edge {
         Arc::new(Self { keys, room, ..self.clone() })
     }
 
-    /// Holds up the server's end.
-    pub(super) fn busy(&self) -> Busy {
-        self.busy.fetch_add(1, Ordering::AcqRel);
-        Busy(Arc::clone(&self.busy))
+    /// Holds up the server's end until it is dropped.
+    pub(super) fn busy(&self) -> Counted {
+        self.busy.one()
     }
 
     /// The numbers of this listener.

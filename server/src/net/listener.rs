@@ -4,7 +4,6 @@
 //! once, so that the peer knows.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper_util::server::graceful::GracefulShutdown;
@@ -12,26 +11,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::connection::Shape;
+use super::count::Count;
 use crate::observe::{ConnectionRefusal, Metrics};
 
 /// How long no connection is accepted after the system refused one (no descriptors): others may end meanwhile.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// A place among the open connections. Dropped, it is free again, also when what serves the connection panics.
-struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    fn take(open: &Arc<AtomicUsize>) -> Self {
-        open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(open))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// Accepts until `stop` says so, then waits for the connections to end.
 pub(crate) async fn run(
@@ -42,7 +26,7 @@ pub(crate) async fn run(
     mut stop: watch::Receiver<bool>,
 ) {
     let graceful = GracefulShutdown::new();
-    let open = Arc::new(AtomicUsize::new(0));
+    let open = Count::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -54,13 +38,13 @@ pub(crate) async fn run(
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(PAUSE).await;
             }
-            Ok((stream, _)) if open.load(Ordering::Relaxed) >= connections_max => {
+            Ok((stream, _)) if open.get() >= connections_max => {
                 metrics.connection_refused(ConnectionRefusal::Limit);
                 drop(stream);
             }
             Ok((stream, peer)) => {
                 let (shape, watcher) = (Arc::clone(&shape), graceful.watcher());
-                let (place, counted) = (Place::take(&open), metrics.connection());
+                let (place, counted) = (open.one(), metrics.connection());
                 tokio::spawn(async move {
                     let _until_the_end = (place, counted);
                     shape.serve(stream, peer, watcher).await;

@@ -34,13 +34,8 @@ impl CardStats {
 
     /// An answer of that type with that code; both empty: a message was not answered.
     pub fn answer(&self, mti: &str, code: &str) {
-        // All are of one length: compared as a number each.
-        fn at<const N: usize>(all: &[&str], one: &str) -> usize {
-            let one = one.as_bytes().first_chunk::<N>().filter(|_| one.len() == N);
-            let is_one = |each: &&str| one.is_some() && each.as_bytes().first_chunk() == one;
-            all.iter().position(is_one).unwrap_or(all.len())
-        }
-        self.answers[at::<4>(&TYPES, mti)][at::<2>(&CODES, code)].fetch_add(1, Ordering::Relaxed);
+        let at = |all: &[&str], one: &str| all.iter().position(|each| *each == one).unwrap_or(all.len());
+        self.answers[at(&TYPES, mti)][at(&CODES, code)].fetch_add(1, Ordering::Relaxed);
     }
 
     /// A link was opened.
