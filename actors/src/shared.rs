@@ -46,7 +46,8 @@ pub(crate) enum Room {
     Enough = 0,
     /// A spare segment is being made: turns wait for it.
     Awaited = 1,
-    /// None could be had: the disk is full, commands are answered `no_space`, exchanges already open finish.
+    /// None could be had, and of the current segment no more is left than its reserve: the disk is full, commands are answered
+    /// `no_space`, exchanges already open finish.
     Refused = 2,
 }
 
@@ -237,7 +238,7 @@ impl Shared {
 
     /// By the writer. Returns whether it changed.
     pub(crate) fn set_room(&self, room: Room) -> bool {
-        self.room.swap(room as u8, Ordering::AcqRel) != room as u8
+        self.room() != room && self.room.swap(room as u8, Ordering::AcqRel) != room as u8
     }
 
     /// Stops all acknowledging, with the first cause.

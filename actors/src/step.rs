@@ -113,7 +113,6 @@ impl Step {
     /// [`EvolveError`]: a bug; the engine must be poisoned.
     pub(crate) fn turn(&mut self, shared: &Shared, at: Moment) -> Result<Progress, EvolveError> {
         self.flush_outbox(shared);
-        let admission = shared.admission();
         if !self.has_work(shared, at.now) {
             return Ok(Progress::Idle);
         }
@@ -121,6 +120,7 @@ impl Step {
             Shared::count_put_off(&shared.lanes[self.index]);
             return Ok(Progress::PutOff);
         }
+        let admission = shared.admission();
         let taken = self.decide(shared, at, admission)?;
         if has(Bug::MessageBeforeRing) {
             self.send_messages(shared);
@@ -140,10 +140,11 @@ impl Step {
         !lane.inbox.is_empty() || !self.staged.is_empty() || lane.has_messages() || self.partition.has_work(now)
     }
 
-    /// Room for a turn's worst case: in the ring, and below what the spare segment takes (BND-1).
+    /// Room for a turn's worst case: in the ring, and below what the journal's reserve takes (BND-1). In this order: what is no longer
+    /// in flight is in the journal, and the writer shows what that has left of it before it takes it out of the count.
     fn has_room(&self, shared: &Shared) -> bool {
         let ring = &shared.lanes[self.index].ring;
-        !ring.is_full() && shared.room() != Room::Awaited && !shared.in_flight.is_full()
+        !ring.is_full() && !shared.in_flight.is_full() && shared.room() != Room::Awaited
     }
 
     /// Takes input and lets the partition decide. Returns how much was taken.

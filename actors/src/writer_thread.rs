@@ -183,6 +183,10 @@ impl WriterCrank {
     fn publish(&mut self, committed: Committed, took: Duration) {
         let Self { shared, step, pace, .. } = self;
         shared.durable.publish(committed.seq + u64::from(has(Bug::PublishEarly)), committed.time_max);
+        if !has(Bug::RoomLate) {
+            // Before what was in flight counts as free: who then starts a turn must see what the frame has left of the segment.
+            show_room(shared, step);
+        }
         let pace = pace.durable(committed.events, shared.clock.monotonic_ms());
         let was_full = pace.is_some_and(|pace| shared.in_flight.follow(pace));
         let (blocks, events) = if has(Bug::RoomAfterWake) { (0, 0) } else { (committed.blocks, committed.events) };
@@ -219,11 +223,16 @@ impl WriterCrank {
         if let Some(task) = self.step.room_task(monotonic_ms) {
             let _ = self.tasks.try_send(task); // at most one is under way: the journal gives no second one
         }
-        let has_room = self.step.journal().has_room();
-        if self.shared.set_room(Room::of(has_room, self.step.was_room_refused)) {
-            self.shared.writer_status.lock().has_room = has_room;
-            self.shared.wake_partitions();
-        }
+        show_room(&self.shared, &self.step);
+    }
+}
+
+/// Shows the partitions whether the journal has room, and wakes them when that has changed.
+fn show_room(shared: &Shared, step: &WriterStep) {
+    let has_room = step.journal().has_room();
+    if shared.set_room(Room::of(has_room, step.was_room_refused)) {
+        shared.writer_status.lock().has_room = has_room;
+        shared.wake_partitions();
     }
 }
 

@@ -77,6 +77,7 @@ bugs! {
         WaitUnfenced = "wait-unfenced", "a completion looks whether its client waits without a fence after the push";
         ClosedLate = "closed-late", "a partition that ends says so after it has emptied its inbox";
         NudgeUnlocked = "nudge-unlocked", "whoever waits for a number is woken without the lock under which it looks";
+        RoomLate = "room-late", "what was in flight counts as free before the room that is left is shown";
         RoomAfterWake = "room-after-wake", "partitions are woken before the room they wait for is there";
     }
 }

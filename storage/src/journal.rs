@@ -206,8 +206,7 @@ pub trait Journal: Send {
     /// Work to be done by another thread to make room; `None`: nothing is missing, or the work is under way.
     fn room_task(&mut self) -> Option<RoomTask>;
 
-    /// Takes back the result of a room task. After a failure `has_room` stays false and a later `room_task` tries
-    /// again: service resumes by itself.
+    /// Takes back the result of a room task. After a failure a later `room_task` tries again: service resumes by itself.
     fn room_done(&mut self, done: RoomDone);
 
     /// Records the durable sequence number outside the journal: once a second, at checkpoints and before the close.

@@ -28,15 +28,6 @@ use crate::segment::{self, Rest, Segment};
 use crate::syncs::Syncs;
 use crate::witness::{WITNESS_PATH, Witness, WitnessWriter};
 
-/// State of the search for a spare segment.
-#[derive(Clone, Copy, Debug, Default)]
-struct Room {
-    /// A task is under way.
-    asked: bool,
-    /// The last task failed.
-    refused: bool,
-}
-
 /// A [`Journal`] in segment files. Made by [`SegmentJournal::recover`].
 pub struct SegmentJournal {
     dir: DataDirectory,
@@ -45,7 +36,8 @@ pub struct SegmentJournal {
     current: Segment,
     end: Position,
     spare: Option<Segment>,
-    room: Room,
+    /// A spare is being allocated.
+    is_spare_asked: bool,
     /// Number of the first segment of the journal.
     segment_first: u64,
     last_seq: u64,
@@ -141,7 +133,7 @@ impl SegmentJournal {
             end: Position { segment: number, offset: 0 },
             current,
             spare: None,
-            room: Room::default(),
+            is_spare_asked: false,
             segment_first: scan.live.first().map_or(number, |live| live.number),
             last_seq,
             last_time,
@@ -331,15 +323,15 @@ impl Journal for SegmentJournal {
     }
 
     fn has_room(&self) -> bool {
-        let open = self.spare.is_some() || (!self.room.refused && self.free() >= self.options.reserve_bytes);
-        open && self.poison.is_none()
+        let is_enough = self.spare.is_some() || self.free() >= self.options.reserve_bytes;
+        is_enough && self.poison.is_none()
     }
 
     fn room_task(&mut self) -> Option<RoomTask> {
-        if self.spare.is_some() || self.room.asked || self.poison.is_some() {
+        if self.spare.is_some() || self.is_spare_asked || self.poison.is_some() {
             return None;
         }
-        self.room.asked = true;
+        self.is_spare_asked = true;
         // The task holds the directory, and so its lock: no other writer starts while it runs.
         let dir = self.dir.clone();
         let (number, bytes) = (self.current.number + 1, self.options.segment_bytes);
@@ -350,7 +342,7 @@ impl Journal for SegmentJournal {
     }
 
     fn room_done(&mut self, done: RoomDone) {
-        self.room = Room { asked: false, refused: done.result.is_err() };
+        self.is_spare_asked = false;
         if let Ok(segment) = done.result {
             self.spare = Some(segment);
         }

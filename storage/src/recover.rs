@@ -30,7 +30,7 @@ pub struct JournalOptions {
     /// Size of new segments, in bytes: a multiple of 4096, at least 8192. Larger than all that can be in flight at once,
     /// counted as one 4 KiB frame per event. Segments of other sizes are read as they are. Default: 64 MiB.
     pub segment_bytes: u64,
-    /// While there is no spare segment yet, `has_room` holds as long as this much is free in the current one, in bytes.
+    /// While there is no spare segment, `has_room` holds as long as this much is free in the current one, in bytes.
     /// Default: half a segment.
     pub reserve_bytes: u64,
     /// Cut an ambiguous tail instead of refusing to open. Default: no.

@@ -1,7 +1,8 @@
 //! From the drawing of a number to the reply: partitions, rings, writer, release.
 //!
 //! Owns the models of whole engines whose commands are records. DUR-1: no approval before its event is on the disk. SEQ-1: the
-//! journal refuses a frame that does not follow, and counts its events. Liveness: everybody is answered and every thread ends.
+//! journal refuses a frame that does not follow, and counts its events. BND-1: no turn starts into a journal that has no more than its
+//! reserve. Liveness: everybody is answered and every thread ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -117,5 +118,18 @@ fn a_failed_append_acknowledges_nothing_and_everybody_is_told() {
         let told = [Outcome::InProgress, Outcome::SystemError];
         assert!(replies.iter().all(|(outcome, _)| told.contains(outcome)), "{replies:?}");
         assert_eq!(replies[0].0, Outcome::InProgress, "it was decided");
+    });
+}
+
+/// BND-1: the second turn may start as soon as the first's event is no longer in flight. By then it has to know that the journal
+/// took it and has no more than its reserve left.
+#[test]
+fn what_is_durable_makes_no_room_that_the_journal_has_not() {
+    explore("room", &Explore { queues: Queues::Gated, preemptions: Some(2) }, || {
+        let disk = Disk::with_room_for(1);
+        let shape = Shape { in_flight: 1, turn_commands: 1, ..Shape::of(1, &disk) };
+        let replies = run(&shape, &[0, 0]);
+        let outcomes = [replies[0].0, replies[1].0];
+        assert_eq!(outcomes, [Outcome::Approved, Outcome::NoSpace], "BND-1: {} frames' events are there", disk.seq());
     });
 }

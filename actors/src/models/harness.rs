@@ -84,6 +84,8 @@ struct Inside {
     frames: usize,
     /// The append that fails; 0: none does.
     fails_at_frame: usize,
+    /// After so many appends no more is left than the reserve, and no spare can be had; 0: there is always room.
+    frames_max: usize,
 }
 
 impl Disk {
@@ -98,6 +100,13 @@ impl Disk {
     pub(super) fn failing_at(frame: usize) -> Self {
         let disk = Self::default();
         disk.inside().fails_at_frame = frame;
+        disk
+    }
+
+    /// That has room for so many frames.
+    pub(super) fn with_room_for(frames: usize) -> Self {
+        let disk = Self::default();
+        disk.inside().frames_max = frames;
         disk
     }
 
@@ -154,7 +163,8 @@ impl Journal for ModelJournal {
         1
     }
     fn has_room(&self) -> bool {
-        true
+        let disk = self.0.inside();
+        disk.frames_max == 0 || disk.frames < disk.frames_max
     }
     fn room_task(&mut self) -> Option<RoomTask> {
         None
@@ -190,15 +200,17 @@ pub(super) struct Shape {
     pub(super) partitions: usize,
     /// Accounts that are there, each with a number of its own.
     pub(super) accounts: Vec<AccountId>,
-    /// Blocks in flight at which no turn starts.
+    /// Events in flight at which no turn starts.
     pub(super) in_flight: u64,
+    /// Commands of one turn.
+    pub(super) turn_commands: usize,
     pub(super) disk: Disk,
 }
 
 impl Shape {
     /// No accounts and nothing that puts a turn off.
     pub(super) fn of(partitions: usize, disk: &Disk) -> Self {
-        Self { partitions, accounts: Vec::new(), in_flight: 1_000, disk: disk.clone() }
+        Self { partitions, accounts: Vec::new(), in_flight: 1_000, turn_commands: 512, disk: disk.clone() }
     }
 }
 
@@ -206,7 +218,8 @@ impl Shape {
 pub(super) fn parts(shape: &Shape) -> Parts {
     let partitions = shape.partitions;
     let (sleeper, waker) = Sleeper::new();
-    let config = Config { partitions, in_flight_events: Some(shape.in_flight), ..Config::in_memory() };
+    let (in_flight_events, turn_commands_max) = (Some(shape.in_flight), shape.turn_commands);
+    let config = Config { partitions, in_flight_events, turn_commands_max, ..Config::in_memory() };
     let last_seq = shape.disk.seq().0;
     let shared = Arc::new(Shared::new(Start {
         seed: SEED,
@@ -229,7 +242,8 @@ pub(super) fn parts(shape: &Shape) -> Parts {
     let (orders, inbox) = bounded(1);
     let (tasks, task_inbox) = bounded(1);
     let (done, results) = bounded(1);
-    let step = WriterStep::new(Box::new(ModelJournal(shape.disk.clone())), partitions);
+    let mut step = WriterStep::new(Box::new(ModelJournal(shape.disk.clone())), partitions);
+    step.was_room_refused = shape.disk.inside().frames_max > 0;
     let writer = WriterCrank::new(Arc::clone(&shared), step, inbox, tasks, results);
     Parts { shared, cranks, writer, sleeper, orders, helper: (task_inbox, done) }
 }

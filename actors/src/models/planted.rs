@@ -20,6 +20,7 @@ const FOUND_BY: &[(Bug, &str, &str)] = &[
     (Bug::WaitUnfenced, "client_ring::a_client_that_waits_is_woken_by_its_reply", "deadlock"),
     (Bug::WaitUnfenced, "client_ring::a_task_that_waits_is_woken_by_its_reply", "deadlock"),
     (Bug::ClosedLate, "lanes::a_command_that_comes_while_its_partition_ends_is_answered", "deadlock"),
+    (Bug::RoomLate, "commit::what_is_durable_makes_no_room_that_the_journal_has_not", "BND-1"),
     (Bug::NudgeUnlocked, "durable_watch::a_poison_ends_the_wait_for_a_number_that_never_comes", "deadlock"),
     (
         Bug::RoomAfterWake,
