@@ -142,7 +142,7 @@ impl Slot {
             part.image.authorizations.extend(image);
         }
         while let Some(position) = take(&mut left, keys) {
-            part.image.keys.extend(self.keys.get(position));
+            part.image.keys.extend(self.key_at(position));
         }
         if has(Bug::KeyLostAtCheckpoint) {
             part.image.keys.pop();

@@ -1,9 +1,10 @@
-//! Integers as they lie at rest: a 128-bit one on eight bytes, a 96-bit one on four. In a struct of millions the gaps that alignment to
+//! Integers as they lie at rest: a 128-bit one on eight bytes, a 96-bit one on four, a 48-bit one on two. In a struct of millions the gaps that alignment to
 //! sixteen makes, and bits that an amount never has, are memory to be touched for the first time and caches filled with nothing.
 //!
-//! Owns the two forms and the checked sums in them; refuses to know what they count.
+//! Owns the forms and the checked sums in them; refuses to know what they count.
 
 use crate::amount::Amount;
+use crate::time::Time;
 
 /// 128 bits on eight bytes: an id or a sum.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -35,6 +36,29 @@ impl Single {
     pub(crate) fn amount(self) -> Amount {
         // Three words are below 2^96.
         Amount::new(self.get()).unwrap_or(Amount::MAX)
+    }
+}
+
+/// 48 bits on two bytes: a time, or what nearly always is below 2^48.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Short([u16; 3]);
+
+impl Short {
+    /// `None` from 2^48 up.
+    pub(crate) const fn new(value: u64) -> Option<Self> {
+        if value >> 48 == 0 { Some(Self::of_low(value)) } else { None }
+    }
+    /// Times have 48 bits.
+    pub(crate) const fn of_time(time: Time) -> Self {
+        debug_assert!(time.0 <= Time::MAX.0, "no time is later");
+        Self::of_low(time.0)
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "three words, and what is above is not meant")]
+    const fn of_low(value: u64) -> Self {
+        Self([value as u16, (value >> 16) as u16, (value >> 32) as u16])
+    }
+    pub(crate) const fn get(self) -> u64 {
+        (self.0[2] as u64) << 32 | (self.0[1] as u64) << 16 | self.0[0] as u64
     }
 }
 
@@ -87,6 +111,12 @@ impl core::fmt::Debug for Single {
     }
 }
 
+impl core::fmt::Debug for Short {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,6 +126,7 @@ mod tests {
     fn they_lie_without_gaps() {
         assert_eq!((size_of::<Wide>(), align_of::<Wide>()), (16, 8));
         assert_eq!((size_of::<Single>(), align_of::<Single>()), (12, 4));
+        assert_eq!((size_of::<Short>(), align_of::<Short>()), (6, 2));
     }
 
     #[test]
@@ -104,6 +135,7 @@ mod tests {
         assert_eq!(Wide::of(SUM_END - 1).map(Wide::get), Some(SUM_END - 1));
         assert_eq!(Single::of(Amount::MAX.get() + 1), None);
         assert_eq!(Single::of(Amount::MAX.get()).map(Single::amount), Some(Amount::MAX));
+        assert_eq!((Short::new(1 << 48), Short::new((1 << 48) - 1).map(Short::get)), (None, Some((1 << 48) - 1)));
     }
 
     proptest! {
@@ -112,6 +144,9 @@ mod tests {
             prop_assert_eq!(Wide::new(value).get(), value);
             let amount = Amount::new(value >> 32).expect("96 bits");
             prop_assert_eq!((Single::new(amount).get(), Single::new(amount).amount()), (value >> 32, amount));
+            let short = u64::try_from(value >> 80).expect("48 bits");
+            prop_assert_eq!(Short::new(short).map(Short::get), Some(short));
+            prop_assert_eq!(Short::of_time(Time(short)).get(), short);
         }
     }
 }

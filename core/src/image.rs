@@ -138,13 +138,13 @@ impl Slot {
         // References and positions are sorted, not the records.
         let mut authorizations: Vec<_> = visible.collect();
         authorizations.sort_unstable_by_key(|a| a.id());
-        let visible = self.keys.entries().filter(|(_, r)| self.is_key_visible(r, at));
+        let visible = self.iter_keys().filter(|(_, r)| self.is_key_visible(r, at));
         let mut keys: Vec<_> = visible.map(|(position, r)| (r.account, r.key, position)).collect();
         keys.sort_unstable();
         SlotImage {
             accounts,
             authorizations: authorizations.into_iter().map(|a| self.authorization_image(a)).collect(),
-            keys: keys.into_iter().filter_map(|(_, _, position)| self.keys.get(position)).collect(),
+            keys: keys.into_iter().filter_map(|(_, _, position)| self.key_at(position)).collect(),
             ..self.image_without_records()
         }
     }

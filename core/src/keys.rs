@@ -4,20 +4,23 @@
 //! not, so that eviction changes nothing; it stays visible while its hold or exchange is open.
 
 mod packed;
+mod records;
 
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::amount::{Amount, Ledger};
 use crate::chunks::Fifo;
 use crate::command::Verb;
+use crate::gapless::Short;
 use crate::ids::{AccountId, Seq, Version};
 use crate::index::{Aim, Index};
 use crate::key::{Fingerprint, Key, KeyKind};
 use crate::outcome::Outcome;
 use crate::reply::Flags;
-use crate::slab::Slab;
 use crate::time::{Bucket, Time};
 use packed::Packed;
+use records::Records;
+pub(crate) use records::{Home, KEY_BYTES};
 
 /// What a record stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
@@ -100,40 +103,38 @@ const fn hash_parts(account: AccountId, key: Key) -> (u128, u128) {
     (key.bits, account.0)
 }
 
-/// Approximate memory of one record: itself, its place in the index and in the queue.
-pub(crate) const KEY_BYTES: u64 = core::mem::size_of::<Option<Packed>>() as u64 + 16;
-/// What a record of a movement has beside that.
-const MOVING_BYTES: u64 = packed::MOVING_BYTES as u64;
-
 /// A record's place in the order of the forgetting. One whose time is not its record's is left over from a record overwritten or
 /// renewed since.
 #[derive(Clone, Copy, Debug)]
 struct Queued {
     position: u32,
-    /// How many windows it was kept beyond: it is looked at again one window later, not at every forgetting.
-    rounds: u32,
-    received: Time,
+    received: Short,
+    /// How many windows it was kept beyond, or the most there can be said to be: it is looked at again one window later, not at every
+    /// forgetting.
+    rounds: u16,
 }
 
-/// All records of a slot.
+impl Queued {
+    const fn new(position: u32, received: Time) -> Self {
+        Self { position, received: Short::of_time(received), rounds: 0 }
+    }
+    const fn received(self) -> Time {
+        Time(self.received.get())
+    }
+}
+
+/// All keys of a slot.
 #[derive(Clone, Debug)]
 pub(crate) struct KeyMemory {
-    records: Slab<Packed>,
+    records: Records,
     index: Index,
     /// One for each kind of key, since their windows differ, in the order of receipt; those kept alive by a hold go round again.
     queues: [Fifo<Queued, 64>; 2],
-    /// How many records have parts out of line.
-    moving: u64,
 }
 
 impl KeyMemory {
     pub(crate) fn new(seed: u64) -> Self {
-        Self {
-            records: Slab::default(),
-            index: Index::new(seed),
-            queues: [Fifo::default(), Fifo::default()],
-            moving: 0,
-        }
+        Self { records: Records::default(), index: Index::new(seed), queues: [Fifo::default(), Fifo::default()] }
     }
     /// Makes room for so many more.
     pub(crate) fn reserve(&mut self, more: usize) {
@@ -141,7 +142,7 @@ impl KeyMemory {
     }
     /// Approximate memory of all records.
     pub(crate) fn bytes(&self) -> u64 {
-        self.records.len() as u64 * KEY_BYTES + self.moving * MOVING_BYTES
+        self.records.bytes()
     }
     /// Takes memory for so many in all, and touches it.
     pub(crate) fn set_aside(&mut self, records: usize) {
@@ -149,20 +150,20 @@ impl KeyMemory {
         self.records.set_aside(more);
         self.index.set_aside(self.records.len() + more);
         for queue in &mut self.queues {
-            queue.set_aside(more, Queued { position: 0, rounds: 0, received: Time(0) });
+            queue.set_aside(more, Queued::new(0, Time(0)));
         }
     }
     pub(crate) const fn len(&self) -> usize {
         self.records.len()
     }
-    pub(crate) fn position(&self, account: AccountId, key: Key) -> Option<u32> {
+    pub(crate) fn position(&self, account: AccountId, key: Key, home: Home<'_>) -> Option<u32> {
         let (id, salt) = hash_parts(account, key);
-        self.index
-            .find(id, salt, |p| self.records.get(p).is_some_and(|r| r.account() == account && r.key().bits == key.bits))
+        let is_it = |line: &Packed| line.key().bits == key.bits && self.records.is_of(line, account, home);
+        self.index.find(id, salt, |p| self.records.line(p).is_some_and(is_it))
     }
-    /// Looks at both halves of a record.
+    /// Looks at a record's line.
     pub(crate) fn touch(&self, position: u32) -> u128 {
-        self.records.get(position).map_or(0, Packed::touch)
+        self.records.line(position).map_or(0, |line| line.key().bits)
     }
     /// Looks at the place behind which the next record is added.
     pub(crate) fn look_at_end(&self) -> bool {
@@ -179,38 +180,27 @@ impl KeyMemory {
     pub(crate) fn guess(&self, aim: Aim) -> Option<u32> {
         self.index.guess(aim)
     }
-    pub(crate) fn get(&self, position: u32) -> Option<KeyRecord> {
-        self.records.get(position).map(Packed::record)
+    pub(crate) fn get(&self, position: u32, home: Home<'_>) -> Option<KeyRecord> {
+        self.records.get(position, home)
     }
     /// Changes a record; its account, key and time of receipt stay.
-    pub(crate) fn change(&mut self, position: u32, change: impl FnOnce(&mut KeyRecord)) {
-        if let Some(packed) = self.records.get_mut(position) {
-            let mut record = packed.record();
-            change(&mut record);
-            let changed = Packed::new(&record);
-            self.moving = self.moving + u64::from(changed.is_moving()) - u64::from(packed.is_moving());
-            *packed = changed;
-        }
+    pub(crate) fn change(&mut self, position: u32, home: Home<'_>, change: impl FnOnce(&mut KeyRecord)) {
+        self.records.change(position, home, change);
     }
     /// Turns a provisional number into a real one.
-    pub(crate) fn stamp(&mut self, position: u32, first: Seq) {
-        if let Some(packed) = self.records.get_mut(position) {
-            packed.stamp(first);
-        }
+    pub(crate) fn stamp(&mut self, position: u32, first: Seq, home: Home<'_>) {
+        self.records.stamp(position, first, home);
     }
     /// Whether the record is of an account that did not exist.
     pub(crate) fn is_orphan(&self, position: u32) -> bool {
-        self.records.get(position).is_some_and(Packed::is_orphan)
+        self.records.is_orphan(position)
     }
-    /// Adds a record whose key is not there.
-    pub(crate) fn insert(&mut self, record: &KeyRecord) -> u32 {
+    /// Adds a record whose key is not there; `account`: where its account is, if it is there.
+    pub(crate) fn insert(&mut self, record: &KeyRecord, account: Option<u32>, home: Home<'_>) -> u32 {
         let (id, salt) = hash_parts(record.account, record.key);
-        let (kind, received) = (record.key.kind, record.received);
-        let packed = Packed::new(record);
-        self.moving += u64::from(packed.is_moving());
-        let position = self.records.insert(packed);
+        let position = self.records.insert(record, account, home);
         self.index.insert(id, salt, position);
-        self.queues[kind as usize].push_back(Queued { position, rounds: 0, received });
+        self.queues[record.key.kind as usize].push_back(Queued::new(position, record.received));
         position
     }
     pub(crate) fn positions(&self) -> u32 {
@@ -219,55 +209,51 @@ impl KeyMemory {
     /// Puts the order of the forgetting right after records came in any order.
     pub(crate) fn order_by_age(&mut self) {
         self.queues = [Fifo::default(), Fifo::default()];
-        let queued = |(position, r): (u32, &Packed)| (r.received(), position, r.key().kind);
-        let mut all_queued: Vec<_> = self.records.entries().map(queued).collect();
+        let queued = |(position, line): (u32, &Packed)| (line.received(), position, line.key().kind);
+        let mut all_queued: Vec<_> = self.records.lines().map(queued).collect();
         all_queued.sort_unstable_by_key(|&(received, position, _)| (received, position));
         for (received, position, kind) in all_queued {
-            self.queues[kind as usize].push_back(Queued { position, rounds: 0, received });
+            self.queues[kind as usize].push_back(Queued::new(position, received));
         }
     }
     /// The records, with their positions.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (u32, KeyRecord)> {
-        self.records.entries().map(|(position, r)| (position, r.record()))
+    pub(crate) fn entries<'a>(&'a self, home: Home<'a>) -> impl Iterator<Item = (u32, KeyRecord)> + 'a {
+        self.records.lines().filter_map(move |(position, _)| Some((position, self.records.get(position, home)?)))
     }
-    /// Overwrites the record of the same key: a fence or tombstone met by its command, or a record past its window.
-    pub(crate) fn replace(&mut self, position: u32, record: &KeyRecord) {
-        let received = record.received;
-        self.queues[record.key.kind as usize].push_back(Queued { position, rounds: 0, received });
-        if let Some(old) = self.records.get_mut(position) {
-            let new = Packed::new(record);
-            self.moving = self.moving + u64::from(new.is_moving()) - u64::from(old.is_moving());
-            *old = new;
-        }
+    /// Overwrites the record of the same key: a fence or tombstone met by its command, or a record past its window. `account` as for
+    /// [`KeyMemory::insert`].
+    pub(crate) fn replace(&mut self, position: u32, record: &KeyRecord, account: Option<u32>, home: Home<'_>) {
+        self.queues[record.key.kind as usize].push_back(Queued::new(position, record.received));
+        self.records.put(position, record, account, home);
     }
     /// Its window runs on from now.
-    pub(crate) fn renew(&mut self, position: u32, received: Time) {
-        if let Some(record) = self.records.get_mut(position) {
-            record.receive(received);
-            self.queues[record.key().kind as usize].push_back(Queued { position, rounds: 0, received });
+    pub(crate) fn renew(&mut self, position: u32, received: Time, home: Home<'_>) {
+        if let Some(kind) = self.records.line(position).map(|line| line.key().kind) {
+            self.records.change(position, home, |record| record.received = received);
+            self.queues[kind as usize].push_back(Queued::new(position, received));
         }
     }
     /// Whether a head is to be looked at, by its time of receipt and the windows it was kept beyond. Looks at no record: most calls
     /// end here.
     pub(crate) fn has_due_head(&self, is_due: impl Fn(KeyKind, Time, u32) -> bool) -> bool {
         let kinds = [KeyKind::UuidV7, KeyKind::Opaque];
-        kinds
-            .into_iter()
-            .any(|kind| self.queues[kind as usize].front().is_some_and(|head| is_due(kind, head.received, head.rounds)))
+        let due = |kind, head: &Queued| is_due(kind, head.received(), u32::from(head.rounds));
+        kinds.into_iter().any(|kind| self.queues[kind as usize].front().is_some_and(|head| due(kind, head)))
     }
-    fn record_of(&self, kind: usize, queued: Queued) -> Option<KeyRecord> {
-        let is_its = |r: &&Packed| r.received() == queued.received && r.key().kind as usize == kind;
-        self.records.get(queued.position).filter(is_its).map(Packed::record)
+    fn record_of(&self, kind: usize, queued: Queued, home: Home<'_>) -> Option<KeyRecord> {
+        let line = self.records.line(queued.position)?;
+        let is_its = line.received() == queued.received() && line.key().kind as usize == kind;
+        self.records.get(queued.position, home).filter(|_| is_its)
     }
     /// How many records at the heads of the queues are past their window, up to `most` of each kind; heads that are only left
     /// over go, and those that a hold keeps go to the back.
-    pub(crate) fn count_past(&mut self, most: usize, verdict: impl Fn(&KeyRecord) -> Age) -> usize {
+    pub(crate) fn count_past(&mut self, most: usize, home: Home<'_>, verdict: impl Fn(&KeyRecord) -> Age) -> usize {
         let mut past = 0;
         for kind in 0..self.queues.len() {
             let mut at = 0;
             for _ in 0..most {
                 let Some(queued) = self.queues[kind].get(at).copied() else { break };
-                match self.record_of(kind, queued).as_ref().map(&verdict) {
+                match self.record_of(kind, queued, home).as_ref().map(&verdict) {
                     Some(Age::Past) => at += 1,
                     Some(Age::Kept { rounds }) if at == 0 => self.keep_head(kind, rounds),
                     Some(Age::Young | Age::Kept { .. }) => break,
@@ -280,6 +266,7 @@ impl KeyMemory {
     }
     fn keep_head(&mut self, kind: usize, rounds: u32) {
         if let Some(queued) = self.queues[kind].pop_front() {
+            let rounds = u16::try_from(rounds).unwrap_or(u16::MAX);
             self.queues[kind].push_back(Queued { rounds, ..queued });
         }
     }
@@ -288,12 +275,13 @@ impl KeyMemory {
     pub(crate) fn forget(
         &mut self,
         most: usize,
+        home: Home<'_>,
         verdict: impl Fn(&KeyRecord) -> Age,
         mut gone: impl FnMut(u32, &KeyRecord),
     ) {
         for kind in 0..self.queues.len() {
             for _ in 0..most {
-                if !self.forget_one(kind, &verdict, &mut gone) {
+                if !self.forget_one(kind, home, &verdict, &mut gone) {
                     break;
                 }
             }
@@ -304,18 +292,17 @@ impl KeyMemory {
     fn forget_one(
         &mut self,
         kind: usize,
+        home: Home<'_>,
         verdict: impl Fn(&KeyRecord) -> Age,
         mut gone: impl FnMut(u32, &KeyRecord),
     ) -> bool {
         let Some(queued) = self.queues[kind].front().copied() else { return false };
-        match self.record_of(kind, queued).as_ref().map(verdict) {
+        match self.record_of(kind, queued, home).as_ref().map(verdict) {
             Some(Age::Young) => return false,
             Some(Age::Kept { rounds }) => self.keep_head(kind, rounds),
             Some(Age::Past) => {
                 self.queues[kind].pop_front();
-                if let Some(record) = self.records.remove(queued.position) {
-                    self.moving -= u64::from(record.is_moving());
-                    let record = record.record();
+                if let Some(record) = self.records.remove(queued.position, home) {
                     let (id, salt) = hash_parts(record.account, record.key);
                     gone(queued.position, &record);
                     self.index.remove(id, salt, queued.position);
@@ -344,7 +331,9 @@ pub(crate) enum Age {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::SlotIndex;
     use crate::rules::Windows;
+    use crate::slab::Slab;
     use std::cell::Cell;
 
     /// With millions of open holds older than the window, every command looked at four of their keys again, each a wait for
@@ -354,7 +343,9 @@ mod tests {
         let windows = Windows { key_uuid_v7_ms: Some(100), ..Windows::default() };
         let key = Key { bits: 7, kind: KeyKind::UuidV7 };
         let mut keys = KeyMemory::new(0);
-        keys.insert(&KeyRecord::bare(AccountId(1), key, Standing::Fence, Seq(1), Time(1_000)));
+        let accounts = Slab::default();
+        let home = Home { slot: SlotIndex::new(0).expect("one of them"), accounts: &accounts };
+        keys.insert(&KeyRecord::bare(AccountId(1), key, Standing::Fence, Seq(1), Time(1_000)), None, home);
         let (looks, is_open) = (Cell::new(0), Cell::new(true));
         let mut forget_at = |at: Time| {
             let is_due = |kind, received, rounds| at >= windows.key_round_end(kind, received, rounds);
@@ -364,7 +355,7 @@ mod tests {
                     let rounds = windows.key_rounds(r.key.kind, r.received, at);
                     if is_open.get() { Age::Kept { rounds } } else { Age::Past }
                 };
-                keys.forget(1, verdict, |_, _| {});
+                keys.forget(1, home, verdict, |_, _| {});
             }
             keys.len()
         };

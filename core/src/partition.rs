@@ -260,7 +260,7 @@ impl Partition {
         if let Some((at, id)) = open.map(|a| (a.expires, a.id())).filter(|_| !has(Bug::ExpiryLost)) {
             self.wheel.insert(at, id);
         }
-        let record = slot.keys.position(ended.account, ended.key).and_then(|p| slot.keys.get(p));
+        let record = slot.find_key(ended.account, ended.key);
         if let (Some(Owed { ticket, deadline_ms, scope }), Some(record)) = (owed, record) {
             let reply = decide::owed_reply(slot, &record, scope.scope());
             out.answers.push(Answer { ticket, deadline_ms, after: last_provisional(out, self.last_seq), reply });

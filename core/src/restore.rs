@@ -157,7 +157,7 @@ fn restore_key(slot: &mut Slot, record: &KeyRecord) -> Result<(), ImageError> {
     if record.amount > Amount::MAX || record.received > crate::time::Time::MAX {
         return Err(ImageError::Invalid("a key out of range"));
     }
-    if slot.keys.position(record.account, record.key).is_some() {
+    if slot.key_position(record.account, record.key).is_some() {
         return Err(ImageError::Invalid("a key twice"));
     }
     slot.restore_key(record);

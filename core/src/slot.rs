@@ -15,7 +15,7 @@ use crate::exchange::{Answers, OpenExchanges};
 use crate::ids::{AccountId, AuthorizationId, Seq, SlotIndex, SlotSeed, TransferId};
 use crate::index::{Aim, Index};
 use crate::key::{Key, KeyKind};
-use crate::keys::{Age, KeyMemory, KeyRecord, Standing};
+use crate::keys::{Age, Home, KeyMemory, KeyRecord, Standing};
 use crate::reply::{AccountView, AuthorizationView, CaptureView};
 use crate::rules::Windows;
 use crate::slab::Slab;
@@ -344,9 +344,30 @@ impl Slot {
     pub(crate) fn is_key_visible(&self, r: &KeyRecord, at: Time) -> bool {
         self.key_age(r, at) != Age::Past
     }
+    const fn home(&self) -> Home<'_> {
+        Home { slot: self.index, accounts: &self.accounts }
+    }
+    /// The keys, to be changed, and what their records lean on.
+    const fn keys_and_home(&mut self) -> (&mut KeyMemory, Home<'_>) {
+        (&mut self.keys, Home { slot: self.index, accounts: &self.accounts })
+    }
+    pub(crate) fn key_position(&self, account: AccountId, key: Key) -> Option<u32> {
+        self.keys.position(account, key, self.home())
+    }
+    pub(crate) fn key_at(&self, position: u32) -> Option<KeyRecord> {
+        self.keys.get(position, self.home())
+    }
+    /// The record of a key, past its window or not.
+    pub(crate) fn find_key(&self, account: AccountId, key: Key) -> Option<KeyRecord> {
+        self.key_at(self.key_position(account, key)?)
+    }
+    /// All records of keys, with their positions.
+    pub(crate) fn iter_keys(&self) -> impl Iterator<Item = (u32, KeyRecord)> {
+        self.keys.entries(self.home())
+    }
     /// The record of a key, unless it is past its window.
     pub(crate) fn visible_key(&self, account: AccountId, key: Key, at: Time) -> Option<KeyRecord> {
-        let record = self.keys.get(self.keys.position(account, key)?)?;
+        let record = self.find_key(account, key)?;
         self.is_key_visible(&record, at).then_some(record)
     }
     /// Whether a key that is not remembered can only be one that never came: its window cannot have passed.
@@ -359,12 +380,12 @@ impl Slot {
     /// The record of a key that this turn's last event noted, or of any other.
     pub(crate) fn noted_key(&self, account: AccountId, key: Key) -> Option<KeyRecord> {
         let is_it = |record: &KeyRecord| record.account == account && record.key == key;
-        let noted = self.unstamped_keys.last().and_then(|position| self.keys.get(*position)).filter(is_it);
-        noted.or_else(|| self.keys.get(self.keys.position(account, key)?))
+        let noted = self.unstamped_keys.last().and_then(|position| self.key_at(*position)).filter(is_it);
+        noted.or_else(|| self.find_key(account, key))
     }
     /// Remembers a key's record in place of what was there.
     pub(crate) fn remember(&mut self, mut record: KeyRecord) -> u32 {
-        let position = self.keys.position(record.account, record.key);
+        let position = self.key_position(record.account, record.key);
         self.remember_at(position, &mut record)
     }
     /// As [`Slot::remember`], where it is known whether and where the key is. Notes in the record whether its account is missing.
@@ -372,10 +393,12 @@ impl Slot {
         if record.key.kind == KeyKind::Opaque && self.opaque_since.is_none() {
             self.opaque_since = Some(record.received);
         }
-        record.is_orphan = self.account_position(record.account).is_none();
+        let account = self.account_position(record.account);
+        record.is_orphan = account.is_none();
         self.orphan_keys += usize::from(record.is_orphan);
         let Some(position) = position else {
-            let position = self.keys.insert(record);
+            let (keys, home) = self.keys_and_home();
+            let position = keys.insert(record, account, home);
             if let Some(copying) = &mut self.copying {
                 copying.skip_key(position);
             }
@@ -384,24 +407,27 @@ impl Slot {
         self.save_key(position);
         let was_orphan = self.keys.is_orphan(position);
         self.orphan_keys -= usize::from(was_orphan);
-        self.keys.replace(position, record);
+        let (keys, home) = self.keys_and_home();
+        keys.replace(position, record, account, home);
         position
     }
     fn save_key(&mut self, position: u32) {
         if let Some(copying) = &mut self.copying {
-            let keys = &self.keys;
-            copying.save_key(position, || keys.get(position));
+            let home = Home { slot: self.index, accounts: &self.accounts };
+            copying.save_key(position, || self.keys.get(position, home));
         }
     }
     /// Changes a remembered key's record.
     pub(crate) fn change_key(&mut self, position: u32, change: impl FnOnce(&mut KeyRecord)) {
         self.save_key(position);
-        self.keys.change(position, change);
+        let (keys, home) = self.keys_and_home();
+        keys.change(position, home, change);
     }
     /// The key's window runs on from `received`.
     pub(crate) fn renew_key(&mut self, position: u32, received: Time) {
         self.save_key(position);
-        self.keys.renew(position, received);
+        let (keys, home) = self.keys_and_home();
+        keys.renew(position, received, home);
     }
     /// Positions there are of accounts, authorizations and keys, with and without records.
     pub(crate) fn positions(&self) -> [u32; 3] {
@@ -421,7 +447,9 @@ impl Slot {
     /// Puts a record of an image back.
     pub(crate) fn restore_key(&mut self, record: &KeyRecord) {
         self.orphan_keys += usize::from(record.is_orphan);
-        self.keys.insert(record);
+        let account = self.account_position(record.account);
+        let (keys, home) = self.keys_and_home();
+        keys.insert(record, account, home);
     }
     /// Whether a look at the oldest keys and authorizations may find one to forget.
     pub(crate) fn may_forget(&self, at: Time, need: Need) -> bool {
@@ -471,6 +499,7 @@ impl Slot {
         let mut orphans_gone = 0;
         keys.forget(
             most,
+            self.home(),
             |record| self.key_age(record, at),
             |position, record| {
                 orphans_gone += usize::from(record.is_orphan);
@@ -487,7 +516,7 @@ impl Slot {
     /// each kind. Looks at heads only, and moves on those that something open keeps.
     pub(crate) fn count_past(&mut self, now: Time, most: usize) -> (usize, usize) {
         let mut keys = core::mem::replace(&mut self.keys, KeyMemory::new(0));
-        let past_keys = keys.count_past(most, |record| self.key_age(record, now));
+        let past_keys = keys.count_past(most, self.home(), |record| self.key_age(record, now));
         self.keys = keys;
         let is_past = |(_, position): &&(Time, u32)| {
             self.authorizations.get(*position).is_none_or(|a| !self.is_authorization_visible(a, now))
@@ -505,8 +534,9 @@ impl Slot {
                 account.seq = account.seq.stamped(first);
             }
         }
+        let home = Home { slot: self.index, accounts: &self.accounts };
         for position in self.unstamped_keys.drain(..) {
-            self.keys.stamp(position, first);
+            self.keys.stamp(position, first, home);
         }
     }
     /// The next id's counter.
@@ -574,7 +604,7 @@ impl Slot {
     }
     /// Fences and tombstones whose command has not come.
     pub fn is_forbidden(&self, account: AccountId, key: Key) -> bool {
-        let record = self.keys.position(account, key).and_then(|p| self.keys.get(p));
+        let record = self.find_key(account, key);
         record.is_some_and(|r| r.standing != Standing::Decided)
     }
 }

@@ -114,7 +114,8 @@ impl Bucket {
     fn day_of(time: Time, offset_minutes: i16) -> Date {
         Time(time.0.saturating_add_signed(i64::from(offset_minutes) * 60_000)).date()
     }
-    fn of_day(day: Date) -> Self {
+    /// The buckets of a day of the ledger's calendar.
+    pub(crate) fn of_day(day: Date) -> Self {
         let (year, month, _) = day.civil();
         Self { day, month: ((year - 1970) * 12 + month - 1) as u16 }
     }

@@ -186,8 +186,8 @@ impl Slot {
 
     /// As `remember_decided`, where the authorization knows already that the key named it.
     fn remember_named(&mut self, mut record: KeyRecord) -> Fold {
-        let position = self.keys.position(record.account, record.key);
-        if let Some(old) = position.and_then(|position| self.keys.get(position))
+        let position = self.key_position(record.account, record.key);
+        if let Some(old) = position.and_then(|position| self.key_at(position))
             && old.standing == Standing::Decided
             && self.is_key_visible(&old, record.received)
         {
@@ -365,7 +365,7 @@ impl Slot {
 
     /// A reversal marks its original, so that a second one has no effect.
     fn mark_reversed(&mut self, account: AccountId, original: Key) -> Fold {
-        let position = self.keys.position(account, original).ok_or("the original's key is not in memory")?;
+        let position = self.key_position(account, original).ok_or("the original's key is not in memory")?;
         let mut was_reversed = false;
         self.change_key(position, |record| {
             was_reversed = core::mem::replace(&mut record.is_reversed, !has(Bug::ReversedTwice));

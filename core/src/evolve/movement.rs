@@ -244,7 +244,7 @@ impl Slot {
         if m.purpose.is_push() != e.outcome.is_approval() {
             self.transit(m.ledger, -amount)?;
         }
-        let key = self.keys.position(exchange.account, exchange.key).ok_or("the exchange's key is not in memory")?;
+        let key = self.key_position(exchange.account, exchange.key).ok_or("the exchange's key is not in memory")?;
         self.renew_key(key, at.time);
         self.name_authorization(m.authorization, exchange.key, at);
         self.change_key(key, |record| {
