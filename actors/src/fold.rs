@@ -43,10 +43,14 @@ impl CheckpointExtra {
     }
 }
 
+/// Slots that partitions and replays take over as they are.
+#[allow(clippy::vec_box, reason = "a slot is more than a kilobyte, and all of them change hands at every start")]
+pub(crate) type Slots = Vec<Box<Slot>>;
+
 /// All slots, in order.
 pub(crate) struct State {
     pub(crate) parameters: Parameters,
-    pub(crate) slots: Vec<Slot>,
+    pub(crate) slots: Slots,
     /// Each slot holds all its events up to this number, and none above.
     pub(crate) as_of: Vec<u64>,
     /// The largest event time so far.
@@ -58,7 +62,8 @@ pub(crate) struct State {
 impl State {
     /// Of an empty journal.
     pub(crate) fn empty(parameters: Parameters) -> Self {
-        let slots = SlotIndex::all().map(|index| Slot::new(index, parameters.seed, parameters.windows)).collect();
+        let slot = |index| Box::new(Slot::new(index, parameters.seed, parameters.windows));
+        let slots = SlotIndex::all().map(slot).collect();
         Self { parameters, slots, as_of: vec![0; usize::from(SLOTS)], time_max: 0, replayed_to: 0 }
     }
 
@@ -66,7 +71,7 @@ impl State {
     fn from_slots(
         parameters: Parameters,
         checkpoint: &Checkpoint,
-        slots: impl Iterator<Item = (usize, Slot, u64)>,
+        slots: impl Iterator<Item = (usize, Box<Slot>, u64)>,
     ) -> Result<Self, String> {
         let extra = CheckpointExtra::decode(&checkpoint.extra).ok_or("its extra part is not ours")?;
         if extra.durable_seq > checkpoint.as_of_min {
@@ -105,6 +110,10 @@ impl State {
         applied
     }
 
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().map(Box::as_ref)
+    }
+
     pub(crate) fn slot_of(&self, account: AccountId) -> &Slot {
         &self.slots[self.parameters.seed.slot_of(account).index()]
     }
@@ -118,13 +127,13 @@ impl State {
     }
 
     pub(crate) fn accounts(&self) -> Vec<AccountView> {
-        let mut all: Vec<_> = self.slots.iter().flat_map(Slot::accounts).collect();
+        let mut all: Vec<_> = self.slots().flat_map(Slot::accounts).collect();
         all.sort_unstable_by_key(|view| view.account);
         all
     }
 
     pub(crate) fn trial_balance(&self) -> Vec<LedgerTotals> {
-        LedgerTotals::of(self.slots.iter().flat_map(Slot::totals))
+        LedgerTotals::of(self.slots().flat_map(Slot::totals))
     }
 
     pub(crate) fn digest(&self) -> StateDigest {
@@ -289,7 +298,7 @@ fn load_state(store: &CheckpointStore, parameters: Parameters, generation: u64) 
 }
 
 /// A slot from its pages, which stand together in a checkpoint: where it belongs, and its `as_of`. `Err`: what is wrong.
-pub(crate) fn read_slot(parameters: Parameters, pages: &[Page]) -> Result<(usize, Slot, u64), String> {
+pub(crate) fn read_slot(parameters: Parameters, pages: &[Page]) -> Result<(usize, Box<Slot>, u64), String> {
     let [first, ..] = pages else { return Err("a slot without pages".to_owned()) };
     if pages.iter().any(|page| (page.slot, page.as_of) != (first.slot, first.as_of)) {
         return Err(format!("slot {}: its pages show different moments", first.slot));
@@ -297,7 +306,8 @@ pub(crate) fn read_slot(parameters: Parameters, pages: &[Page]) -> Result<(usize
     let index = SlotIndex::new(first.slot).ok_or_else(|| format!("there is no slot {}", first.slot))?;
     let mut builder = SlotBuilder::new(index, parameters.seed, parameters.windows);
     let slot = pages.iter().try_for_each(|page| builder.add(&page.bytes)).and_then(|()| builder.finish());
-    Ok((index.index(), slot.map_err(|error| format!("slot {}: {error}", first.slot))?, first.as_of))
+    let slot = slot.map_err(|error| format!("slot {}: {error}", first.slot))?;
+    Ok((index.index(), Box::new(slot), first.as_of))
 }
 
 #[cfg(test)]

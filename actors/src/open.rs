@@ -12,7 +12,6 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use tp_core::ids::Seq;
 use tp_core::partition::Partition;
 use tp_core::rules::{Budgets, Rules};
-use tp_core::slot::Slot;
 use tp_core::time::Time;
 use tp_storage::{CheckpointStore, DataDirectory, FrameSource, Scrubber};
 
@@ -24,6 +23,7 @@ use crate::clock::EngineClock;
 use crate::config::{Bounds, Config};
 use crate::crank::PartitionCrank;
 use crate::error::OpenError;
+use crate::fold::Slots;
 use crate::parameters::Parameters;
 use crate::recovery::{Recovered, RecoveryReport, place_of, recover};
 use crate::scrubber_thread::{self, ScrubberHandle};
@@ -171,13 +171,13 @@ fn rules_of(config: &Config, parameters: &Parameters, bounds: Bounds) -> Rules {
 }
 
 /// The partitions with their slots, with everything re-sent that was open.
-fn steps_of(shared: &Shared, rules: &Arc<Rules>, parameters: Parameters, slots: Vec<Slot>, last_seq: Seq) -> Vec<Step> {
+fn steps_of(shared: &Shared, rules: &Arc<Rules>, parameters: Parameters, slots: Slots, last_seq: Seq) -> Vec<Step> {
     let partitions = shared.lanes.len();
-    let mut shares: Vec<Vec<Slot>> = (0..partitions).map(|_| Vec::new()).collect();
+    let mut shares: Vec<Slots> = (0..partitions).map(|_| Vec::new()).collect();
     for slot in slots {
         shares[shared.partition_of(slot.index())].push(slot);
     }
-    let step = |(index, share): (usize, Vec<Slot>)| {
+    let step = |(index, share): (usize, Slots)| {
         let mut partition = Partition::recovered(parameters.seed, Arc::clone(rules), shared.clock.now(), share);
         partition.set_last_seq(last_seq);
         Step::new(index, partitions, partition)

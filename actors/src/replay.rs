@@ -150,7 +150,7 @@ pub(crate) const fn reached(state: &State, last_seq: u64) -> Result<(), ReplayEr
 }
 
 /// A worker's slots: those whose number leaves its index when divided by the number of workers.
-type Share = Vec<(Slot, u64)>;
+type Share = Vec<(Box<Slot>, u64)>;
 
 fn share_out(state: &mut State, workers: usize) -> Vec<Share> {
     let mut shares: Vec<Share> = (0..workers).map(|_| Vec::new()).collect();

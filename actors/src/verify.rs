@@ -275,7 +275,7 @@ impl Replaying {
         for violation in violations {
             self.problem((self.file.clone(), 0), (0, last_seq), violation.to_string());
         }
-        let open: usize = self.state.slots.iter().map(Slot::open_exchanges).sum();
+        let open: usize = self.state.slots().map(Slot::open_exchanges).sum();
         for totals in self.state.trial_balance() {
             if !totals.is_balanced() {
                 let what = format!("LED-1 violated: ledger {} does not balance: {totals:?}", totals.ledger);

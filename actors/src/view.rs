@@ -258,7 +258,7 @@ impl View {
 
     /// Exchanges that are open.
     pub fn open_exchanges(&self) -> usize {
-        self.state.slots.iter().map(Slot::open_exchanges).sum()
+        self.state.slots().map(Slot::open_exchanges).sum()
     }
 }
 

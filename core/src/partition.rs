@@ -96,13 +96,18 @@ pub struct Partition {
 
 impl Partition {
     /// Takes slots over, empty or recovered, at the beginning of time.
-    pub fn new(seed: SlotSeed, rules: Arc<Rules>, slots: impl IntoIterator<Item = Slot>) -> Self {
+    pub fn new(seed: SlotSeed, rules: Arc<Rules>, slots: impl IntoIterator<Item = impl Into<Box<Slot>>>) -> Self {
         Self::recovered(seed, rules, Time(0), slots)
     }
 
     /// Takes slots over at a time that no turn will be before: what expires is put where that time will look for it. (Seen from the
     /// beginning of time all holds are far ahead, and the first turn would move every one of them.)
-    pub fn recovered(seed: SlotSeed, rules: Arc<Rules>, now: Time, slots: impl IntoIterator<Item = Slot>) -> Self {
+    pub fn recovered(
+        seed: SlotSeed,
+        rules: Arc<Rules>,
+        now: Time,
+        slots: impl IntoIterator<Item = impl Into<Box<Slot>>>,
+    ) -> Self {
         let mut partition = Self {
             slots: SlotIndex::all().map(|_| None).collect(),
             seed,
@@ -126,12 +131,13 @@ impl Partition {
             authorization_credit: 0,
         };
         for slot in slots {
+            let slot = slot.into();
             for a in slot.iter_authorizations().filter(|a| a.is_open()) {
                 partition.wheel.insert(a.expires, a.id());
             }
             partition.stats.shift(&PartitionStats::default(), &PartitionStats::of(&slot));
             let index = slot.index().index();
-            partition.slots[index] = Some(Box::new(slot));
+            partition.slots[index] = Some(slot);
         }
         partition
     }
@@ -565,10 +571,6 @@ impl Partition {
     /// All its slots, in order.
     pub fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.slots.iter().flatten().map(Box::as_ref)
-    }
-    /// Gives its slots back.
-    pub fn into_slots(self) -> Vec<Slot> {
-        self.slots.into_iter().flatten().map(|slot| *slot).collect()
     }
     /// Its counts.
     pub const fn stats(&self) -> PartitionStats {
