@@ -121,8 +121,8 @@ pub struct WriterStatus {
     pub seals: u64,
     /// Bytes of the journal in use.
     pub journal_bytes: u64,
-    /// Whether there is room for all that may be in flight. `false`: turns wait for a spare segment; once one was
-    /// refused (`room_failures` grows), commands are answered `no_space`.
+    /// Whether there is room for all that may be in flight, in a spare segment or the current one. `false`: turns wait for a spare
+    /// segment; after one that was refused (`room_failures` has grown), commands are answered `no_space`.
     pub has_room: bool,
     /// Attempts to get a spare segment that failed so far.
     pub room_failures: u64,

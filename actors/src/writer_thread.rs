@@ -163,7 +163,9 @@ impl WriterCrank {
         let monotonic_ms = self.shared.clock.monotonic_ms();
         let wait_ms = self.step.housekeep(self.shared.clock.now().0, monotonic_ms)?;
         self.show();
-        Ok((!is_closing).then_some(wait_ms.clamp(1, if self.step.journal().has_room() { 1_000 } else { 50 })))
+        // A refused spare is asked for again, also while there is room without it.
+        let is_well = self.step.journal().has_room() && !self.step.was_room_refused;
+        Ok((!is_closing).then_some(wait_ms.clamp(1, if is_well { 1_000 } else { 50 })))
     }
 
     /// Steers the clock and writes the witness when they are due, however busy the rings are.
@@ -219,6 +221,7 @@ impl WriterCrank {
         let monotonic_ms = self.shared.clock.monotonic_ms();
         while let Ok(done) = self.results.try_recv() {
             self.step.room_done(done, monotonic_ms);
+            self.show();
         }
         if let Some(task) = self.step.room_task(monotonic_ms) {
             let _ = self.tasks.try_send(task); // at most one is under way: the journal gives no second one

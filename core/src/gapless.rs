@@ -1,4 +1,4 @@
-//! Integers as they lie at rest: a 128-bit one on eight bytes, a 96-bit one on four, a 48-bit one on two. In a struct of millions the gaps that alignment to
+//! Integers as they lie at rest: a 128-bit one on eight bytes, a 96-bit one on four, smaller ones on two. In a struct of millions the gaps that alignment to
 //! sixteen makes, and bits that an amount never has, are memory to be touched for the first time and caches filled with nothing.
 //!
 //! Owns the forms and the checked sums in them; refuses to know what they count.
@@ -62,6 +62,20 @@ impl Short {
     }
 }
 
+/// 32 bits on two bytes: a count or a position.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Pair([u16; 2]);
+
+impl Pair {
+    #[allow(clippy::cast_possible_truncation, reason = "the lower half, and the upper one")]
+    pub(crate) const fn new(value: u32) -> Self {
+        Self([value as u16, (value >> 16) as u16])
+    }
+    pub(crate) const fn get(self) -> u32 {
+        (self.0[1] as u32) << 16 | self.0[0] as u32
+    }
+}
+
 /// What may be added to and taken from, within its range.
 pub(crate) trait Tally: Copy {
     fn value(self) -> u128;
@@ -111,6 +125,12 @@ impl core::fmt::Debug for Single {
     }
 }
 
+impl core::fmt::Debug for Pair {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
 impl core::fmt::Debug for Short {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         self.get().fmt(f)
@@ -127,6 +147,7 @@ mod tests {
         assert_eq!((size_of::<Wide>(), align_of::<Wide>()), (16, 8));
         assert_eq!((size_of::<Single>(), align_of::<Single>()), (12, 4));
         assert_eq!((size_of::<Short>(), align_of::<Short>()), (6, 2));
+        assert_eq!((size_of::<Pair>(), align_of::<Pair>()), (4, 2));
     }
 
     #[test]
@@ -147,6 +168,8 @@ mod tests {
             let short = u64::try_from(value >> 80).expect("48 bits");
             prop_assert_eq!(Short::new(short).map(Short::get), Some(short));
             prop_assert_eq!(Short::of_time(Time(short)).get(), short);
+            let pair = u32::try_from(value >> 96).expect("32 bits");
+            prop_assert_eq!(Pair::new(pair).get(), pair);
         }
     }
 }

@@ -11,7 +11,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use crate::amount::{Amount, Ledger};
 use crate::chunks::Fifo;
 use crate::command::Verb;
-use crate::gapless::Short;
+use crate::gapless::{Pair, Short};
 use crate::ids::{AccountId, Seq, Version};
 use crate::index::{Aim, Index};
 use crate::key::{Fingerprint, Key, KeyKind};
@@ -107,16 +107,15 @@ const fn hash_parts(account: AccountId, key: Key) -> (u128, u128) {
 /// renewed since.
 #[derive(Clone, Copy, Debug)]
 struct Queued {
-    position: u32,
+    position: Pair,
+    /// How many windows it was kept beyond: it is looked at again one window later, not at every forgetting.
+    rounds: Pair,
     received: Short,
-    /// How many windows it was kept beyond, or the most there can be said to be: it is looked at again one window later, not at every
-    /// forgetting.
-    rounds: u16,
 }
 
 impl Queued {
     const fn new(position: u32, received: Time) -> Self {
-        Self { position, received: Short::of_time(received), rounds: 0 }
+        Self { position: Pair::new(position), rounds: Pair::new(0), received: Short::of_time(received) }
     }
     const fn received(self) -> Time {
         Time(self.received.get())
@@ -237,13 +236,13 @@ impl KeyMemory {
     /// end here.
     pub(crate) fn has_due_head(&self, is_due: impl Fn(KeyKind, Time, u32) -> bool) -> bool {
         let kinds = [KeyKind::UuidV7, KeyKind::Opaque];
-        let due = |kind, head: &Queued| is_due(kind, head.received(), u32::from(head.rounds));
+        let due = |kind, head: &Queued| is_due(kind, head.received(), head.rounds.get());
         kinds.into_iter().any(|kind| self.queues[kind as usize].front().is_some_and(|head| due(kind, head)))
     }
     fn record_of(&self, kind: usize, queued: Queued, home: Home<'_>) -> Option<KeyRecord> {
-        let line = self.records.line(queued.position)?;
+        let line = self.records.line(queued.position.get())?;
         let is_its = line.received() == queued.received() && line.key().kind as usize == kind;
-        self.records.get(queued.position, home).filter(|_| is_its)
+        self.records.get(queued.position.get(), home).filter(|_| is_its)
     }
     /// How many records at the heads of the queues are past their window, up to `most` of each kind; heads that are only left
     /// over go, and those that a hold keeps go to the back.
@@ -266,8 +265,7 @@ impl KeyMemory {
     }
     fn keep_head(&mut self, kind: usize, rounds: u32) {
         if let Some(queued) = self.queues[kind].pop_front() {
-            let rounds = u16::try_from(rounds).unwrap_or(u16::MAX);
-            self.queues[kind].push_back(Queued { rounds, ..queued });
+            self.queues[kind].push_back(Queued { rounds: Pair::new(rounds), ..queued });
         }
     }
     /// Looks at up to `most` of the oldest records of each kind and forgets those past their window; what only an open hold
@@ -302,10 +300,10 @@ impl KeyMemory {
             Some(Age::Kept { rounds }) => self.keep_head(kind, rounds),
             Some(Age::Past) => {
                 self.queues[kind].pop_front();
-                if let Some(record) = self.records.remove(queued.position, home) {
+                if let Some(record) = self.records.remove(queued.position.get(), home) {
                     let (id, salt) = hash_parts(record.account, record.key);
-                    gone(queued.position, &record);
-                    self.index.remove(id, salt, queued.position);
+                    gone(queued.position.get(), &record);
+                    self.index.remove(id, salt, queued.position.get());
                 }
             }
             None => drop(self.queues[kind].pop_front()),

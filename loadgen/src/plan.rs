@@ -231,7 +231,7 @@ pub const fn place(account: AccountId) -> Option<(bool, u128)> {
 }
 
 /// Bytes of memory that one remembered key takes, with its place in index and queue; rounded up.
-const KEY_BYTES: u64 = 192;
+const KEY_BYTES: u64 = 128;
 /// Likewise an authorization.
 const AUTHORIZATION_BYTES: u64 = 160;
 /// What a key has beside that where money moves, and an authorization that is worked on, with one capture.

@@ -22,17 +22,17 @@ use super::{KeyRecord, Standing};
 pub(super) struct Packed {
     key: Wide,
     fingerprint: Fingerprint,
-    /// Where its account is.
-    account: u32,
-    /// From the receipt on; 0: none.
-    expires_ms: u32,
-    version: u32,
+    /// Where its account is; below it how long after the receipt it expires, ms, or 0: it does not.
+    account_and_expires: u64,
+    /// The bits above these lie with the sequence number.
+    version_low: u32,
     /// By its form: the counter of the authorization that it made, the place of its [`Moved`], or that of the whole record.
     link: u32,
     received: Short,
     amount: Short,
-    /// The sequence number, below [`SEQ_END`] and with a mark while it is provisional, and above it the bucket: see [`bucket_bits`].
-    seq_and_bucket: u64,
+    /// The sequence number, below [`SEQ_END`] and with a mark while it is provisional; above it the bucket (see [`bucket_bits`]), and
+    /// above that the rest of the version.
+    seq_bucket_version: u64,
     verb: Verb,
     outcome: Outcome,
     flags: Flags,
@@ -40,10 +40,18 @@ pub(super) struct Packed {
     traits: u8,
 }
 
-/// Sequence numbers have 55 bits; one bit more says that the number is provisional.
-const SEQ_END: u64 = 1 << 55;
-const SEQ_BITS: u32 = 56;
-const SEQ_MASK: u64 = (1 << SEQ_BITS) - 1;
+/// 8.7 years. The other 26 bits are the account's: 67 million in a slot.
+const EXPIRES_BITS: u32 = 38;
+const EXPIRES_END: u64 = 1 << EXPIRES_BITS;
+const ACCOUNTS_MAX: u32 = 1 << (u64::BITS - EXPIRES_BITS);
+
+/// Sequence numbers have 49 bits, 17 years of a million a second; one bit more says that the number is provisional.
+const SEQ_END: u64 = 1 << 49;
+const BUCKET_AT: u32 = 50;
+const VERSION_AT: u32 = 58;
+const SEQ_MASK: u64 = (1 << BUCKET_AT) - 1;
+const BUCKET_MASK: u64 = 0xFF;
+const VERSION_END: u64 = 1 << (32 + u64::BITS - VERSION_AT);
 
 // Bits of `traits`: form (2), standing (2), and one each.
 const STANDING: u32 = 2;
@@ -102,11 +110,16 @@ fn seq_bits(seq: Seq) -> Option<u64> {
 
 impl Packed {
     /// The line of a record, and what lies beside it; the form has no place yet. `None`: it does not fit.
+    #[allow(clippy::cast_possible_truncation, reason = "the version's lower half")]
     pub(super) fn new(r: &KeyRecord, owner: &Owner) -> Option<(Self, Option<Moved>)> {
-        let expires_ms =
-            if r.expires == Time(0) { Some(0) } else { r.expires.0.checked_sub(r.received.0).filter(|&ms| ms > 0) };
+        let expires_ms = match r.expires {
+            Time(0) => 0,
+            Time(at) => at.checked_sub(r.received.0).filter(|ms| (1..EXPIRES_END).contains(ms))?,
+        };
         let has_ledger = r.ledger != Ledger::from_bits(0);
-        if r.is_orphan || r.account != owner.id || (has_ledger && r.ledger != owner.ledger) {
+        let is_owners = r.account == owner.id && (!has_ledger || r.ledger == owner.ledger);
+        let fits = owner.position < ACCOUNTS_MAX && r.version.0 < VERSION_END;
+        if r.is_orphan || !is_owners || !fits {
             return None;
         }
         let moved = Moved {
@@ -130,13 +143,14 @@ impl Packed {
         let packed = Self {
             key: Wide::new(r.key.bits),
             fingerprint: r.fingerprint,
-            account: owner.position,
-            expires_ms: u32::try_from(expires_ms?).ok()?,
-            version: u32::try_from(r.version.0).ok()?,
+            account_and_expires: u64::from(owner.position) << EXPIRES_BITS | expires_ms,
+            version_low: r.version.0 as u32,
             link,
             received: Short::of_time(r.received),
             amount: Short::new(u64::try_from(r.amount.get()).ok()?)?,
-            seq_and_bucket: seq_bits(r.seq)? | bucket_bits(r.bucket, r.received)? << SEQ_BITS,
+            seq_bucket_version: seq_bits(r.seq)?
+                | bucket_bits(r.bucket, r.received)? << BUCKET_AT
+                | r.version.0 >> 32 << VERSION_AT,
             verb: r.verb,
             outcome: r.outcome,
             flags: r.flags,
@@ -151,13 +165,12 @@ impl Packed {
         Self {
             key: Wide::new(r.key.bits),
             fingerprint: r.fingerprint,
-            account: 0,
-            expires_ms: 0,
-            version: 0,
+            account_and_expires: 0,
+            version_low: 0,
             link,
             received: Short::of_time(r.received),
             amount: Short::default(),
-            seq_and_bucket: 0,
+            seq_bucket_version: 0,
             verb: r.verb,
             outcome: r.outcome,
             flags: r.flags,
@@ -184,12 +197,15 @@ impl Packed {
             other: moved.other.get(),
             fingerprint: self.fingerprint,
             ledger: if has(LEDGER) { owner.ledger } else { Ledger::from_bits(0) },
-            expires: if self.expires_ms == 0 { Time(0) } else { Time(received.0 + u64::from(self.expires_ms)) },
+            expires: match self.account_and_expires & (EXPIRES_END - 1) {
+                0 => Time(0),
+                ms => Time(received.0 + ms),
+            },
             seq: self.seq(),
-            version: Version(u64::from(self.version)),
+            version: Version(self.seq_bucket_version >> VERSION_AT << 32 | u64::from(self.version_low)),
             received,
             exchange: moved.exchange,
-            bucket: bucket_of(self.seq_and_bucket >> SEQ_BITS, received),
+            bucket: bucket_of(self.seq_bucket_version >> BUCKET_AT & BUCKET_MASK, received),
             verb: self.verb,
             outcome: self.outcome,
             flags: self.flags,
@@ -216,8 +232,9 @@ impl Packed {
     pub(super) const fn set_place(&mut self, place: u32) {
         self.link = place;
     }
+    #[allow(clippy::cast_possible_truncation, reason = "it has 26 bits")]
     pub(super) const fn account(&self) -> u32 {
-        self.account
+        (self.account_and_expires >> EXPIRES_BITS) as u32
     }
     pub(super) const fn key(&self) -> Key {
         let kind = if self.traits & OPAQUE == 0 { KeyKind::UuidV7 } else { KeyKind::Opaque };
@@ -227,14 +244,14 @@ impl Packed {
         Time(self.received.get())
     }
     const fn seq(&self) -> Seq {
-        let number = self.seq_and_bucket & SEQ_MASK;
+        let number = self.seq_bucket_version & SEQ_MASK;
         if number < SEQ_END { Seq(number) } else { Seq::provisional(number - SEQ_END) }
     }
     /// Turns a provisional number into a real one; `false`: the line does not hold it.
     pub(super) fn stamp(&mut self, first: Seq) -> bool {
         let stamped = seq_bits(self.seq().stamped(first));
         if let Some(bits) = stamped {
-            self.seq_and_bucket = self.seq_and_bucket & !SEQ_MASK | bits;
+            self.seq_bucket_version = self.seq_bucket_version & !SEQ_MASK | bits;
         }
         stamped.is_some()
     }
@@ -326,8 +343,8 @@ pub(super) mod tests {
             ),
             (Form::Moved(0), KeyRecord { exchange: 1, ..record.clone() }),
             (Form::Made(9), KeyRecord { amount: Amount::from((1 << 48) - 1), ..record.clone() }),
-            (Form::Made(9), KeyRecord { version: Version(counter), ..record.clone() }),
-            (Form::Made(9), KeyRecord { expires: Time(NOW.0 + counter), ..record.clone() }),
+            (Form::Made(9), KeyRecord { version: Version(VERSION_END - 1), ..record.clone() }),
+            (Form::Made(9), KeyRecord { expires: Time(NOW.0 + EXPIRES_END - 1), ..record.clone() }),
             (Form::Made(9), KeyRecord { seq: Seq(SEQ_END - 1), ..record.clone() }),
             (Form::Made(9), KeyRecord { seq: Seq::provisional(0), ..record.clone() }),
             (Form::Made(9), KeyRecord { bucket: far(31), ..record.clone() }),
@@ -338,8 +355,8 @@ pub(super) mod tests {
         }
         let odd = [
             KeyRecord { amount: Amount::from(1 << 48), ..record.clone() },
-            KeyRecord { version: Version(counter + 1), ..record.clone() },
-            KeyRecord { expires: Time(NOW.0 + counter + 1), ..record.clone() },
+            KeyRecord { version: Version(VERSION_END), ..record.clone() },
+            KeyRecord { expires: Time(NOW.0 + EXPIRES_END), ..record.clone() },
             KeyRecord { expires: NOW, ..record.clone() },
             KeyRecord { seq: Seq(SEQ_END), ..record.clone() },
             KeyRecord { bucket: far(32), ..record.clone() },
@@ -382,8 +399,8 @@ pub(super) mod tests {
             prop_oneof![9 => 0..1_u64 << 32, 1 => any::<u64>()].prop_map(|n| AuthorizationId::new(NOW, SLOT, n).0);
         let ids = (id, any::<u128>(), prop_oneof![Just(0), any::<u128>(), made], wide(), wide());
         let received = prop_oneof![9 => Just(NOW.0), 1 => 0..=Time::MAX.0];
-        let expires = prop_oneof![4 => Just(0), 4 => NOW.0..NOW.0 + (1 << 33), 1 => 0..=Time::MAX.0];
-        let number = || prop_oneof![9 => 0..1_u64 << 32, 1 => any::<u64>()];
+        let expires = prop_oneof![4 => Just(0), 4 => NOW.0..NOW.0 + (1 << 37), 1 => 0..=Time::MAX.0];
+        let number = || prop_oneof![9 => 0..1_u64 << 36, 1 => any::<u64>()];
         let any_ledger = any::<u64>().prop_map(Ledger::from_bits);
         let ledger = prop_oneof![5 => Just(EUR), 4 => Just(Ledger::from_bits(0)), 1 => any_ledger];
         let times = (expires, received, number(), number(), ledger);
