@@ -53,6 +53,7 @@ pub const MUST: &[&str] = &[
     "open cut off by a power cut",
     "open from a checkpoint",
     "open with another number of partitions",
+    "room used up",
     "outcome above_captured",
     "outcome above_hold",
     "outcome account_closed",

@@ -1,9 +1,13 @@
 //! What goes wrong: full disks, failing calls, kills, power cuts; and orderly closes.
 
-use tp_actors::{CloseError, PoisonCause};
+use std::sync::Arc;
+
+use tp_actors::{CallOptions, CloseError, PoisonCause};
+use tp_core::command::{RECORD_BYTES_MAX, Record};
 use tp_storage::{AfterSyncFailure, CrashMode, Device as _, Fault};
 
 use super::{World, Wrong};
+use crate::machine::config;
 use crate::plan::Feature;
 
 impl World {
@@ -29,10 +33,29 @@ impl World {
                     self.device.plan(Fault::DiskFullFrom(call));
                     self.had_no_space = true;
                     self.marks.hit("fault disk full");
+                    if self.plan.has(Feature::Records) {
+                        self.use_up_room();
+                    }
                 }
                 self.is_full = !self.is_full;
             }
             _ => {}
+        }
+    }
+
+    /// Callers go on with large records until the journal has no more than its reserve: a spare segment and a quarter of one at most.
+    fn use_up_room(&mut self) {
+        let segment_bytes = config(Arc::new(self.device.clone()), &self.clocks, self.partitions).segment_bytes;
+        let records = segment_bytes / 4 * 5 / RECORD_BYTES_MAX as u64 + 1;
+        for _ in 0..records {
+            if !self.engine().writer_status().has_room {
+                return self.marks.hit("room used up");
+            }
+            let number = self.clients.add(Record { stream: 9, bytes: vec![7; RECORD_BYTES_MAX].into() }.into());
+            self.call(number, CallOptions::default());
+            self.engine().turn_all();
+            self.engine().make_room();
+            self.engine().write();
         }
     }
 
