@@ -14,8 +14,9 @@ use tp_sim::generator::{Generator, Life, PATIENCE, skipped};
 const MIB: u64 = 1 << 20;
 /// What a segment takes: with less than that free there is no spare one.
 const SEGMENT: u64 = 8 * MIB;
-/// So long without an acknowledgement, and without the space for one: full.
-const STILL: Duration = Duration::from_secs(1);
+/// So long without an acknowledgement, and without the space for a segment: full. The segment in use may have room yet, so a disk that
+/// only stands still must not be taken for it.
+const STILL: Duration = Duration::from_secs(3);
 
 fn free_bytes(at: &Path) -> u64 {
     let stat = rustix::fs::statvfs(at).expect("a file system");
@@ -27,6 +28,9 @@ fn fill(at: &Path, but: u64) -> PathBuf {
     let ballast = at.join("ballast");
     let bytes = free_bytes(at).saturating_sub(but);
     std::fs::write(&ballast, vec![1; usize::try_from(bytes).expect("fits")]).expect("there is so much space");
+    std::fs::File::open(&ballast)
+        .and_then(|file| file.sync_all())
+        .expect("it is on the disk: nobody waits for it later");
     ballast
 }
 
@@ -47,7 +51,7 @@ fn is_full(life: &mut Life, at: &Path) -> u64 {
 fn fills_and_resumes(disk: &FileSystem, place: &Path, options: &[&str]) {
     let generator = Generator::new(Path::new(LOADGEN), place).with_data(disk.at().join("data"));
     let mut command =
-        generator.command(0, &["--rate", "500", "--duration", "30s", "--warm-up", "0s", "--accounts", "100"]);
+        generator.command(0, &["--rate", "500", "--duration", "60s", "--warm-up", "0s", "--accounts", "100"]);
     command.args(["--mix", "authorize=70,transfer=20,read=10", "--segment", "8MiB", "--partitions", "2", "--json"]);
     command.arg(place.join("report")).args(options);
     let mut life = generator.start(0, command).expect("starts");
