@@ -1,5 +1,5 @@
-//! Integers as they lie at rest: a 128-bit one on eight bytes, a 96-bit one on four, smaller ones on two. In a struct of millions the gaps that alignment to
-//! sixteen makes, and bits that an amount never has, are memory to be touched for the first time and caches filled with nothing.
+//! Integers as they lie at rest: a 128-bit one on eight bytes, a 96-bit one on four, smaller ones on two. In a struct of millions the
+//! gaps that alignment makes, and bits that an amount never has, are memory to be touched for the first time and caches filled with nothing.
 //!
 //! Owns the forms and the checked sums in them; refuses to know what they count.
 

@@ -18,6 +18,11 @@ use crate::oracle::Wrong;
 /// When a simulated machine is switched on: 2026-01-15T11:59:00Z.
 pub(crate) const START: Time = Time(1_768_478_340_000);
 
+/// The smallest segment that takes what so many partitions may have in flight.
+pub(crate) const fn segment_bytes(partitions: usize) -> u64 {
+    (partitions.next_power_of_two() as u64) << 20
+}
+
 /// An engine on a simulated machine, with checkpoints on request only.
 pub(crate) fn config(device: Arc<dyn Device>, clocks: &MachineClocks, partitions: usize) -> Config {
     Config {
@@ -25,8 +30,7 @@ pub(crate) fn config(device: Arc<dyn Device>, clocks: &MachineClocks, partitions
         device: Some(device),
         identity_seed: Some(0x5EED),
         partitions,
-        // The smallest that takes what so many may have in flight.
-        segment_bytes: (partitions.next_power_of_two() as u64) << 20,
+        segment_bytes: segment_bytes(partitions),
         clock: Clock::Machine(clocks.clone()),
         checkpoint: CheckpointPolicy { bytes_per_second: u64::MAX, ..CheckpointPolicy::off() },
         accept_clock: true,

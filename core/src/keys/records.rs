@@ -107,12 +107,8 @@ impl Records {
     pub(super) fn change(&mut self, position: u32, home: Home<'_>, change: impl FnOnce(&mut KeyRecord)) {
         let Some(mut record) = self.get(position, home) else { return };
         change(&mut record);
-        self.put_again(position, &record, home);
-    }
-    fn put_again(&mut self, position: u32, record: &KeyRecord, home: Home<'_>) {
-        let Some(line) = self.lines.get(position) else { return };
-        let account = (!matches!(line.form(), Form::Odd(_))).then_some(line.account());
-        self.put(position, record, account, home);
+        let in_line = self.lines.get(position).filter(|line| !matches!(line.form(), Form::Odd(_)));
+        self.put(position, &record, in_line.map(Packed::account), home);
     }
     pub(super) fn remove(&mut self, position: u32, home: Home<'_>) -> Option<KeyRecord> {
         let record = self.get(position, home)?;

@@ -1,13 +1,11 @@
 //! What goes wrong: full disks, failing calls, kills, power cuts; and orderly closes.
 
-use std::sync::Arc;
-
 use tp_actors::{CallOptions, CloseError, PoisonCause};
 use tp_core::command::{RECORD_BYTES_MAX, Record};
 use tp_storage::{AfterSyncFailure, CrashMode, Device as _, Fault};
 
 use super::{World, Wrong};
-use crate::machine::config;
+use crate::machine::segment_bytes;
 use crate::plan::Feature;
 
 impl World {
@@ -45,8 +43,7 @@ impl World {
 
     /// Callers go on with large records until the journal has no more than its reserve: a spare segment and a quarter of one at most.
     fn use_up_room(&mut self) {
-        let segment_bytes = config(Arc::new(self.device.clone()), &self.clocks, self.partitions).segment_bytes;
-        let records = segment_bytes / 4 * 5 / RECORD_BYTES_MAX as u64 + 1;
+        let records = segment_bytes(self.partitions) / 4 * 5 / RECORD_BYTES_MAX as u64 + 1;
         for _ in 0..records {
             if !self.engine().writer_status().has_room {
                 return self.marks.hit("room used up");
