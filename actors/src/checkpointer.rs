@@ -24,7 +24,7 @@ use crate::fold::CheckpointExtra;
 use crate::shared::{Shared, Stage as Life};
 use crate::writer_thread::WriterOrder;
 
-/// Records that a partition copies between two turns: about a megabyte, a fraction of a millisecond.
+/// Records that a partition copies between two turns: a fraction of a millisecond.
 const PART_RECORDS: usize = 4_096;
 /// How long the witness after a checkpoint is waited for, ms.
 const WITNESS_WAIT_MS: u64 = 5_000;

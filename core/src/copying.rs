@@ -16,8 +16,9 @@ use tp_planted::{Bug, has};
 
 use crate::account::Account;
 use crate::authorization::Authorization;
-use crate::image::{PART_VERSION, SlotImage, account_image, encode};
+use crate::image::{SlotImage, account_image};
 use crate::keys::KeyRecord;
+use crate::part::{self, PartHead, PartRecords};
 use crate::slot::Slot;
 
 /// How far a copy has come over the positions of one kind of record.
@@ -56,8 +57,10 @@ pub(crate) struct Copying {
     accounts: Reach,
     authorizations: Reach,
     keys: Reach,
-    /// For the next part: what changed since the last one, as it was; at first all that is no record.
-    saved: SlotImage,
+    /// For the first part: what is no record.
+    rest: Option<SlotImage>,
+    /// For the next part: what changed since the last one, as it was.
+    saved: PartRecords,
     parts: u32,
 }
 
@@ -93,7 +96,9 @@ pub type PartBytes = AlignedVec;
 /// A part of a slot's copy.
 #[derive(Debug, Default)]
 pub struct SlotPart {
-    image: SlotImage,
+    rest: Option<SlotImage>,
+    records: PartRecords,
+    slot: u16,
     number: u32,
     is_last: bool,
 }
@@ -106,7 +111,8 @@ impl SlotPart {
 
     /// The part as bytes, for [`crate::restore::SlotBuilder`]; `bytes` is written over.
     pub fn encode(&self, bytes: &mut PartBytes) {
-        encode(&self.image, [PART_VERSION, self.number, u32::from(self.is_last), 0], bytes);
+        let head = PartHead { number: self.number, slot: self.slot, is_last: self.is_last };
+        part::write(head, self.rest.as_ref(), &self.records, bytes);
     }
 }
 
@@ -114,9 +120,9 @@ impl Slot {
     /// Begins a copy that shows the slot as it is now; one under way is given up.
     pub fn begin_copy(&mut self) {
         let [accounts, authorizations, keys] = self.positions();
-        let saved = self.image_without_records();
+        let (rest, saved) = (Some(self.image_without_records()), PartRecords::default());
         let (accounts, authorizations, keys) = (Reach::to(accounts), Reach::to(authorizations), Reach::to(keys));
-        self.copying = Some(Box::new(Copying { accounts, authorizations, keys, saved, parts: 0 }));
+        self.copying = Some(Box::new(Copying { accounts, authorizations, keys, rest, saved, parts: 0 }));
     }
 
     /// Gives up a copy under way.
@@ -128,24 +134,24 @@ impl Slot {
     /// way.
     pub fn copy_part(&mut self, most: usize, mut part: SlotPart) -> Option<SlotPart> {
         let mut copying = self.copying.take()?;
-        part.image.clear();
-        core::mem::swap(&mut part.image, &mut copying.saved);
-        let Copying { accounts, authorizations, keys, saved, parts } = &mut *copying;
-        (saved.index, part.number) = (part.image.index, *parts);
+        part.records.clear();
+        core::mem::swap(&mut part.records, &mut copying.saved);
+        let Copying { accounts, authorizations, keys, rest, parts, .. } = &mut *copying;
+        (part.rest, part.slot, part.number) = (rest.take(), self.index().get(), *parts);
         *parts += 1;
         let mut left = most;
         while let Some(position) = take(&mut left, accounts) {
-            part.image.accounts.extend(self.account_ref(position).map(account_image));
+            part.records.accounts.extend(self.account_ref(position).map(account_image));
         }
         while let Some(position) = take(&mut left, authorizations) {
             let image = self.authorization_ref(position).map(|a| self.authorization_image(a));
-            part.image.authorizations.extend(image);
-        }
-        while let Some(position) = take(&mut left, keys) {
-            part.image.keys.extend(self.key_at(position));
+            part.records.authorizations.extend(image);
         }
         if has(Bug::KeyLostAtCheckpoint) {
-            part.image.keys.pop();
+            keys.advance();
+        }
+        while let Some(position) = take(&mut left, keys) {
+            part.records.keys.extend(self.key_at(position));
         }
         part.is_last = left > 0;
         if !part.is_last {

@@ -5,8 +5,8 @@
 //! | version| part   | is last  | zeros  | rkyv archive of SlotImage ...
 //! ```
 //! A whole image has version 1 and zeros behind it. Everything in it is sorted by id; positions in memory, and what is past its
-//! window, are absent. A checkpoint takes a slot in parts instead (version 2, see [`crate::copying`]): the same types, some of
-//! the records in each, in no order. Both are read by [`crate::restore`].
+//! window, are absent. A checkpoint takes a slot in parts instead (version 3, see [`crate::part`]; before that version
+//! 2: this archive with some of the records, in no order). All three are read by [`crate::restore`].
 
 use rkyv::rancor::Failure;
 use rkyv::util::AlignedVec;
@@ -25,8 +25,8 @@ use crate::time::{Bucket, Time};
 
 /// The version of a whole image.
 pub const IMAGE_VERSION: u32 = 1;
-/// The version of a part.
-pub(crate) const PART_VERSION: u32 = 2;
+/// The version of a part that is an archive: read, and not written any more.
+pub(crate) const PART_ARCHIVE_VERSION: u32 = 2;
 /// Bytes before the archive.
 pub(crate) const HEADER_BYTES: usize = 16;
 
@@ -56,7 +56,7 @@ pub(crate) struct SlotImage {
     pub(crate) in_transit: Vec<(Ledger, i128)>,
 }
 
-#[derive(Clone, Debug, Archive, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
 pub(crate) struct AccountImage {
     pub(crate) id: AccountId,
     pub(crate) debits: u128,
@@ -74,7 +74,7 @@ pub(crate) struct AccountImage {
     pub(crate) exchanges_open: u32,
 }
 
-#[derive(Clone, Debug, Archive, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
 pub(crate) struct AuthorizationImage {
     pub(crate) id: AuthorizationId,
     pub(crate) payer: AccountId,
@@ -93,7 +93,7 @@ pub(crate) struct AuthorizationImage {
     pub(crate) captures: Vec<CaptureImage>,
 }
 
-#[derive(Clone, Debug, Archive, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
 pub(crate) struct CaptureImage {
     pub(crate) id: TransferId,
     pub(crate) payee: AccountId,
@@ -105,24 +105,13 @@ pub(crate) struct CaptureImage {
     pub(crate) is_on_suspense: bool,
 }
 
-impl SlotImage {
-    /// Empties it, and keeps its memory.
-    pub(crate) fn clear(&mut self) {
-        (self.id_counter, self.exchange_next, self.opaque_since) = (0, 0, None);
-        self.accounts.clear();
-        self.authorizations.clear();
-        self.keys.clear();
-        self.exchanges.clear();
-        self.answers.clear();
-        self.in_transit.clear();
-    }
-}
-
 impl Slot {
     /// The slot as bytes, with what is in memory at that moment and not past its window at `at`, the largest event time up to it.
     pub fn image(&self, at: Time) -> Vec<u8> {
         let mut bytes = AlignedVec::new();
-        encode(&self.snapshot(at), [IMAGE_VERSION, 0, 0, 0], &mut bytes);
+        bytes.resize(HEADER_BYTES, 0);
+        bytes[..4].copy_from_slice(&IMAGE_VERSION.to_le_bytes());
+        archive(&self.snapshot(at), &mut bytes);
         bytes.to_vec()
     }
 
@@ -213,13 +202,8 @@ pub(crate) fn account_image(a: &Account) -> AccountImage {
     }
 }
 
-/// A header of four little-endian words, and the archive.
-pub(crate) fn encode(image: &SlotImage, header: [u32; 4], bytes: &mut AlignedVec) {
-    let mut target = core::mem::take(bytes);
-    target.clear();
-    for word in header {
-        target.extend_from_slice(&word.to_le_bytes());
-    }
-    *bytes = rkyv::api::high::to_bytes_in::<_, Failure>(image, target)
+/// Appends the archive of an image.
+pub(crate) fn archive(image: &SlotImage, bytes: &mut AlignedVec) {
+    *bytes = rkyv::api::high::to_bytes_in::<_, Failure>(image, core::mem::take(bytes))
         .expect("a growing writer and a growing arena: no type of the image shares pointers");
 }

@@ -22,6 +22,9 @@ use packed::Packed;
 use records::Records;
 pub(crate) use records::{Home, KEY_BYTES};
 
+#[cfg(test)]
+pub(crate) use packed::tests::record as any_record;
+
 /// What a record stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Archive, Serialize, Deserialize)]
 #[repr(u8)]

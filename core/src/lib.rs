@@ -32,6 +32,7 @@ mod keys;
 mod look;
 pub mod metadata;
 pub mod outcome;
+mod part;
 pub mod partition;
 pub mod reply;
 pub mod restore;

@@ -1,7 +1,7 @@
 //! A slot from its bytes: a whole image, or the parts that a checkpoint took of it, in order.
 //!
-//! Owns what may be taken for granted of a slot that was read: bytes are read only through validated access, and everything that
-//! the rest of the slot relies on is checked, part by part and at the end. No bytes panic.
+//! Owns what may be taken for granted of a slot that was read: archives are read only through validated access, and everything that
+//! the rest of the slot relies on is checked, record by record and at the end. No bytes panic.
 
 use rkyv::rancor::Failure;
 use rkyv::util::AlignedVec;
@@ -14,10 +14,11 @@ use crate::exchange::{Exchange, GivenAnswer, OpenExchanges};
 use crate::gapless::{Single, Wide};
 use crate::ids::{SlotIndex, SlotSeed};
 use crate::image::{
-    AccountImage, ArchivedSlotImage, AuthorizationImage, HEADER_BYTES, IMAGE_VERSION, ImageError, PART_VERSION,
+    AccountImage, ArchivedSlotImage, AuthorizationImage, HEADER_BYTES, IMAGE_VERSION, ImageError, PART_ARCHIVE_VERSION,
     SlotImage,
 };
 use crate::keys::KeyRecord;
+use crate::part::{PART_VERSION, PartHead, PartReader};
 use crate::rules::Windows;
 use crate::slot::{ID_COUNTER_END, Slot};
 
@@ -45,18 +46,58 @@ impl SlotBuilder {
     /// # Errors
     /// When the bytes are neither, of a later version, not the next part of this slot, or contradict themselves.
     pub fn add(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
-        self.add_part(read_part(bytes)?)
+        if version(bytes)? == PART_VERSION { self.add_part(bytes) } else { self.add_archive(read_archive(bytes)?) }
     }
 
-    fn add_part(&mut self, (part, is_last, image): (u32, bool, SlotImage)) -> Result<(), ImageError> {
-        if self.is_complete || part != self.parts {
+    /// A part's records go into the slot as they are read.
+    fn add_part(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
+        let mut part = PartReader::new(bytes)?;
+        self.follow(part.head)?;
+        let (slot, records) = (&mut self.slot, &mut part.records);
+        if part.head.number == 0 {
+            let rest = read(part.rest)?;
+            let is_bare = rest.accounts.is_empty() && rest.authorizations.is_empty() && rest.keys.is_empty();
+            if !is_bare || rest.index != part.head.slot {
+                return Err(ImageError::Invalid("not what stands before records"));
+            }
+            restore_rest(slot, rest)?;
+        }
+        let count = records.count::<AccountImage>()?;
+        slot.reserve(count as usize, 0, 0);
+        records.each(count, |account: &AccountImage| restore_account(slot, account))?;
+        let count = records.count::<AuthorizationImage>()?;
+        slot.reserve(0, count as usize, 0);
+        records.each(count, |authorization: &AuthorizationImage| restore_authorization(slot, authorization))?;
+        let count = records.count::<KeyRecord>()?;
+        slot.reserve(0, 0, count as usize);
+        records.each(count, |record: &KeyRecord| restore_key(slot, record))?;
+        part.records.end()
+    }
+
+    fn add_archive(&mut self, (head, image): (PartHead, SlotImage)) -> Result<(), ImageError> {
+        self.follow(head)?;
+        let slot = &mut self.slot;
+        slot.reserve(image.accounts.len(), image.authorizations.len(), image.keys.len());
+        image.accounts.iter().try_for_each(|a| restore_account(slot, a))?;
+        image.authorizations.iter().try_for_each(|a| restore_authorization(slot, a))?;
+        image.keys.iter().try_for_each(|record| restore_key(slot, record))?;
+        if head.number == 0 {
+            return restore_rest(slot, image);
+        }
+        let is_bare = image.exchanges.is_empty() && image.answers.is_empty() && image.in_transit.is_empty();
+        let has_no_counters = (image.exchange_next, image.id_counter, image.opaque_since) == (0, 0, None);
+        if is_bare && has_no_counters { Ok(()) } else { Err(ImageError::Invalid("a second first part")) }
+    }
+
+    /// Goes on to the part with this head, if it is the next one.
+    fn follow(&mut self, head: PartHead) -> Result<(), ImageError> {
+        if self.is_complete || head.number != self.parts {
             return Err(ImageError::Invalid("not the next part"));
         }
-        if image.index != self.slot.index().get() {
+        if head.slot != self.slot.index().get() {
             return Err(ImageError::Invalid("another slot's"));
         }
-        self.add_records(image)?;
-        (self.parts, self.is_complete) = (self.parts + 1, is_last);
+        (self.parts, self.is_complete) = (self.parts + 1, head.is_last);
         Ok(())
     }
 
@@ -72,27 +113,6 @@ impl SlotBuilder {
         self.slot.validate().map_err(|_| ImageError::Invalid("an invariant does not hold"))?;
         Ok(self.slot)
     }
-
-    fn add_records(&mut self, image: SlotImage) -> Result<(), ImageError> {
-        let slot = &mut self.slot;
-        slot.reserve(image.accounts.len(), image.authorizations.len(), image.keys.len());
-        image.accounts.iter().try_for_each(|a| restore_account(slot, a))?;
-        image.authorizations.into_iter().try_for_each(|a| restore_authorization(slot, a))?;
-        image.keys.iter().try_for_each(|record| restore_key(slot, record))?;
-        let rest = (image.exchanges, image.answers, image.in_transit);
-        if self.parts > 0 {
-            let is_bare = rest.0.is_empty() && rest.1.is_empty() && rest.2.is_empty();
-            let has_no_counters = (image.exchange_next, image.id_counter, image.opaque_since) == (0, 0, None);
-            return if is_bare && has_no_counters { Ok(()) } else { Err(ImageError::Invalid("a second first part")) };
-        }
-        if image.id_counter >= ID_COUNTER_END || image.exchange_next == 0 || image.exchange_next >= u64::MAX >> 1 {
-            return Err(ImageError::Invalid("a counter out of range"));
-        }
-        let opaque_since = if has(Bug::OpaqueSinceLost) { None } else { image.opaque_since };
-        (slot.id_counter, slot.opaque_since) = (image.id_counter, opaque_since);
-        restore_exchanges(slot, image.exchange_next, rest.0, rest.1)?;
-        restore_in_transit(slot, rest.2)
-    }
 }
 
 impl Slot {
@@ -101,25 +121,34 @@ impl Slot {
     /// # Errors
     /// When the bytes are no image, of a later version, or contradict themselves.
     pub fn from_image(bytes: &[u8], seed: SlotSeed, windows: Windows) -> Result<Self, ImageError> {
-        let part = read_part(bytes)?;
+        let (head, image) = read_archive(bytes)?;
         // The builder is made for the slot that the image says it is of.
-        let index = SlotIndex::new(part.2.index).ok_or(ImageError::Invalid("no such slot"))?;
+        let index = SlotIndex::new(head.slot).ok_or(ImageError::Invalid("no such slot"))?;
         let mut builder = SlotBuilder::new(index, seed, windows);
-        builder.add_part(part)?;
+        builder.add_archive((head, image))?;
         builder.finish()
     }
 }
 
-/// The number of a part, whether it is the last, and what it holds; a whole image is a first part and the last.
-fn read_part(bytes: &[u8]) -> Result<(u32, bool, SlotImage), ImageError> {
-    let (header, body) = bytes.split_at_checked(HEADER_BYTES).ok_or(ImageError::Invalid("cut short"))?;
-    let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-    let (part, is_last) = match word(0) {
+fn word(bytes: &[u8], at: usize) -> Result<u32, ImageError> {
+    let word = bytes.get(at..).and_then(<[u8]>::first_chunk::<4>).ok_or(ImageError::Invalid("cut short"))?;
+    Ok(u32::from_le_bytes(*word))
+}
+
+fn version(bytes: &[u8]) -> Result<u32, ImageError> {
+    word(bytes, 0)
+}
+
+/// What an archive shows, and as which part: a whole image is a first part and the last.
+fn read_archive(bytes: &[u8]) -> Result<(PartHead, SlotImage), ImageError> {
+    let (number, is_last) = match version(bytes)? {
         IMAGE_VERSION => (0, true),
-        PART_VERSION => (word(4), word(8) == 1),
+        PART_ARCHIVE_VERSION => (word(bytes, 4)?, word(bytes, 8)? == 1),
+        PART_VERSION => return Err(ImageError::Invalid("a part, and not a whole image")),
         version => return Err(ImageError::Unknown(version)),
     };
-    Ok((part, is_last, read(body)?))
+    let image = read(bytes.get(HEADER_BYTES..).ok_or(ImageError::Invalid("cut short"))?)?;
+    Ok((PartHead { number, slot: image.index, is_last }, image))
 }
 
 fn read(body: &[u8]) -> Result<SlotImage, ImageError> {
@@ -164,6 +193,17 @@ fn restore_key(slot: &mut Slot, record: &KeyRecord) -> Result<(), ImageError> {
     Ok(())
 }
 
+/// What is no record.
+fn restore_rest(slot: &mut Slot, rest: SlotImage) -> Result<(), ImageError> {
+    if rest.id_counter >= ID_COUNTER_END || rest.exchange_next == 0 || rest.exchange_next >= u64::MAX >> 1 {
+        return Err(ImageError::Invalid("a counter out of range"));
+    }
+    let opaque_since = if has(Bug::OpaqueSinceLost) { None } else { rest.opaque_since };
+    (slot.id_counter, slot.opaque_since) = (rest.id_counter, opaque_since);
+    restore_exchanges(slot, rest.exchange_next, rest.exchanges, rest.answers)?;
+    restore_in_transit(slot, rest.in_transit)
+}
+
 fn restore_exchanges(
     slot: &mut Slot,
     next: u64,
@@ -203,8 +243,8 @@ fn is_authorization_in_range(a: &AuthorizationImage) -> bool {
     captures && a.released <= a.authorized && a.captured < 1 << 127
 }
 
-fn restore_authorization(slot: &mut Slot, a: AuthorizationImage) -> Result<(), ImageError> {
-    let sums = Amount::new(a.authorized).zip(Amount::new(a.hold)).filter(|_| is_authorization_in_range(&a));
+fn restore_authorization(slot: &mut Slot, a: &AuthorizationImage) -> Result<(), ImageError> {
+    let sums = Amount::new(a.authorized).zip(Amount::new(a.hold)).filter(|_| is_authorization_in_range(a));
     let (authorized, hold) = sums.ok_or(ImageError::Invalid("an authorization out of range"))?;
     if slot.authorization_position(a.id.0).is_some() {
         return Err(ImageError::Invalid("an authorization twice"));
@@ -229,7 +269,7 @@ fn restore_authorization(slot: &mut Slot, a: AuthorizationImage) -> Result<(), I
         (course.captured, course.from_hold, course.exchange) = (a.captured, from_hold, a.exchange);
     }
     let position = slot.insert_authorization(authorization);
-    for c in a.captures {
+    for c in &a.captures {
         if slot.capture_position(c.id.0).is_some() {
             return Err(ImageError::Invalid("a capture twice"));
         }
@@ -256,8 +296,8 @@ mod tests {
     #[test]
     fn a_later_version_is_named_whatever_lies_behind_it() {
         let mut bytes = vec![0xA5; 64];
-        bytes[..4].copy_from_slice(&3_u32.to_le_bytes());
+        bytes[..4].copy_from_slice(&4_u32.to_le_bytes());
         let (seed, windows) = (SlotSeed([1; 16]), Windows::default());
-        assert_eq!(Slot::from_image(&bytes, seed, windows).err(), Some(ImageError::Unknown(3)));
+        assert_eq!(Slot::from_image(&bytes, seed, windows).err(), Some(ImageError::Unknown(4)));
     }
 }

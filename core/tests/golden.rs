@@ -13,6 +13,7 @@ use harness::{SEED, World, replay};
 use tp_core::amount::{Amount, CreditLimit, Ledger};
 use tp_core::codec::{EventBytes, Events, decode, encode};
 use tp_core::command::{Limits, PeriodLimit, Settings, Status, Verb};
+use tp_core::copying::{PartBytes, SlotPart};
 use tp_core::event::{
     Answered, Authorized, Body, End, Ended, Event, Expired, Fenced, Forgotten, Head, Incremented, Moved, Movement,
     Noted, Opened, Purpose, Rare, Recorded, Released, Settled, Tombstoned,
@@ -21,6 +22,7 @@ use tp_core::ids::{AccountId, AuthorizationId, Seq, SlotIndex, TransferId, Versi
 use tp_core::key::{Fingerprint, KeyKind};
 use tp_core::outcome::Outcome;
 use tp_core::reply::{AuthorizationState, Flags};
+use tp_core::restore::SlotBuilder;
 use tp_core::rules::Rules;
 use tp_core::slot::Slot;
 use tp_core::time::{Bucket, DAY_MS, Date, Time};
@@ -342,6 +344,33 @@ fn a_golden_journal_comes_to_its_golden_slots() {
     assert_eq!((read.index(), read.digest(at)), (fullest.index(), fullest.digest(at)));
     assert_eq!(read.accounts(), fullest.accounts());
     read.validate().expect("a golden slot is valid");
+    check("slot-parts.hex", &parts(fullest));
+    for name in ["slot-parts-2.hex", "slot-parts.hex"] {
+        let image = from_parts(&golden(name), fullest.index()).image(at);
+        assert!(image == fullest.image(at), "{name}");
+    }
+}
+
+/// A copy of a slot in parts of three records, each behind its length (u16).
+fn parts(slot: &Slot) -> Vec<u8> {
+    let (mut slot, mut all, mut bytes) = (slot.clone(), Vec::new(), PartBytes::new());
+    slot.begin_copy();
+    while let Some(part) = slot.copy_part(3, SlotPart::default()) {
+        part.encode(&mut bytes);
+        all.extend(u16::try_from(bytes.len()).expect("a short part").to_le_bytes());
+        all.extend_from_slice(&bytes);
+    }
+    all
+}
+
+fn from_parts(mut bytes: &[u8], index: SlotIndex) -> Slot {
+    let mut builder = SlotBuilder::new(index, SEED, Rules::default().windows);
+    while let Some((length, rest)) = bytes.split_first_chunk::<2>() {
+        let (part, rest) = rest.split_at(usize::from(u16::from_le_bytes(*length)));
+        builder.add(part).expect("the next part");
+        bytes = rest;
+    }
+    builder.finish().expect("a whole slot")
 }
 
 /// A slot read from its image goes on like the one that wrote it, at any point of a session.

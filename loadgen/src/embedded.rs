@@ -23,7 +23,7 @@ use crate::workload::Workload;
 /// Exchanges under way at a time, where the spare segment has room for them.
 pub(crate) const EXCHANGES: u32 = 16_384;
 
-/// No event of the journal that makes a key or an authorization is shorter, and no record of a checkpoint, bytes.
+/// No event of the journal that makes a key or an authorization is shorter, bytes; what a checkpoint shows, such events have made.
 const RECORD_BYTES_LEAST: u64 = 64;
 /// What one record that lies in a directory may take of a budget, bytes: more than any does, whatever became of it.
 const HELD_BYTES: u64 = 1024;

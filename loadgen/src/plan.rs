@@ -243,8 +243,8 @@ const JOURNAL_BYTES: u64 = 640;
 const HELD_JOURNAL_BYTES: u64 = 224;
 /// Checkpoints may be written for so much longer than the schedule takes: setup, the last replies.
 const CHECKPOINTS_S: u64 = 60;
-/// Bytes of a checkpoint that a key and an authorization come to.
-const IMAGE_BYTES: u64 = 480;
+/// Bytes of a checkpoint that a key and an authorization come to, an account's share, captures and a movement with it, rounded up.
+const IMAGE_BYTES: u64 = 192;
 /// Segments that a run has beside what it writes: one in use, one spare, and the same again while old ones are given back.
 const SEGMENTS: u64 = 4;
 /// Partitions are never loaded quite alike, so each needs some more than its share.

@@ -293,7 +293,7 @@ fn month_near(day: Date) -> i64 {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -392,7 +392,7 @@ pub(super) mod tests {
     }
 
     /// Any record; most fit, of [`OWNER`].
-    pub(in crate::keys) fn record() -> impl Strategy<Value = KeyRecord> {
+    pub(crate) fn record() -> impl Strategy<Value = KeyRecord> {
         let id = prop_oneof![9 => Just(OWNER.id), 1 => any::<u128>().prop_map(AccountId)];
         let wide = || prop_oneof![4 => Just(0), 1 => any::<u128>()];
         let made =

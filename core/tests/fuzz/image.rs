@@ -16,7 +16,8 @@ use tp_fuzz::{Bound, Seed};
 use crate::golden::bytes;
 
 const SEED: SlotSeed = SlotSeed([7; 16]);
-const BOUND: Bound = Bound { bytes: 128 << 10, per_byte: 64, turnover: 8 };
+/// A record that differs from the one before it in one field has three bytes, and takes what any takes: 74 a byte in a part of 12,000.
+const BOUND: Bound = Bound { bytes: 128 << 10, per_byte: 96, turnover: 8 };
 
 fn piece(bytes: &[u8]) -> Vec<u8> {
     let length = u16::try_from(bytes.len()).expect("a short seed");
@@ -37,7 +38,24 @@ fn seeds() -> Vec<Seed> {
         room = part;
     }
     slot.end_copy();
-    vec![("whole".to_owned(), piece(&whole)), ("parts".to_owned(), parts)]
+    let dense = dense(pieces(&parts)[0]);
+    let parts_2 = bytes("slot-parts-2");
+    [("whole", piece(&whole)), ("parts-2", parts_2), ("parts-3", parts), ("dense-3", dense)]
+        .map(|(name, bytes)| (name.to_owned(), bytes))
+        .to_vec()
+}
+
+/// A first part, and one with as many authorizations and keys as its bytes can tell of; no slot comes of it.
+fn dense(first: &[u8]) -> Vec<u8> {
+    const COUNT: usize = 1_000;
+    let count = u32::try_from(COUNT).expect("small").to_le_bytes();
+    let (version, slot) = (&first[..4], &first[8..10]);
+    let header = [version, &1_u32.to_le_bytes(), slot, &1_u16.to_le_bytes(), &0_u32.to_le_bytes()].concat();
+    let accounts = 0_u32.to_le_bytes().to_vec();
+    // Each with the counter behind the one before; each of the next account.
+    let authorizations = [0, 0].repeat(COUNT);
+    let keys = [0b100, 0, 2].repeat(COUNT);
+    [piece(first), piece(&[header, accounts, count.to_vec(), authorizations, count.to_vec(), keys].concat())].concat()
 }
 
 fn pieces(mut input: &[u8]) -> Vec<&[u8]> {
@@ -87,7 +105,7 @@ fn an_image_of_any_bytes_is_an_error_or_a_valid_slot() {
 
 #[test]
 fn the_seeds_are_taken_in_whole_and_in_parts() {
-    for (name, bytes) in seeds() {
+    for (name, bytes) in seeds().into_iter().filter(|(name, _)| name != "dense-3") {
         let slot = build(&pieces(&bytes), golden_index());
         assert!(slot.is_some_and(|slot| !slot.accounts().is_empty()), "{name}");
     }
