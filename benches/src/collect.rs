@@ -131,6 +131,11 @@ pub fn load_report(output: &str) -> Result<Option<Collected>, String> {
     if let Some(disk) = read.disk {
         add("disk p50", Unit::Ns, disk.p50_ns as f64);
     }
+    #[allow(clippy::cast_precision_loss, reason = "figures to compare")]
+    if let Some(cpu) = read.cpu {
+        add("cores' longest pause", Unit::Ns, cpu.longest_ns as f64);
+        add("cores' pauses in all", Unit::Ns, cpu.paused_ns as f64);
+    }
     let verdict = match read.verdict {
         Verdict::Pass => "pass",
         Verdict::Fail => "fail",

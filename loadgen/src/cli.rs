@@ -24,7 +24,7 @@ use network::{AuditArgs, NetworkArgs, TargetKind, target};
 use crate::display::{Display, summary};
 use crate::mix::{Kind, Mix};
 use crate::payees::Locality;
-use crate::plan::{Accept, EmbeddedPlan, NetworkPlan, Plan, ThrottlePlan, Way, WorkloadPlan};
+use crate::plan::{Accept, EmbeddedPlan, NetworkPlan, Plan, Probes, ThrottlePlan, Way, WorkloadPlan};
 use crate::report::{Report, Verdict, html};
 use crate::schedule::Schedule;
 use crate::skew::{Draw, Skew};
@@ -165,6 +165,9 @@ struct RunArgs {
     /// Measure before the run what appends of 4 KiB with their fdatasync take in the data directory.
     #[arg(long, help_heading = "Target")]
     probe_disk: bool,
+    /// Measure before the run, for 3 s, how long threads on all cores are not run although they are ready.
+    #[arg(long, help_heading = "Target")]
+    probe_cpu: bool,
     #[command(flatten)]
     accept: Accept,
 
@@ -355,7 +358,7 @@ impl RunArgs {
             data_dir: self.data_dir.clone(),
             mirror: self.mirror.clone(),
             record_acks: self.record_acks.clone(),
-            probe_disk: self.probe_disk,
+            probes: Probes { disk: self.probe_disk, cpu: self.probe_cpu },
         };
         // A stall of half a second must not overflow the inboxes.
         let rate_max = usize::try_from(plan.rate_max()).unwrap_or(usize::MAX);

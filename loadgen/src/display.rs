@@ -164,6 +164,14 @@ pub fn summary(report: &Report) -> String {
         let pace = count(opening.events_replayed.saturating_mul(1_000) / opening.took_ms.max(1));
         lines.push(format!("opening    {took} from {from}{events} events of the journal ({pace}/s)"));
     }
+    if let Some(cpu) = report.cpu {
+        let (all, longest) = (latency(cpu.paused_ns), latency(cpu.longest_ns));
+        lines.push(format!(
+            "cores      {} pauses from 1 ms on in {} ms before the run, {all} in all, longest {longest}",
+            count(cpu.pauses),
+            count(cpu.looked_ms)
+        ));
+    }
     if let Some(disk) = report.disk {
         let (p50, p99) = (latency(disk.p50_ns), latency(disk.p99_ns));
         lines.push(format!(

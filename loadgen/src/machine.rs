@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::report::{DiskProbe, Machine};
+use crate::report::{CpuProbe, DiskProbe, Machine};
 
 fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
@@ -70,6 +70,40 @@ pub fn probe_disk(folder: &Path) -> std::io::Result<DiskProbe> {
     measured.and_then(|probe| removed.map(|()| probe))
 }
 
+/// How long the probe of the cores looks, and what it takes for a pause.
+const PROBE_CPU: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// How often, and how long, a thread on each core that only looks at the clock is not run.
+pub fn probe_cpu() -> CpuProbe {
+    let looks = || {
+        let (mut probe, began) = (CpuProbe::default(), Instant::now());
+        let mut last = began;
+        while last - began < PROBE_CPU {
+            let now = Instant::now();
+            let took = now - last;
+            if took >= PAUSE {
+                let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+                (probe.pauses, probe.paused_ns) = (probe.pauses + 1, probe.paused_ns + took_ns);
+                probe.longest_ns = probe.longest_ns.max(took_ns);
+            }
+            last = now;
+        }
+        probe
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let each: Vec<CpuProbe> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(looks)).collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+    });
+    CpuProbe {
+        looked_ms: u64::try_from(PROBE_CPU.as_millis()).unwrap_or(u64::MAX),
+        pauses: each.iter().map(|probe| probe.pauses).sum(),
+        paused_ns: each.iter().map(|probe| probe.paused_ns).sum(),
+        longest_ns: each.iter().map(|probe| probe.longest_ns).max().unwrap_or(0),
+    }
+}
+
 /// Resident memory of this process, bytes; 0: not known.
 pub fn resident_bytes() -> u64 {
     kilobytes(&read("/proc/self/status"), "VmRSS")
@@ -102,6 +136,15 @@ mod tests {
         );
         assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 0);
         assert!(probe_disk(&folder.path().join("missing")).is_err());
+    }
+
+    #[test]
+    fn pauses_of_the_cores_are_counted_with_what_they_come_to() {
+        let probe = probe_cpu();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+        let most_ns = 2 * cores * probe.looked_ms * 1_000_000 + probe.longest_ns;
+        assert!(probe.longest_ns <= probe.paused_ns && probe.paused_ns <= most_ns, "{probe:?}");
+        assert!(probe.paused_ns >= probe.pauses * 1_000_000, "{probe:?}");
     }
 
     #[test]

@@ -41,8 +41,17 @@ pub struct Plan {
     pub mirror: Option<PathBuf>,
     /// Where acknowledgements are written.
     pub record_acks: Option<PathBuf>,
-    /// Whether the disk is measured before.
-    pub probe_disk: bool,
+    /// What is measured before.
+    pub probes: Probes,
+}
+
+/// What the machine does by itself, measured before a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Probes {
+    /// Appends and syncs of the disk.
+    pub disk: bool,
+    /// Pauses of the cores.
+    pub cpu: bool,
 }
 
 /// What commands are made.

@@ -115,6 +115,11 @@ fn check_room(plan: &Plan, path: &Path) -> Result<()> {
 /// # Errors
 /// When it cannot start or does not come to an end. Missed objectives are no error: they are in the report.
 pub fn run(plan: &Plan, command: &str, stop: &AtomicBool, display: &mut Display) -> Result<Report> {
+    let cpu = plan.probes.cpu.then(machine::probe_cpu);
+    Ok(Report { cpu, ..run_unprobed(plan, command, stop, display)? })
+}
+
+fn run_unprobed(plan: &Plan, command: &str, stop: &AtomicBool, display: &mut Display) -> Result<Report> {
     if let Some(network) = &plan.network {
         let target = Box::new(Network::open(network)?);
         return run_on(
@@ -131,7 +136,7 @@ pub fn run(plan: &Plan, command: &str, stop: &AtomicBool, display: &mut Display)
     let mirror_path = mirror.as_ref().map(Place::path);
     mirror_path.map_or(Ok(()), |path| check_room(plan, path))?;
     let probe = || machine::probe_disk(place.path()).context("the disk could not be probed");
-    let disk = plan.probe_disk.then(probe).transpose()?;
+    let disk = plan.probes.disk.then(probe).transpose()?;
     let target = Box::new(Embedded::open(&plan.embedded, place.path(), mirror_path)?);
     let report = run_on(target, machine::describe(place.path()), plan, command, stop, display)?;
     let report = Report { disk, ..report };
@@ -379,6 +384,7 @@ fn report(
         journal_bytes,
         opening: None,
         disk: None,
+        cpu: None,
     }
 }
 

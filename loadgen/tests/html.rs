@@ -122,6 +122,7 @@ fn realistic() -> Report {
         journal_bytes: 734_003_200,
         opening: None,
         disk: None,
+        cpu: None,
     }
 }
 

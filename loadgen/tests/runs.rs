@@ -145,6 +145,14 @@ fn the_disk_is_probed_where_it_is_asked_for() {
 }
 
 #[test]
+fn the_cores_are_watched_where_it_is_asked_for() {
+    let probed = report(&format!("{SMALL} --probe-cpu"));
+    assert_eq!(number(&probed["cpu"], "looked_ms"), 3_000, "{}", probed["cpu"]);
+    assert!(number(&probed["cpu"], "longest_ns") <= number(&probed["cpu"], "paused_ns"), "{}", probed["cpu"]);
+    assert!(report(SMALL)["cpu"].is_null());
+}
+
+#[test]
 fn what_is_missed_is_exit_code_1() {
     let slow = run(&format!("{SMALL} --slo p50<1ns"));
     assert_eq!(slow.status.code(), Some(1), "{}", text(&slow));

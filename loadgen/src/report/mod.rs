@@ -74,6 +74,9 @@ pub struct Report {
     /// What the disk does by itself, where it was asked (`--probe-disk`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskProbe>,
+    /// How long the machine's cores stand still by themselves, where it was asked (`--probe-cpu`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<CpuProbe>,
 }
 
 /// How an engine came up on its directory.
@@ -96,6 +99,20 @@ pub struct DiskProbe {
     pub p50_ns: u64,
     /// 99 of 100 took no longer, ns.
     pub p99_ns: u64,
+}
+
+/// How long threads that did nothing but look at the clock, one on each core, were not run, before the run: what a host takes
+/// from a virtual machine no latency can be below.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct CpuProbe {
+    /// How long each looked, ms.
+    pub looked_ms: u64,
+    /// Pauses of 1 ms or more, of all cores.
+    pub pauses: u64,
+    /// What they come to, of all cores, ns.
+    pub paused_ns: u64,
+    /// The longest, ns.
+    pub longest_ns: u64,
 }
 
 /// Whether a run met everything asked of it.

@@ -179,7 +179,12 @@ pub(super) fn what_was_run(report: &Report, html: &mut Html) {
         let (p50, p99) = (latency(disk.p50_ns), latency(disk.p99_ns));
         ("append of 4 KiB with its fdatasync", format!("p50 {p50}, p99 {p99} of {}", count(disk.appends)))
     });
-    name_value(html, "Machine", rows.into_iter().chain(opened).chain(disk));
+    let cpu = report.cpu.map(|cpu| {
+        let pauses =
+            format!("{}, {} in all, longest {}", count(cpu.pauses), latency(cpu.paused_ns), latency(cpu.longest_ns));
+        ("pauses of its cores from 1 ms on, in 3 s before the run", pauses)
+    });
+    name_value(html, "Machine", rows.into_iter().chain(opened).chain(disk).chain(cpu));
     if !report.transport.is_empty() {
         let counts = report.transport.iter().map(|(name, n)| (name.as_str(), count(*n)));
         name_value(html, "Connections", counts);
