@@ -265,5 +265,15 @@ mod tests {
         }
         let other = SlotIndex::new(1).expect("below 1,024");
         assert!(SlotBuilder::new(other, SEED, windows).add(&parts[0]).is_err(), "another slot's");
+        let fields =
+            [("version", 0, 0, 1), ("number", 1, 4, 1), ("slot", 1, 8, 1), ("last", 1, 10, 2), ("last", 1, 11, 1)];
+        let lengths = [("length of the rest", 0, 12, 16), ("a rest in a later part", 1, 12, 1)];
+        for (what, part, at, change) in fields.into_iter().chain(lengths) {
+            let mut changed = parts.clone();
+            changed[part][at] += change;
+            let mut builder = SlotBuilder::new(INDEX, SEED, windows);
+            let added = changed.iter().try_for_each(|part| builder.add(part)).and_then(|()| builder.finish());
+            assert!(added.is_err(), "{what} of part {part}");
+        }
     }
 }

@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! 0         4      8      10     12         16
-//! | version | part | slot | last | bytes    | archive of what is no record, of so many bytes: the first part only
-//! |   3     |      |      | 0, 1 |          |
+//! | version | part | slot | last | bytes | archive of what is no record, of so many bytes: the first part only
+//! |   3     |      |      | 0, 1 |       |
 //! then accounts, authorizations, keys: | how many, u32 | records ... |
 //! ```
 //! Every part can be read by itself, and one slot's come in order. All numbers of the frame are little-endian.
@@ -17,7 +17,6 @@ mod records;
 
 use rkyv::util::AlignedVec;
 
-use crate::ids::SlotIndex;
 use crate::image::{AccountImage, AuthorizationImage, HEADER_BYTES, ImageError, SlotImage, archive};
 use crate::keys::KeyRecord;
 use difference::{Differences, Learns};
@@ -69,34 +68,25 @@ pub(crate) fn write(head: PartHead, rest: Option<&SlotImage>, records: &PartReco
     records.keys.append_to(bytes);
 }
 
-/// A part being read: its head first, then its records in their order.
-pub(crate) struct PartReader<'a> {
-    pub(crate) head: PartHead,
-    /// The archive of what is no record; empty but in the first part.
-    pub(crate) rest: &'a [u8],
-    /// Accounts, then authorizations, then keys.
-    pub(crate) records: Learns<'a>,
-}
-
-impl<'a> PartReader<'a> {
-    /// # Errors
-    /// The bytes are no part.
-    pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, ImageError> {
-        let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(ImageError::Invalid("cut short"))?;
-        let [_, _, _, _, number @ .., _, _, _, _, _, _, _, _] = *header;
-        let [.., s0, s1, l0, l1, b0, b1, b2, b3] = *header;
-        let is_last = match u16::from_le_bytes([l0, l1]) {
-            0 => false,
-            1 => true,
-            _ => return Err(ImageError::Invalid("neither the last part nor another")),
-        };
-        let slot = SlotIndex::new(u16::from_le_bytes([s0, s1])).ok_or(ImageError::Invalid("no such slot"))?;
-        let head = PartHead { number: u32::from_le_bytes(number), slot: slot.get(), is_last };
-        let rest_bytes = usize::try_from(u32::from_le_bytes([b0, b1, b2, b3])).unwrap_or(usize::MAX);
-        if (head.number == 0) != (rest_bytes > 0) {
-            return Err(ImageError::Invalid("a first part without counters, or a later one with them"));
-        }
-        let (rest, records) = body.split_at_checked(rest_bytes).ok_or(ImageError::Invalid("cut short"))?;
-        Ok(Self { head, rest, records: Learns::new(records) })
+/// The head of a part, the archive of what is no record (empty but in the first part), and the records in their order: accounts,
+/// authorizations, keys.
+///
+/// # Errors
+/// The bytes are no part.
+pub(crate) fn read(bytes: &[u8]) -> Result<(PartHead, &[u8], Learns<'_>), ImageError> {
+    let (header, body) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(ImageError::Invalid("cut short"))?;
+    let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let slot = u16::from_le_bytes([header[8], header[9]]);
+    let is_last = match (header[10], header[11]) {
+        (0, 0) => false,
+        (1, 0) => true,
+        _ => return Err(ImageError::Invalid("neither the last part nor another")),
+    };
+    let (number, rest_bytes) = (word(4), word(12));
+    if (number == 0) != (rest_bytes > 0) {
+        return Err(ImageError::Invalid("a first part without counters, or a later one with them"));
     }
+    let rest_bytes = usize::try_from(rest_bytes).unwrap_or(usize::MAX);
+    let (rest, records) = body.split_at_checked(rest_bytes).ok_or(ImageError::Invalid("cut short"))?;
+    Ok((PartHead { number, slot, is_last }, rest, Learns::new(records)))
 }

@@ -18,7 +18,7 @@ use crate::image::{
     SlotImage,
 };
 use crate::keys::KeyRecord;
-use crate::part::{PART_VERSION, PartHead, PartReader};
+use crate::part::{self, PART_VERSION, PartHead};
 use crate::rules::Windows;
 use crate::slot::{ID_COUNTER_END, Slot};
 
@@ -51,13 +51,13 @@ impl SlotBuilder {
 
     /// A part's records go into the slot as they are read.
     fn add_part(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
-        let mut part = PartReader::new(bytes)?;
-        self.follow(part.head)?;
-        let (slot, records) = (&mut self.slot, &mut part.records);
-        if part.head.number == 0 {
-            let rest = read(part.rest)?;
+        let (head, rest, mut records) = part::read(bytes)?;
+        self.follow(head)?;
+        let slot = &mut self.slot;
+        if head.number == 0 {
+            let rest = read(rest)?;
             let is_bare = rest.accounts.is_empty() && rest.authorizations.is_empty() && rest.keys.is_empty();
-            if !is_bare || rest.index != part.head.slot {
+            if !is_bare || rest.index != head.slot {
                 return Err(ImageError::Invalid("not what stands before records"));
             }
             restore_rest(slot, rest)?;
@@ -71,7 +71,7 @@ impl SlotBuilder {
         let count = records.count::<KeyRecord>()?;
         slot.reserve(0, 0, count as usize);
         records.each(count, |record: &KeyRecord| restore_key(slot, record))?;
-        part.records.end()
+        records.end()
     }
 
     fn add_archive(&mut self, (head, image): (PartHead, SlotImage)) -> Result<(), ImageError> {
