@@ -17,6 +17,9 @@ use tp_storage::{CrashMode, Device, MemoryDevice, RecoverError};
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
+/// As many as make a checkpoint longer than what is written in one go, 1 MiB.
+const ACCOUNTS: u64 = 20_000;
+
 fn on(device: Arc<dyn Device>, partitions: usize) -> Config {
     let config = config_at(std::path::Path::new("/nowhere"), partitions);
     Config { data_dir: None, device: Some(device), ..config }
@@ -94,16 +97,15 @@ fn a_failed_checkpoint_leaves_no_file_the_engine_serves_on_and_the_next_one_succ
     open_accounts(&engine);
     run(&engine, &mut Workload::new(11), 300, 32);
     let (mut client, mut answered) = (engine.client(1_024), 0);
-    for n in 0..4_000u64 {
-        // More than what is written in one go.
-        let id = 100_000 + u128::from(n);
+    for n in 0..ACCOUNTS {
+        let id = 1 << 100 | u128::from(n.wrapping_mul(0x9E37_79B9_7F4A_7C15)); // far apart: what is near takes few bytes
         while client.submit(n, &common::open_account(id, id, None)).is_err() {
             client.wait(std::time::Duration::from_millis(100));
             answered += client.poll(|_, _| {});
         }
     }
     // All are in before a checkpoint shows how many calls one takes: a smaller file may be read in another number of them.
-    while answered < 4_000 {
+    while answered < ACCOUNTS as usize {
         client.wait(std::time::Duration::from_millis(100));
         answered += client.poll(|_, _| {});
     }
