@@ -24,7 +24,7 @@ use crate::fold::CheckpointExtra;
 use crate::shared::{Shared, Stage as Life};
 use crate::writer_thread::WriterOrder;
 
-/// Records that a partition copies between two turns: a fraction of a millisecond.
+/// Records that a partition tells between two turns.
 const PART_RECORDS: usize = 4_096;
 /// How long the witness after a checkpoint is waited for, ms.
 const WITNESS_WAIT_MS: u64 = 5_000;
@@ -202,7 +202,7 @@ impl CheckpointStep {
         ask(&self.shared, partition, move |partition, _| take(partition, slot, PART_RECORDS, old))
     }
 
-    /// The next part as a page, once it is there. The partition only copies records, into memory that goes back and forth.
+    /// The next part as a page, once it is there. The partition tells its records, into memory that goes back and forth.
     fn take_part(
         &mut self,
         mut pages: Pages,

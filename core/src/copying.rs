@@ -242,6 +242,40 @@ mod tests {
         assert!(builder.finish().expect("a slot").image(Time(50)) == expected);
     }
 
+    /// Found a limit that held for captures and not for advices, which may make any number.
+    #[test]
+    fn an_authorization_with_any_number_of_captures_is_in_a_copy_with_all_of_them() {
+        let windows = Windows { key_uuid_v7_ms: Some(100), key_opaque_ms: Some(100), refund_ms: 100 };
+        for captures in [0, 1, 150, 151, 1_000] {
+            let mut slot = Slot::new(INDEX, SEED, windows);
+            let mut authorization = closed(1);
+            let course = authorization.course_mut();
+            (course.captured, course.from_hold) = (u128::from(captures), u128::from(captures.min(10)));
+            let position = slot.insert_authorization(authorization);
+            for n in 0..captures {
+                slot.insert_capture(Capture {
+                    id: TransferId::new(Time(1), INDEX, n + 1_000),
+                    payee: AccountId(2),
+                    amount: 1,
+                    from_hold: u128::from(n < 10),
+                    refunded: 0,
+                    at: Time(1),
+                    authorization: position,
+                    next: NOWHERE,
+                    is_final: n == 3,
+                    is_on_suspense: n == 5,
+                });
+            }
+            let expected = slot.image(Time(50));
+            slot.begin_copy();
+            let part = slot.copy_part(10, SlotPart::default()).expect("one part");
+            let (mut builder, mut bytes) = (SlotBuilder::new(INDEX, SEED, windows), PartBytes::new());
+            part.encode(&mut bytes);
+            builder.add(&bytes).expect("a part");
+            assert!(builder.finish().is_ok_and(|slot| slot.image(Time(50)) == expected), "{captures} captures");
+        }
+    }
+
     #[test]
     fn parts_are_taken_in_order_once_and_all() {
         let windows = Windows::default();
@@ -267,6 +301,11 @@ mod tests {
         assert!(SlotBuilder::new(other, SEED, windows).add(&parts[0]).is_err(), "another slot's");
         let fields =
             [("version", 0, 0, 1), ("number", 1, 4, 1), ("slot", 1, 8, 1), ("last", 1, 10, 2), ("last", 1, 11, 1)];
+        // The head of a first part names the slot of its counters.
+        let mut of_other = parts[0].clone();
+        of_other[8] += 1;
+        let next = SlotIndex::new(INDEX.get() + 1).expect("below 1,024");
+        assert!(SlotBuilder::new(next, SEED, windows).add(&of_other).is_err(), "counters of another slot");
         let lengths = [("length of the rest", 0, 12, 16), ("a rest in a later part", 1, 12, 1)];
         for (what, part, at, change) in fields.into_iter().chain(lengths) {
             let mut changed = parts.clone();

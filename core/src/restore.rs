@@ -49,56 +49,61 @@ impl SlotBuilder {
         if version(bytes)? == PART_VERSION { self.add_part(bytes) } else { self.add_archive(read_archive(bytes)?) }
     }
 
-    /// A part's records go into the slot as they are read.
-    fn add_part(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
-        let (head, rest, mut records) = part::read(bytes)?;
-        self.follow(head)?;
-        let slot = &mut self.slot;
-        if head.number == 0 {
-            let rest = read(rest)?;
-            let is_bare = rest.accounts.is_empty() && rest.authorizations.is_empty() && rest.keys.is_empty();
-            if !is_bare || rest.index != head.slot {
-                return Err(ImageError::Invalid("not what stands before records"));
-            }
-            restore_rest(slot, rest)?;
-        }
-        let count = records.count::<AccountImage>()?;
-        slot.reserve(count as usize, 0, 0);
-        records.each(count, |account: &AccountImage| restore_account(slot, account))?;
-        let count = records.count::<AuthorizationImage>()?;
-        slot.reserve(0, count as usize, 0);
-        records.each(count, |authorization: &AuthorizationImage| restore_authorization(slot, authorization))?;
-        let count = records.count::<KeyRecord>()?;
-        slot.reserve(0, 0, count as usize);
-        records.each(count, |record: &KeyRecord| restore_key(slot, record))?;
-        records.end()
-    }
-
-    fn add_archive(&mut self, (head, image): (PartHead, SlotImage)) -> Result<(), ImageError> {
-        self.follow(head)?;
-        let slot = &mut self.slot;
-        slot.reserve(image.accounts.len(), image.authorizations.len(), image.keys.len());
-        image.accounts.iter().try_for_each(|a| restore_account(slot, a))?;
-        image.authorizations.iter().try_for_each(|a| restore_authorization(slot, a))?;
-        image.keys.iter().try_for_each(|record| restore_key(slot, record))?;
-        if head.number == 0 {
-            return restore_rest(slot, image);
-        }
-        let is_bare = image.exchanges.is_empty() && image.answers.is_empty() && image.in_transit.is_empty();
-        let has_no_counters = (image.exchange_next, image.id_counter, image.opaque_since) == (0, 0, None);
-        if is_bare && has_no_counters { Ok(()) } else { Err(ImageError::Invalid("a second first part")) }
-    }
-
-    /// Goes on to the part with this head, if it is the next one.
-    fn follow(&mut self, head: PartHead) -> Result<(), ImageError> {
+    /// Takes a part in with `records`, if it is the next one. One that fails leaves the builder without its parts for good.
+    fn follow(
+        &mut self,
+        head: PartHead,
+        records: impl FnOnce(&mut Slot) -> Result<(), ImageError>,
+    ) -> Result<(), ImageError> {
         if self.is_complete || head.number != self.parts {
             return Err(ImageError::Invalid("not the next part"));
         }
         if head.slot != self.slot.index().get() {
             return Err(ImageError::Invalid("another slot's"));
         }
+        records(&mut self.slot)?;
         (self.parts, self.is_complete) = (self.parts + 1, head.is_last);
         Ok(())
+    }
+
+    /// A part's records go into the slot as they are read.
+    fn add_part(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
+        let (head, rest, mut records) = part::read(bytes)?;
+        self.follow(head, |slot| {
+            if head.number == 0 {
+                let rest = read(rest)?;
+                let is_bare = rest.accounts.is_empty() && rest.authorizations.is_empty() && rest.keys.is_empty();
+                if !is_bare || rest.index != head.slot {
+                    return Err(ImageError::Invalid("not what stands before records"));
+                }
+                restore_rest(slot, rest)?;
+            }
+            let count = records.count::<AccountImage>()?;
+            slot.reserve(count as usize, 0, 0);
+            records.each(count, |account: &AccountImage| restore_account(slot, account))?;
+            let count = records.count::<AuthorizationImage>()?;
+            slot.reserve(0, count as usize, 0);
+            records.each(count, |authorization: &AuthorizationImage| restore_authorization(slot, authorization))?;
+            let count = records.count::<KeyRecord>()?;
+            slot.reserve(0, 0, count as usize);
+            records.each(count, |record: &KeyRecord| restore_key(slot, record))?;
+            records.end()
+        })
+    }
+
+    fn add_archive(&mut self, (head, image): (PartHead, SlotImage)) -> Result<(), ImageError> {
+        self.follow(head, |slot| {
+            slot.reserve(image.accounts.len(), image.authorizations.len(), image.keys.len());
+            image.accounts.iter().try_for_each(|a| restore_account(slot, a))?;
+            image.authorizations.iter().try_for_each(|a| restore_authorization(slot, a))?;
+            image.keys.iter().try_for_each(|record| restore_key(slot, record))?;
+            if head.number == 0 {
+                return restore_rest(slot, image);
+            }
+            let is_bare = image.exchanges.is_empty() && image.answers.is_empty() && image.in_transit.is_empty();
+            let has_no_counters = (image.exchange_next, image.id_counter, image.opaque_since) == (0, 0, None);
+            if is_bare && has_no_counters { Ok(()) } else { Err(ImageError::Invalid("a second first part")) }
+        })
     }
 
     /// The slot, once all its parts are there.

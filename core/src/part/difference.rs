@@ -9,6 +9,8 @@
 //! number      below 240: one byte; else 239 + n, and n bytes, little-endian, the last of them not zero
 //! ```
 
+use core::convert::Infallible;
+
 use crate::image::ImageError;
 
 /// The bytes are no records.
@@ -25,34 +27,42 @@ pub(crate) trait Recorded {
     ///
     /// # Errors
     /// What was learned is no record.
-    fn pass(&mut self, before: &Self, way: &mut impl Way) -> Result<(), Unreadable>;
+    fn pass<W: Way>(&mut self, before: &Self, way: &mut W) -> Result<(), W::Error>;
 }
 
 /// The two ways: to bytes, where a field comes back as it was given, and from bytes, where it comes back as it was once.
 pub(crate) trait Way {
+    /// Whatever a record holds can be told; not all bytes are records.
+    type Error;
+
     /// A field of 64 bits or fewer.
     ///
     /// # Errors
     /// The bytes are at their end, or no number.
-    fn word(&mut self, value: u64, expected: u64) -> Result<u64, Unreadable>;
+    fn word(&mut self, value: u64, expected: u64) -> Result<u64, Self::Error>;
     /// A field of 128 bits.
     ///
     /// # Errors
     /// As above.
-    fn wide(&mut self, value: u128, expected: u128) -> Result<u128, Unreadable>;
+    fn wide(&mut self, value: u128, expected: u128) -> Result<u128, Self::Error>;
     /// A record that stands within this one.
     ///
     /// # Errors
     /// As above.
-    fn inner<R: Recorded>(&mut self, record: &mut R, before: &R) -> Result<(), Unreadable>;
+    fn inner<R: Recorded>(&mut self, record: &mut R, before: &R) -> Result<(), Self::Error>;
+    /// What a number that was learned stands for; `own`: what the record has that is told.
+    ///
+    /// # Errors
+    /// It stands for nothing.
+    fn sense<T>(&self, own: T, learned: impl FnOnce() -> Option<T>) -> Result<T, Self::Error>;
 
     /// A field of 32 bits.
     ///
     /// # Errors
     /// As above, and where it has more.
-    fn small(&mut self, value: u32, expected: u32) -> Result<u32, Unreadable> {
+    fn small(&mut self, value: u32, expected: u32) -> Result<u32, Self::Error> {
         let word = self.word(u64::from(value), u64::from(expected))?;
-        u32::try_from(word).map_err(|_| Unreadable)
+        self.sense(value, || u32::try_from(word).ok())
     }
 }
 
@@ -98,8 +108,7 @@ impl<R: Recorded> Differences<R> {
         (self.count, self.before) = (0, R::none());
     }
     fn push(&mut self, mut record: R) {
-        let told = Tells { bytes: &mut self.bytes }.inner(&mut record, &self.before);
-        debug_assert_eq!(told, Ok(()), "a record can be told");
+        let Ok(()) = tell(&mut self.bytes, &mut record, &self.before);
         self.count += 1;
         self.before = record;
     }
@@ -118,11 +127,6 @@ impl<R: Recorded> Extend<R> for Differences<R> {
     }
 }
 
-/// Tells records to bytes.
-struct Tells<'a> {
-    bytes: &'a mut Vec<u8>,
-}
-
 /// Tells the fields of one record.
 struct TellsFields<'a> {
     bytes: &'a mut Vec<u8>,
@@ -130,17 +134,15 @@ struct TellsFields<'a> {
     field: u32,
 }
 
-impl Tells<'_> {
-    fn inner<R: Recorded>(&mut self, record: &mut R, before: &R) -> Result<(), Unreadable> {
-        let at = self.bytes.len();
-        self.bytes.resize(at + mask_bytes::<R>(), 0);
-        let mut fields = TellsFields { bytes: self.bytes, mask: 0, field: 0 };
-        record.pass(before, &mut fields)?;
-        debug_assert_eq!(fields.field, R::FIELDS, "every field is passed once");
-        let mask = fields.mask.to_le_bytes();
-        self.bytes[at..at + mask_bytes::<R>()].copy_from_slice(&mask[..mask_bytes::<R>()]);
-        Ok(())
-    }
+fn tell<R: Recorded>(bytes: &mut Vec<u8>, record: &mut R, before: &R) -> Result<(), Infallible> {
+    let at = bytes.len();
+    bytes.resize(at + mask_bytes::<R>(), 0);
+    let mut fields = TellsFields { bytes, mask: 0, field: 0 };
+    record.pass(before, &mut fields)?;
+    debug_assert_eq!(fields.field, R::FIELDS, "every field is passed once");
+    let mask = fields.mask.to_le_bytes();
+    bytes[at..at + mask_bytes::<R>()].copy_from_slice(&mask[..mask_bytes::<R>()]);
+    Ok(())
 }
 
 impl TellsFields<'_> {
@@ -159,22 +161,27 @@ impl TellsFields<'_> {
 }
 
 impl Way for TellsFields<'_> {
-    fn word(&mut self, value: u64, expected: u64) -> Result<u64, Unreadable> {
+    type Error = Infallible;
+
+    fn word(&mut self, value: u64, expected: u64) -> Result<u64, Infallible> {
         if value != expected {
             self.number(u128::from(zigzag_word(value.wrapping_sub(expected))));
         }
         self.field += 1;
         Ok(value)
     }
-    fn wide(&mut self, value: u128, expected: u128) -> Result<u128, Unreadable> {
+    fn wide(&mut self, value: u128, expected: u128) -> Result<u128, Infallible> {
         if value != expected {
             self.number(zigzag_wide(value.wrapping_sub(expected)));
         }
         self.field += 1;
         Ok(value)
     }
-    fn inner<R: Recorded>(&mut self, record: &mut R, before: &R) -> Result<(), Unreadable> {
-        Tells { bytes: self.bytes }.inner(record, before)
+    fn inner<R: Recorded>(&mut self, record: &mut R, before: &R) -> Result<(), Infallible> {
+        tell(self.bytes, record, before)
+    }
+    fn sense<T>(&self, own: T, _: impl FnOnce() -> Option<T>) -> Result<T, Infallible> {
+        Ok(own)
     }
 }
 
@@ -272,6 +279,8 @@ impl LearnsFields<'_, '_> {
 }
 
 impl Way for LearnsFields<'_, '_> {
+    type Error = Unreadable;
+
     fn word(&mut self, _: u64, expected: u64) -> Result<u64, Unreadable> {
         let Some(number) = self.number()? else { return Ok(expected) };
         let number = u64::try_from(number).map_err(|_| Unreadable)?;
@@ -282,6 +291,9 @@ impl Way for LearnsFields<'_, '_> {
     }
     fn inner<R: Recorded>(&mut self, record: &mut R, before: &R) -> Result<(), Unreadable> {
         learn(self.bytes, record, before)
+    }
+    fn sense<T>(&self, _: T, learned: impl FnOnce() -> Option<T>) -> Result<T, Unreadable> {
+        learned().ok_or(Unreadable)
     }
 }
 
@@ -304,15 +316,15 @@ mod tests {
         fn none() -> Self {
             Self::default()
         }
-        fn pass(&mut self, before: &Self, way: &mut impl Way) -> Result<(), Unreadable> {
+        fn pass<W: Way>(&mut self, before: &Self, way: &mut W) -> Result<(), W::Error> {
             self.wide = way.wide(self.wide, before.wide)?;
             self.word = way.word(self.word, before.word)?;
             self.small = way.small(self.small, before.small)?;
-            match way.word(u64::from(self.inner.is_some()), 0)? {
-                0 => self.inner = None,
-                1 => way.inner(self.inner.get_or_insert_default().as_mut(), before)?,
-                _ => return Err(Unreadable),
+            let is_there = way.word(u64::from(self.inner.is_some()), 0)?;
+            if way.sense(is_there == 1, || [false, true].get(usize::try_from(is_there).ok()?).copied())? {
+                return way.inner(self.inner.get_or_insert_default().as_mut(), before);
             }
+            self.inner = None;
             Ok(())
         }
     }

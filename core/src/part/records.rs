@@ -3,9 +3,8 @@
 //! Owns the order of the fields, which is part of the format, and what is guessed of each; a bad guess costs bytes and nothing else.
 //! Refuses to know how differences become bytes, and which values make sense beyond what a type can hold.
 
-use super::difference::{Recorded, Unreadable, Way};
+use super::difference::{Recorded, Way};
 use crate::amount::{Amount, CreditLimit, Ledger};
-use crate::authorization::CAPTURES_MAX;
 use crate::command::{Limits, PeriodLimit, Settings, Status, Verb};
 use crate::ids::{AccountId, AuthorizationId, Seq, TransferId, Version};
 use crate::image::{AccountImage, AuthorizationImage, CaptureImage};
@@ -37,7 +36,7 @@ impl Recorded for AccountImage {
         }
     }
 
-    fn pass(&mut self, before: &Self, way: &mut impl Way) -> Result<(), Unreadable> {
+    fn pass<W: Way>(&mut self, before: &Self, way: &mut W) -> Result<(), W::Error> {
         self.id = AccountId(way.wide(self.id.0, before.id.0)?);
         self.debits = way.wide(self.debits, before.debits)?;
         self.credits = way.wide(self.credits, before.credits)?;
@@ -56,19 +55,19 @@ impl Recorded for AccountImage {
     }
 }
 
-fn pass_settings(settings: &mut Settings, before: &Settings, way: &mut impl Way) -> Result<(), Unreadable> {
+fn pass_settings<W: Way>(settings: &mut Settings, before: &Settings, way: &mut W) -> Result<(), W::Error> {
     settings.ledger = Ledger::from_bits(way.word(settings.ledger.bits(), before.ledger.bits())?);
     let traits = |s: &Settings| u64::from(s.kind) | u64::from(s.tenant) << 16 | (s.status as u64) << 48;
     let told = way.word(traits(settings), traits(before))?;
     settings.kind = low_16(told);
     settings.tenant = low_32(told >> 16);
-    settings.status = match told >> 48 {
-        0 => Status::Open,
-        1 => Status::DebitFrozen,
-        2 => Status::Frozen,
-        3 => Status::Closed,
-        _ => return Err(Unreadable),
-    };
+    settings.status = way.sense(settings.status, || match told >> 48 {
+        0 => Some(Status::Open),
+        1 => Some(Status::DebitFrozen),
+        2 => Some(Status::Frozen),
+        3 => Some(Status::Closed),
+        _ => None,
+    })?;
     let bounded = |limit: CreditLimit| match limit {
         CreditLimit::Amount(amount) => Some(amount),
         CreditLimit::Unlimited => None,
@@ -81,26 +80,28 @@ fn pass_settings(settings: &mut Settings, before: &Settings, way: &mut impl Way)
     pass_period(month, &before.limits.month, way)
 }
 
-fn pass_period(limit: &mut PeriodLimit, before: &PeriodLimit, way: &mut impl Way) -> Result<(), Unreadable> {
+fn pass_period<W: Way>(limit: &mut PeriodLimit, before: &PeriodLimit, way: &mut W) -> Result<(), W::Error> {
     let number = |count: Option<u32>| count.map_or(0, |count| u64::from(count) + 1);
-    limit.count = match way.word(number(limit.count), number(before.count))?.checked_sub(1) {
-        Some(count) => Some(u32::try_from(count).map_err(|_| Unreadable)?),
-        None => None,
-    };
+    let told = way.word(number(limit.count), number(before.count))?;
+    limit.count = way.sense(limit.count, || match told.checked_sub(1) {
+        Some(count) => u32::try_from(count).ok().map(Some),
+        None => Some(None),
+    })?;
     limit.amount = pass_bound(limit.amount, before.amount, way)?;
     Ok(())
 }
 
 /// 0: there is none.
-fn pass_bound(bound: Option<Amount>, before: Option<Amount>, way: &mut impl Way) -> Result<Option<Amount>, Unreadable> {
+fn pass_bound<W: Way>(bound: Option<Amount>, before: Option<Amount>, way: &mut W) -> Result<Option<Amount>, W::Error> {
     let number = |bound: Option<Amount>| bound.map_or(0, |amount| amount.get() + 1);
-    match way.wide(number(bound), number(before))?.checked_sub(1) {
-        Some(amount) => Amount::new(amount).map(Some).ok_or(Unreadable),
-        None => Ok(None),
-    }
+    let told = way.wide(number(bound), number(before))?;
+    way.sense(bound, || match told.checked_sub(1) {
+        Some(amount) => Amount::new(amount).map(Some),
+        None => Some(None),
+    })
 }
 
-fn pass_bucket(bucket: Bucket, before: Bucket, way: &mut impl Way) -> Result<Bucket, Unreadable> {
+fn pass_bucket<W: Way>(bucket: Bucket, before: Bucket, way: &mut W) -> Result<Bucket, W::Error> {
     let number = |bucket: Bucket| u32::from(bucket.day.0) | u32::from(bucket.month) << 16;
     let told = u64::from(way.small(number(bucket), number(before))?);
     Ok(Bucket { day: Date(low_16(told)), month: low_16(told >> 16) })
@@ -138,12 +139,13 @@ impl Recorded for AuthorizationImage {
         }
     }
 
-    fn pass(&mut self, before: &Self, way: &mut impl Way) -> Result<(), Unreadable> {
+    fn pass<W: Way>(&mut self, before: &Self, way: &mut W) -> Result<(), W::Error> {
         // The id's time is told by itself: what is then left of the id is how far its counter is from the next one.
         let made = Time(way.word(self.id.time().0, before.id.time().0)?);
         let after = |time: Time| Time(made.0.wrapping_add(time.0.wrapping_sub(before.id.time().0)));
         let next = AuthorizationId::new(made, before.id.slot(), before.id.counter() + 1);
         self.id = AuthorizationId(way.wide(self.id.0, next.0)?);
+        way.sense((), || (self.id.time() == made).then_some(()))?;
         self.payer = AccountId(way.wide(self.payer.0, before.payer.0)?);
         self.account = AccountId(way.wide(self.account.0, self.payer.0)?);
         self.payee = way.wide(self.payee, before.payee)?;
@@ -161,27 +163,25 @@ impl Recorded for AuthorizationImage {
         let traits = |a: &Self| u64::from(a.tolerance_bp) | (a.state as u64) << 16;
         let told = way.word(traits(self), traits(before))?;
         self.tolerance_bp = low_16(told);
-        self.state = match told >> 16 {
-            0 => AuthorizationState::Open,
-            1 => AuthorizationState::Captured,
-            2 => AuthorizationState::Voided,
-            3 => AuthorizationState::Reversed,
-            4 => AuthorizationState::Expired,
-            _ => return Err(Unreadable),
-        };
+        self.state = way.sense(self.state, || match told >> 16 {
+            0 => Some(AuthorizationState::Open),
+            1 => Some(AuthorizationState::Captured),
+            2 => Some(AuthorizationState::Voided),
+            3 => Some(AuthorizationState::Reversed),
+            4 => Some(AuthorizationState::Expired),
+            _ => None,
+        })?;
         self.pass_captures(before.captures.len(), way)
     }
 }
 
 impl AuthorizationImage {
-    /// How many there are, and each behind the one before it; before the first, one that the authorization suggests.
-    fn pass_captures(&mut self, expected: usize, way: &mut impl Way) -> Result<(), Unreadable> {
+    /// How many there are, and each behind the one before it; before the first, one that the authorization suggests. Advices may make
+    /// any number of them.
+    fn pass_captures<W: Way>(&mut self, expected: usize, way: &mut W) -> Result<(), W::Error> {
         let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let count = way.small(number(self.captures.len()), number(expected))?;
-        if count > CAPTURES_MAX {
-            return Err(Unreadable);
-        }
-        self.captures.resize(count as usize, CaptureImage::none());
+        self.captures.truncate(count as usize);
         let mut before = CaptureImage {
             id: TransferId::new(self.named_at, self.id.slot(), self.id.counter()),
             payee: if self.payee == 0 { self.payer } else { AccountId(self.payee) },
@@ -189,9 +189,13 @@ impl AuthorizationImage {
             at: self.named_at,
             ..CaptureImage::none()
         };
-        for capture in &mut self.captures {
-            way.inner(capture, &before)?;
-            before = *capture;
+        for at in 0..count as usize {
+            // One more for each that is learned: no count is believed.
+            if self.captures.len() == at {
+                self.captures.push(CaptureImage::none());
+            }
+            way.inner(&mut self.captures[at], &before)?;
+            before = self.captures[at];
         }
         Ok(())
     }
@@ -213,7 +217,7 @@ impl Recorded for CaptureImage {
         }
     }
 
-    fn pass(&mut self, before: &Self, way: &mut impl Way) -> Result<(), Unreadable> {
+    fn pass<W: Way>(&mut self, before: &Self, way: &mut W) -> Result<(), W::Error> {
         self.at = Time(way.word(self.at.0, before.at.0)?);
         let next = TransferId::new(self.at, before.id.slot(), before.id.counter() + 1);
         self.id = TransferId(way.wide(self.id.0, next.0)?);
@@ -224,7 +228,7 @@ impl Recorded for CaptureImage {
         let traits = |c: &Self| u64::from(c.is_final) | u64::from(c.is_on_suspense) << 1;
         let told = way.word(traits(self), traits(before))?;
         (self.is_final, self.is_on_suspense) = (told & 1 != 0, told & 2 != 0);
-        if told < 4 { Ok(()) } else { Err(Unreadable) }
+        way.sense((), || (told < 4).then_some(()))
     }
 }
 
@@ -236,20 +240,21 @@ impl Recorded for KeyRecord {
         Self { verb: Verb::Authorize, outcome: Outcome::Approved, ..nothing }
     }
 
-    fn pass(&mut self, before: &Self, way: &mut impl Way) -> Result<(), Unreadable> {
+    fn pass<W: Way>(&mut self, before: &Self, way: &mut W) -> Result<(), W::Error> {
         self.received = Time(way.word(self.received.0, before.received.0)?);
         let passed_ms = self.received.0.wrapping_sub(before.received.0);
         let after = |time: Time| if time.0 == 0 { 0 } else { time.0.wrapping_add(passed_ms) };
         let told = way.word(traits(self), traits(before))?;
         if told != traits(self) {
-            set_traits(self, told)?;
+            way.sense((), || set_traits(self, told))?;
         }
         self.account = AccountId(way.wide(self.account.0, before.account.0)?);
         // A UUIDv7 begins with its time.
         let later = if self.key.kind == KeyKind::UuidV7 { u128::from(passed_ms) << 80 } else { 0 };
         self.key.bits = way.wide(self.key.bits, before.key.bits.wrapping_add(later))?;
         self.fingerprint = Fingerprint(way.word(self.fingerprint.0, 0)?);
-        self.amount = Amount::new(way.wide(self.amount.get(), before.amount.get())?).ok_or(Unreadable)?;
+        let amount = way.wide(self.amount.get(), before.amount.get())?;
+        self.amount = way.sense(self.amount, || Amount::new(amount))?;
         // What the command made has its time, and the next number of its slot.
         let made = |id: u128| {
             let (slot, counter) = (AuthorizationId(id).slot(), AuthorizationId(id).counter() + 1);
@@ -287,21 +292,22 @@ fn traits(r: &KeyRecord) -> u64 {
         | bit(ORPHAN, r.is_orphan)
 }
 
-fn set_traits(r: &mut KeyRecord, traits: u64) -> Result<(), Unreadable> {
-    let [verb, outcome, flags, rest, 0, 0, 0, 0] = traits.to_le_bytes() else { return Err(Unreadable) };
+/// `None`: they are none.
+fn set_traits(r: &mut KeyRecord, traits: u64) -> Option<()> {
+    let [verb, outcome, flags, rest, 0, 0, 0, 0] = traits.to_le_bytes() else { return None };
     let has = |bit: u64| traits & bit != 0;
-    r.verb = Verb::ALL.iter().copied().find(|v| *v as u8 == verb).ok_or(Unreadable)?;
-    r.outcome = Outcome::from_number(outcome).ok_or(Unreadable)?;
+    r.verb = Verb::ALL.iter().copied().find(|v| *v as u8 == verb)?;
+    r.outcome = Outcome::from_number(outcome)?;
     r.flags = Flags(flags);
     r.standing = match rest & 0b11 {
         0 => Standing::Decided,
         1 => Standing::Fence,
         2 => Standing::Tombstone,
-        _ => return Err(Unreadable),
+        _ => return None,
     };
     r.key.kind = if has(OPAQUE) { KeyKind::Opaque } else { KeyKind::UuidV7 };
     (r.is_reversed, r.is_counted, r.is_orphan) = (has(REVERSED), has(COUNTED), has(ORPHAN));
-    if traits < ORPHAN << 1 { Ok(()) } else { Err(Unreadable) }
+    (traits < ORPHAN << 1).then_some(())
 }
 
 #[cfg(test)]
@@ -331,6 +337,34 @@ mod tests {
         });
         assert_eq!((read, learns.end()), (Ok(()), Ok(())));
         assert_eq!(back, records);
+    }
+
+    /// What is read of bytes, if they are records.
+    fn learned<R: Recorded + Clone>(bytes: &[u8]) -> Option<Vec<R>> {
+        let (mut learns, mut records) = (Learns::new(bytes), Vec::new());
+        let count = learns.count::<R>().ok()?;
+        let read = learns.each(count, |record: &R| {
+            records.push(record.clone());
+            Ok(())
+        });
+        read.and_then(|()| learns.end()).ok().map(|()| records)
+    }
+
+    /// Bytes that are records are those that are written for them, whatever became of them: each byte of some records is changed, one by
+    /// one, by each of its bits and to some values.
+    fn have_one_form<R: Recorded + Clone>(records: Vec<R>) -> usize {
+        let (bytes, mut still) = (bytes_of(records), 0);
+        for at in 4..bytes.len() {
+            for change in [1, 2, 4, 8, 16, 32, 64, 128, 3, 0xFF] {
+                let mut changed = bytes.to_vec();
+                changed[at] ^= change;
+                if let Some(read) = learned::<R>(&changed) {
+                    assert_eq!(bytes_of(read)[..], changed[..], "byte {at} changed by {change}");
+                    still += 1;
+                }
+            }
+        }
+        still
     }
 
     const START: Time = Time(1_700_000_000_000);
@@ -504,6 +538,18 @@ mod tests {
         #[test]
         fn any_authorizations_come_back(records in prop::collection::vec(authorization(), 1..6)) {
             come_back(&records);
+        }
+        #[test]
+        fn changed_accounts_have_one_form(records in prop::collection::vec(account(), 1..3)) {
+            prop_assert!(have_one_form(records) > 0);
+        }
+        #[test]
+        fn changed_authorizations_have_one_form(records in prop::collection::vec(authorization(), 1..3)) {
+            prop_assert!(have_one_form(records) > 0);
+        }
+        #[test]
+        fn changed_keys_have_one_form(records in prop::collection::vec(key(), 1..3)) {
+            prop_assert!(have_one_form(records) > 0);
         }
         #[test]
         fn any_keys_come_back(records in prop::collection::vec(key(), 1..6)) {
