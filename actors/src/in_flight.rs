@@ -1,9 +1,9 @@
 //! What is decided and not durable yet, and how much of it there may be before partitions wait for the writer.
 //!
 //! Owns the two bounds: of *blocks*, so that all of it fits into the spare segment, or the reserve of the current one, however the writer
-//! groups it (BND-1), and of *events*, so that what waits for the disk is no more than the disk takes in [`AHEAD_MS`] by its pace of late. A disk of 600,000 events a second
-//! that stands still for 50 ms must not stop the decisions, or its next groups are small; one of 60,000 must not be sent ten times what
-//! it takes in that time. Refuses to know queues, threads and clocks: time is passed in.
+//! groups it (BND-1), and of *events*, so that what waits for the disk is no more than the disk takes in [`AHEAD_MS`] by its pace of
+//! late. A disk of 600,000 events a second that stands still for 50 ms must not stop the decisions, or its next groups are small; one of
+//! 60,000 must not be sent ten times what it takes in that time. Refuses to know queues, threads and clocks: time is passed in.
 //!
 //! Both counts are one word, so that whoever takes away learns whether somebody may have found it full before.
 

@@ -96,23 +96,20 @@ pub type PartBytes = AlignedVec;
 /// A part of a slot's copy.
 #[derive(Debug, Default)]
 pub struct SlotPart {
+    head: PartHead,
     rest: Option<SlotImage>,
     records: PartRecords,
-    slot: u16,
-    number: u32,
-    is_last: bool,
 }
 
 impl SlotPart {
     /// Whether no other part follows.
     pub const fn is_last(&self) -> bool {
-        self.is_last
+        self.head.is_last
     }
 
     /// The part as bytes, for [`crate::restore::SlotBuilder`]; `bytes` is written over.
     pub fn encode(&self, bytes: &mut PartBytes) {
-        let head = PartHead { number: self.number, slot: self.slot, is_last: self.is_last };
-        part::write(head, self.rest.as_ref(), &self.records, bytes);
+        part::write(self.head, self.rest.as_ref(), &self.records, bytes);
     }
 }
 
@@ -137,7 +134,8 @@ impl Slot {
         part.records.clear();
         core::mem::swap(&mut part.records, &mut copying.saved);
         let Copying { accounts, authorizations, keys, rest, parts, .. } = &mut *copying;
-        (part.rest, part.slot, part.number) = (rest.take(), self.index().get(), *parts);
+        let number = *parts;
+        part.rest = rest.take();
         *parts += 1;
         let mut left = most;
         while let Some(position) = take(&mut left, accounts) {
@@ -153,8 +151,8 @@ impl Slot {
         while let Some(position) = take(&mut left, keys) {
             part.records.keys.extend(self.key_at(position));
         }
-        part.is_last = left > 0;
-        if !part.is_last {
+        part.head = PartHead { number, slot: self.index().get(), is_last: left > 0 };
+        if !part.is_last() {
             self.copying = Some(copying);
         }
         Some(part)

@@ -42,7 +42,7 @@ impl PartRecords {
 }
 
 /// What stands before the records of a part.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PartHead {
     pub(crate) number: u32,
     pub(crate) slot: u16,

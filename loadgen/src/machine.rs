@@ -74,22 +74,27 @@ pub fn probe_disk(folder: &Path) -> std::io::Result<DiskProbe> {
 const PROBE_CPU: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// The pauses between looks at a clock that says how long it has been running.
+fn pauses(mut clock: impl FnMut() -> Duration) -> CpuProbe {
+    let (mut probe, mut last) = (CpuProbe::default(), Duration::ZERO);
+    while last < PROBE_CPU {
+        let now = clock();
+        let took = now.saturating_sub(last);
+        if took >= PAUSE {
+            let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+            (probe.pauses, probe.paused_ns) = (probe.pauses + 1, probe.paused_ns + took_ns);
+            probe.longest_ns = probe.longest_ns.max(took_ns);
+        }
+        last = now;
+    }
+    probe
+}
+
 /// How often, and how long, a thread on each core that only looks at the clock is not run.
 pub fn probe_cpu() -> CpuProbe {
     let looks = || {
-        let (mut probe, began) = (CpuProbe::default(), Instant::now());
-        let mut last = began;
-        while last - began < PROBE_CPU {
-            let now = Instant::now();
-            let took = now - last;
-            if took >= PAUSE {
-                let took_ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-                (probe.pauses, probe.paused_ns) = (probe.pauses + 1, probe.paused_ns + took_ns);
-                probe.longest_ns = probe.longest_ns.max(took_ns);
-            }
-            last = now;
-        }
-        probe
+        let began = Instant::now();
+        pauses(|| began.elapsed())
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let each: Vec<CpuProbe> = std::thread::scope(|scope| {
@@ -139,12 +144,13 @@ mod tests {
     }
 
     #[test]
-    fn pauses_of_the_cores_are_counted_with_what_they_come_to() {
-        let probe = probe_cpu();
-        let cores = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-        let most_ns = 2 * cores * probe.looked_ms * 1_000_000 + probe.longest_ns;
-        assert!(probe.longest_ns <= probe.paused_ns && probe.paused_ns <= most_ns, "{probe:?}");
-        assert!(probe.paused_ns >= probe.pauses * 1_000_000, "{probe:?}");
+    fn pauses_from_one_millisecond_on_count_with_what_they_come_to() {
+        let mut looks =
+            [10, 1_009, 2_009, 2_500, 9_500, 10_000, 3_000_000, 3_000_001].into_iter().map(Duration::from_micros);
+        let probe = pauses(|| looks.next().expect("it stops after 3 s"));
+        let (longest_ns, paused_ns) = (2_990_000_000, 1_000_000 + 7_000_000 + 2_990_000_000);
+        assert_eq!(probe, CpuProbe { looked_ms: 0, pauses: 3, paused_ns, longest_ns });
+        assert_eq!(looks.count(), 1, "the look after that is not made");
     }
 
     #[test]

@@ -115,31 +115,21 @@ fn check_room(plan: &Plan, path: &Path) -> Result<()> {
 /// # Errors
 /// When it cannot start or does not come to an end. Missed objectives are no error: they are in the report.
 pub fn run(plan: &Plan, command: &str, stop: &AtomicBool, display: &mut Display) -> Result<Report> {
-    let cpu = plan.probes.cpu.then(machine::probe_cpu);
-    Ok(Report { cpu, ..run_unprobed(plan, command, stop, display)? })
-}
-
-fn run_unprobed(plan: &Plan, command: &str, stop: &AtomicBool, display: &mut Display) -> Result<Report> {
     if let Some(network) = &plan.network {
         let target = Box::new(Network::open(network)?);
-        return run_on(
-            target,
-            Machine { file_system: String::new(), ..machine::describe(Path::new(".")) },
-            plan,
-            command,
-            stop,
-            display,
-        );
+        let cpu = plan.probes.cpu.then(machine::probe_cpu);
+        let machine = Machine { file_system: String::new(), ..machine::describe(Path::new(".")) };
+        return Ok(Report { cpu, ..run_on(target, machine, plan, command, stop, display)? });
     }
     let (place, mirror) = (Place::of(plan)?, Place::of_mirror(plan)?);
     check_room(plan, place.path())?;
     let mirror_path = mirror.as_ref().map(Place::path);
     mirror_path.map_or(Ok(()), |path| check_room(plan, path))?;
     let probe = || machine::probe_disk(place.path()).context("the disk could not be probed");
-    let disk = plan.probes.disk.then(probe).transpose()?;
+    let (disk, cpu) = (plan.probes.disk.then(probe).transpose()?, plan.probes.cpu.then(machine::probe_cpu));
     let target = Box::new(Embedded::open(&plan.embedded, place.path(), mirror_path)?);
     let report = run_on(target, machine::describe(place.path()), plan, command, stop, display)?;
-    let report = Report { disk, ..report };
+    let report = Report { disk, cpu, ..report };
     mirror.map_or(Ok(()), Place::remove)?;
     place.remove()?;
     Ok(report)

@@ -244,8 +244,9 @@ impl Recorded for KeyRecord {
         self.received = Time(way.word(self.received.0, before.received.0)?);
         let passed_ms = self.received.0.wrapping_sub(before.received.0);
         let after = |time: Time| if time.0 == 0 { 0 } else { time.0.wrapping_add(passed_ms) };
-        let told = way.word(traits(self), traits(before))?;
-        if told != traits(self) {
+        let own = traits(self);
+        let told = way.word(own, traits(before))?;
+        if told != own {
             way.sense((), || set_traits(self, told))?;
         }
         self.account = AccountId(way.wide(self.account.0, before.account.0)?);

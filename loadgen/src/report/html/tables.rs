@@ -180,9 +180,9 @@ pub(super) fn what_was_run(report: &Report, html: &mut Html) {
         ("append of 4 KiB with its fdatasync", format!("p50 {p50}, p99 {p99} of {}", count(disk.appends)))
     });
     let cpu = report.cpu.map(|cpu| {
-        let pauses =
-            format!("{}, {} in all, longest {}", count(cpu.pauses), latency(cpu.paused_ns), latency(cpu.longest_ns));
-        ("pauses of its cores from 1 ms on, in 3 s before the run", pauses)
+        let (all, longest) = (latency(cpu.paused_ns), latency(cpu.longest_ns));
+        let pauses = format!("{} in {} ms, {all} in all, longest {longest}", count(cpu.pauses), count(cpu.looked_ms));
+        ("pauses of its cores from 1 ms on, before the run", pauses)
     });
     name_value(html, "Machine", rows.into_iter().chain(opened).chain(disk).chain(cpu));
     if !report.transport.is_empty() {
