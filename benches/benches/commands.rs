@@ -4,6 +4,10 @@
 //! outcome, and the dropping of what the turn before made. Not timed: making the commands, and what they need (a void
 //! needs a hold). Not included: queues, encoding, the journal, threads. The bank has 100,000 accounts in one partition and
 //! is made anew after 400,000 commands, so that memory stays bounded and is larger than the caches.
+//!
+//! The group `steady` is of authorizations in a bank that has run for longer than its windows: as many holds expire, and as many keys and
+//! authorizations are forgotten, as are added. With `held_shorter` a hold lives for half of its key's window and one million keys are
+//! remembered; with `held_longer` it lives eight times as long, and two million holds are open.
 
 mod common;
 
@@ -12,7 +16,7 @@ use std::iter::empty;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
-use tp_benches::bank::{BATCH, Bank};
+use tp_benches::bank::{BATCH, Bank, COMMANDS_PER_MS};
 use tp_benches::make;
 use tp_benches::place::scale;
 use tp_core::command::Command;
@@ -20,6 +24,7 @@ use tp_core::ids::{AccountId, AuthorizationId};
 use tp_core::key::Key;
 use tp_core::outcome::Outcome;
 use tp_core::reply::Reply;
+use tp_core::rules::{LedgerPolicy, Rules, Windows};
 use tp_core::turn::Submission;
 
 #[global_allocator]
@@ -34,6 +39,7 @@ fn main() {
     let mut criterion = common::criterion(Duration::from_millis(1500), 20);
     verbs(&mut criterion);
     batches(&mut criterion);
+    steady(&mut criterion);
     exchange(&mut criterion);
     criterion.final_summary();
 }
@@ -91,24 +97,69 @@ fn batches(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn steady(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("steady");
+    group.throughput(Throughput::Elements(1)).sampling_mode(SamplingMode::Flat);
+    for (name, lifetime_ms, window_ms) in [("held_shorter", 1_000, 2_000), ("held_longer", 4_000, 500)] {
+        let (lifetime_ms, window_ms) = (scale(lifetime_ms, lifetime_ms / 100), scale(window_ms, window_ms / 100));
+        let mut bank = None;
+        group.bench_function(name, |b| {
+            let bank = bank.get_or_insert_with(|| bank_in_steady_state(lifetime_ms, window_ms));
+            b.iter_custom(|iters| {
+                let (mut took, mut left) = (Duration::ZERO, iters.max(scale(0, 2 * BATCH as u64)));
+                while left > 0 {
+                    let commands = authorizations(bank, left.min(CHUNK));
+                    left -= commands.len() as u64;
+                    took += measure_chunk(bank, commands, BATCH, is_approved);
+                }
+                took
+            });
+        });
+        bank.iter().for_each(Bank::check);
+    }
+    group.finish();
+}
+
+/// It has run for as long as a hold lives and all windows, and a half more.
+fn bank_in_steady_state(lifetime_ms: u64, window_ms: u64) -> Bank {
+    let windows = Windows { key_uuid_v7_ms: Some(window_ms), key_opaque_ms: Some(window_ms), refund_ms: window_ms };
+    let policy_default = LedgerPolicy { hold_lifetime_ms_default: lifetime_ms, ..LedgerPolicy::default() };
+    let rules = Rules { windows, policy_default, ..Rules::default() };
+    let mut bank = Bank::with_rules(1, (0..scale(100_000, 100)).map(make::account).collect(), rules);
+    let end = bank.now().plus_ms((lifetime_ms + window_ms) * 3 / 2);
+    while bank.now() < end {
+        let commands = authorizations(&mut bank, CHUNK.min(COMMANDS_PER_MS));
+        measure_chunk(&mut bank, commands, BATCH, is_approved);
+    }
+    let per_ms = COMMANDS_PER_MS / 2; // what a run adds in half of the time
+    let stats = bank.partition(0).stats();
+    assert!(stats.holds_open > per_ms * lifetime_ms && stats.holds_open < 4 * per_ms * lifetime_ms, "{stats:?}");
+    bank
+}
+
 /// The time that so many commands take in turns of `batch`; every reply is tested.
 fn measure(kept: &mut Option<Bank>, iters: u64, batch: usize, prepare: Prepare, is_good: IsGood) -> Duration {
     let (mut took, mut left) = (Duration::ZERO, iters.max(scale(0, 2 * batch as u64)));
     while left > 0 {
         let bank = grown_anew(kept, 1);
         let commands = prepare(bank, left.min(CHUNK));
-        let count = commands.len() as u64;
-        let submissions: Vec<Submission> = commands.into_iter().map(|command| Bank::submission(0, command)).collect();
-        let (mut queue, mut good) = (submissions.into_iter(), 0);
-        let start = Instant::now();
-        while queue.len() > 0 {
-            bank.turn(0, &mut empty(), &mut queue.by_ref().take(batch));
-            good += bank.out.answers.iter().filter(|answer| is_good(&answer.reply)).count() as u64;
-        }
-        took += start.elapsed();
-        assert_eq!(good, count, "every command has the outcome that its bench expects");
-        left -= count;
+        left -= commands.len() as u64;
+        took += measure_chunk(bank, commands, batch, is_good);
     }
+    took
+}
+
+fn measure_chunk(bank: &mut Bank, commands: Vec<Command>, batch: usize, is_good: IsGood) -> Duration {
+    let count = commands.len() as u64;
+    let submissions: Vec<Submission> = commands.into_iter().map(|command| Bank::submission(0, command)).collect();
+    let (mut queue, mut good) = (submissions.into_iter(), 0);
+    let start = Instant::now();
+    while queue.len() > 0 {
+        bank.turn(0, &mut empty(), &mut queue.by_ref().take(batch));
+        good += bank.out.answers.iter().filter(|answer| is_good(&answer.reply)).count() as u64;
+    }
+    let took = start.elapsed();
+    assert_eq!(good, count, "every command has the outcome that its bench expects");
     took
 }
 

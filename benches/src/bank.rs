@@ -27,7 +27,7 @@ pub const SEED: SlotSeed = SlotSeed([7; 16]);
 /// Commands of one turn unless said otherwise: what a loaded engine's turns hold.
 pub const BATCH: usize = 128;
 /// So many commands are decided in each millisecond of engine time.
-const COMMANDS_PER_MS: u64 = 512;
+pub const COMMANDS_PER_MS: u64 = 512;
 /// Far beyond any deadline.
 const NEVER_MS: u64 = u64::MAX >> 1;
 
@@ -52,7 +52,12 @@ impl Bank {
     /// So many partitions and these accounts, open and without limits. The slots are dealt out in turn, as the engine deals
     /// them.
     pub fn with_accounts(partitions: usize, accounts: Vec<AccountId>) -> Self {
-        let rules = Arc::new(Rules::default());
+        Self::with_rules(partitions, accounts, Rules::default())
+    }
+
+    /// The same under rules that are not the default.
+    pub fn with_rules(partitions: usize, accounts: Vec<AccountId>, rules: Rules) -> Self {
+        let rules = Arc::new(rules);
         let mut shares: Vec<Vec<Slot>> = (0..partitions).map(|_| Vec::new()).collect();
         for index in SlotIndex::all() {
             shares[index.index() % partitions].push(Slot::new(index, SEED, rules.windows));

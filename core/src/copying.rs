@@ -178,7 +178,6 @@ mod tests {
     use crate::reply::AuthorizationState;
     use crate::restore::SlotBuilder;
     use crate::rules::Windows;
-    use crate::slot::Need;
     use crate::time::{Bucket, Time};
 
     const INDEX: SlotIndex = SlotIndex::new(0).expect("below 1,024");
@@ -223,7 +222,7 @@ mod tests {
         let windows = Windows { key_uuid_v7_ms: Some(100), key_opaque_ms: Some(100), refund_ms: 100 };
         let mut slot = Slot::new(INDEX, SEED, windows);
         (1..=24).for_each(|n| with_closed(&mut slot, n));
-        slot.forget(Time(105), 4, Need::Tidiness); // their positions are free from the start
+        slot.forget(Time(105), 4); // their positions are free from the start
         let expected = slot.image(Time(50));
         slot.begin_copy();
         let mut builder = SlotBuilder::new(INDEX, SEED, windows);
@@ -232,7 +231,7 @@ mod tests {
             part.encode(&mut bytes);
             builder.add(&bytes).expect("the next part");
             // The windows of eight more pass, ahead of the copy; others take their positions.
-            slot.forget(Time(105 + 8 * (parts + 1)), 8, Need::Tidiness);
+            slot.forget(Time(105 + 8 * (parts + 1)), 8);
             (0..10).for_each(|more| with_closed(&mut slot, 100 + 10 * parts + more));
             parts += 1;
         }

@@ -34,9 +34,18 @@ pub(crate) struct Index {
     order: Order,
 }
 
-/// An id's way into its index: its tag there.
+/// An id's way into its index: its tag there, for good.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Aim(u32);
+
+impl Aim {
+    pub(crate) const fn bits(self) -> u32 {
+        self.0
+    }
+    pub(crate) const fn of_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+}
 
 /// Where an id's entry lies among the others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -143,9 +152,23 @@ impl Index {
     pub(crate) fn guess(&self, aim: Aim) -> Option<u32> {
         self.find_tag(aim.0, |_| true)
     }
-    /// Adds a position whose id is not there.
-    pub(crate) fn insert(&mut self, id: u128, salt: u128, position: u32) {
+    /// Takes out one of the positions that were added with this id.
+    pub(crate) fn take(&mut self, id: u128, salt: u128) -> Option<u32> {
+        if self.tables.is_empty() {
+            return None;
+        }
         let (tag, order) = (self.tag(id, salt), self.order);
+        let place = self.place(tag);
+        let table = &mut self.tables.get_mut(place)?.entries;
+        let entry = table.find_entry(order.spread(tag), |entry| entry.tag == tag).ok()?;
+        Some(entry.remove().0.position)
+    }
+    /// Adds a position. Its id is not there, unless several are to be taken out in any order.
+    pub(crate) fn insert(&mut self, id: u128, salt: u128, position: u32) {
+        self.insert_at(self.aim(id, salt), position);
+    }
+    pub(crate) fn insert_at(&mut self, aim: Aim, position: u32) {
+        let (tag, order) = (aim.0, self.order);
         self.make_first();
         let mut place = self.place(tag);
         while self.tables[place].entries.len() >= TABLE_MAX && self.tables[place].depth < DEPTH_MAX {
@@ -231,7 +254,10 @@ impl Index {
         }
     }
     pub(crate) fn remove(&mut self, id: u128, salt: u128, position: u32) {
-        let (tag, order) = (self.tag(id, salt), self.order);
+        self.remove_at(self.aim(id, salt), position);
+    }
+    pub(crate) fn remove_at(&mut self, aim: Aim, position: u32) {
+        let (tag, order) = (aim.0, self.order);
         let place = self.place(tag);
         let Some(table) = self.tables.get_mut(place) else { return };
         if let Ok(entry) = table.entries.find_entry(order.spread(tag), |entry| entry.position == position) {
@@ -346,6 +372,20 @@ mod tests {
             index.remove(1, 1, n);
         }
         assert_eq!(index.guess(index.aim(1, 1)), None);
+    }
+
+    #[test]
+    fn what_is_taken_out_was_added_with_that_id_each_once() {
+        let mut index = Index::of_counted(12);
+        assert_eq!(index.take(1, 0), None);
+        let id = |n: u32| u128::from(n / 3); // three positions an id
+        (0..30_000).for_each(|n| index.insert(id(n), 0, n));
+        for n in (0..30_000).step_by(3) {
+            let mut taken: Vec<u32> = core::iter::from_fn(|| index.take(id(n), 0)).collect();
+            taken.sort_unstable();
+            assert_eq!(taken, [n, n + 1, n + 2]);
+        }
+        assert!(index.tables.iter().all(|table| table.entries.is_empty()));
     }
 
     #[test]

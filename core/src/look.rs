@@ -21,17 +21,19 @@ use crate::turn::{AnswerMessage, OpenMessage};
 /// The ways to the things of a command or leg. Private to the slot that gave it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Aims {
-    account: Option<Aim>,
-    authorization: Option<Aim>,
-    key: Option<Aim>,
+    pub(crate) account: Option<Aim>,
+    pub(crate) authorization: Option<Aim>,
+    pub(crate) key: Option<Aim>,
 }
 
 /// Where the things of a command or leg probably are. Private to the slot that gave it, until its next change.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Looked {
     account: Option<u32>,
-    authorization: Option<u32>,
-    key: Option<u32>,
+    pub(crate) authorization: Option<u32>,
+    pub(crate) key: Option<u32>,
+    /// A key that the authorization's hold keeps.
+    kept: Option<u32>,
 }
 
 impl Looked {
@@ -41,6 +43,7 @@ impl Looked {
             account: self.account.or(other.account),
             authorization: self.authorization.or(other.authorization),
             key: self.key.or(other.key),
+            kept: self.kept.or(other.kept),
         }
     }
 }
@@ -96,6 +99,17 @@ impl Slot {
         Some(self.aim_at(Some(payer), 0, Some((payer, key))))
     }
 
+    /// What the expiry of a hold will touch, as far as its id says it. Looks at nothing yet.
+    pub(crate) fn aim_for_expiry(&self, hold: AuthorizationId) -> Aims {
+        self.aim_at(None, hold.0, None)
+    }
+
+    /// The account that the hold found stands on.
+    pub(crate) fn aim_behind_hold(&self, looked: Looked) -> Option<Aims> {
+        let account = self.authorization_ref(looked.authorization?)?.account();
+        Some(self.aim_at(Some(account), 0, None))
+    }
+
     /// What the answer to an exchange will touch.
     pub(crate) fn aim_for_open(&self, m: &OpenMessage) -> Aims {
         self.aim_at(Some(m.account), 0, None)
@@ -108,7 +122,12 @@ impl Slot {
         Some(self.aim_at(Some(exchange.owner), exchange.movement.authorization, Some(key)))
     }
 
-    fn aim_at(&self, account: Option<AccountId>, authorization: u128, key: Option<(AccountId, Key)>) -> Aims {
+    pub(crate) fn aim_at(
+        &self,
+        account: Option<AccountId>,
+        authorization: u128,
+        key: Option<(AccountId, Key)>,
+    ) -> Aims {
         Aims {
             account: account.map(|id| self.aim_at_account(id)),
             authorization: (authorization != 0).then(|| self.aim_at_authorization(authorization)),
@@ -129,6 +148,7 @@ impl Slot {
             account: aims.account.and_then(|aim| self.guess_account(aim)),
             authorization: aims.authorization.and_then(|aim| self.guess_authorization(aim)),
             key: aims.key.and_then(|aim| self.keys.guess(aim)),
+            kept: aims.authorization.and_then(|aim| self.guess_kept(aim)),
         }
     }
 
@@ -144,7 +164,8 @@ impl Slot {
         let account = looked.account.map_or(0, |position| self.touch_account(position));
         let authorization = looked.authorization.map_or(0, |position| self.touch_authorization(position));
         let key = looked.key.map_or(0, |position| self.keys.touch(position));
-        account ^ authorization ^ key ^ self.touch_ends()
+        let kept = looked.kept.map_or(0, |position| self.keys.touch(position));
+        account ^ authorization ^ key ^ kept ^ self.touch_ends()
     }
 }
 

@@ -26,7 +26,7 @@ use crate::copying::SlotPart;
 use crate::decide::{self, Decision, Scene};
 use crate::event::{Body, End, Ended, Event, Recorded};
 use crate::evolve::EvolveError;
-use crate::ids::{AccountId, Seq, SlotIndex, SlotSeed};
+use crate::ids::{AccountId, AuthorizationId, Seq, SlotIndex, SlotSeed};
 use crate::key::Key;
 use crate::outcome::Outcome;
 use crate::reply::Reply;
@@ -74,6 +74,10 @@ pub struct Partition {
     ready: VecDeque<Submission>,
     /// Taken in this turn and not decided yet, each with its slot and where its things are; empty between turns.
     ahead: Vec<Ahead>,
+    /// Holds that expire next; empty between turns.
+    due: Vec<AuthorizationId>,
+    /// Slots in which something may be forgotten; empty between turns.
+    old: Vec<usize>,
     owed: BTreeMap<ExchangeId, Owed>,
     last_seq: Seq,
     last_event: Time,
@@ -116,6 +120,8 @@ impl Partition {
             waiting: BTreeMap::new(),
             ready: VecDeque::new(),
             ahead: Vec::with_capacity(LOOK_AHEAD),
+            due: Vec::with_capacity(LOOK_AHEAD),
+            old: Vec::new(),
             owed: BTreeMap::new(),
             last_seq: Seq::ZERO,
             last_event: Time(0),
@@ -296,23 +302,35 @@ impl Partition {
 
     // --- expiries ---
 
+    /// Holds that are due, a few at a time: what their expiry will touch is looked up before the first of them.
     fn expire(&mut self, turn: Turn, out: &mut Output) -> Result<(), EvolveError> {
-        let mut left = turn.expiries_max;
-        while left > 0 {
-            let Some(id) = self.wheel.pop_due() else { return Ok(()) };
-            left -= 1; // entries of holds closed or extended since are work too
-            let Some(slot) = self.slot(id.slot()) else { continue };
-            let Some(a) = slot.find_authorization(id.0).filter(|a| a.is_open()) else { continue };
-            let early_ms = if has(Bug::ExpireEarly) { 2_000 } else { 0 };
-            if a.expires > turn.now.plus_ms(early_ms) {
-                let (at, id) = (a.expires, a.id());
-                self.wheel.insert(at, id);
-            } else if a.exchange() == 0 {
-                let body = decide::expiry(a, slot);
-                self.apply(turn, body, out)?;
+        let mut due = core::mem::take(&mut self.due);
+        let mut left = turn.expiries_max; // entries of holds closed or extended since are work too
+        while left > 0 && self.wheel.has_due() {
+            due.extend(core::iter::from_fn(|| self.wheel.pop_due()).take(left.min(LOOK_AHEAD)));
+            left -= due.len();
+            for (id, looked) in due.iter().zip(self.look_at_due(&due)) {
+                self.hint(id.slot(), looked);
+                self.expire_one(turn, *id, out)?;
             }
-            // Else an exchange works on it: its end puts the entry back.
+            due.clear();
         }
+        self.due = due;
+        Ok(())
+    }
+
+    fn expire_one(&mut self, turn: Turn, id: AuthorizationId, out: &mut Output) -> Result<(), EvolveError> {
+        let Some(slot) = self.slot(id.slot()) else { return Ok(()) };
+        let Some(a) = slot.find_authorization(id.0).filter(|a| a.is_open()) else { return Ok(()) };
+        let early_ms = if has(Bug::ExpireEarly) { 2_000 } else { 0 };
+        if a.expires > turn.now.plus_ms(early_ms) {
+            let (at, id) = (a.expires, a.id());
+            self.wheel.insert(at, id);
+        } else if a.exchange() == 0 {
+            let body = decide::expiry(a, slot);
+            self.apply(turn, body, out)?;
+        }
+        // Else an exchange works on it: its end puts the entry back.
         Ok(())
     }
 

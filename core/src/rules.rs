@@ -47,17 +47,6 @@ impl Windows {
             KeyKind::Opaque => self.key_opaque_ms,
         }
     }
-
-    /// How many windows have passed at `at` since the receipt of a key.
-    pub(crate) fn key_rounds(&self, kind: KeyKind, received: Time, at: Time) -> u32 {
-        let passed_ms = at.0.saturating_sub(received.0);
-        self.key_ms(kind).map_or(0, |ms| u32::try_from(passed_ms / ms.max(1)).unwrap_or(u32::MAX))
-    }
-
-    /// When so many windows and one more have passed since the receipt of a key.
-    pub(crate) fn key_round_end(&self, kind: KeyKind, received: Time, rounds: u32) -> Time {
-        self.key_ms(kind).map_or(Time::MAX, |ms| received.plus_ms(ms.saturating_mul(u64::from(rounds) + 1)))
-    }
 }
 
 /// What a ledger's operator allows. Changes take effect for the next command; events carry results.

@@ -3,6 +3,9 @@
 //! Owns: accounts, authorizations and their captures, remembered keys, open exchanges, answers given, in-transit sums, the
 //! counter of ids. Refuses to know: time (but for what events carry), policies, messages, other slots.
 
+mod forgetting;
+mod views;
+
 use tp_planted::{Bug, has};
 
 use crate::account::Account;
@@ -12,14 +15,14 @@ use crate::chunks::Fifo;
 use crate::command::Status;
 use crate::copying::Copying;
 use crate::exchange::{Answers, OpenExchanges};
-use crate::ids::{AccountId, AuthorizationId, Seq, SlotIndex, SlotSeed, TransferId};
+use crate::ids::{AccountId, Seq, SlotIndex, SlotSeed};
 use crate::index::{Aim, Index};
 use crate::key::{Key, KeyKind};
-use crate::keys::{Age, Home, KeyMemory, KeyRecord, Standing};
-use crate::reply::{AccountView, AuthorizationView, CaptureView};
+use crate::keys::{Home, KeyMemory, KeyRecord};
 use crate::rules::Windows;
 use crate::slab::Slab;
 use crate::time::Time;
+pub(crate) use forgetting::{FORGET_STEPS, Old};
 
 /// At most so many keys of accounts that do not exist are remembered in a slot: fences, tombstones, advices.
 pub const ORPHAN_KEYS_MAX: usize = 1024;
@@ -27,21 +30,9 @@ pub const ORPHAN_KEYS_MAX: usize = 1024;
 /// A slot's counter of ids stays below this, the largest that an id can hold (62 bits): a next one must exist.
 pub(crate) const ID_COUNTER_END: u64 = u64::MAX >> 2;
 
-/// So many old records of each kind are looked at for each slot that something was added to.
-pub(crate) const FORGET_STEPS: usize = 4;
-
 /// Approximate memory of an authorization with its place in the index, and of a capture with that and its authorization's course.
 pub(crate) const AUTHORIZATION_BYTES: u64 = size_of::<Option<Authorization>>() as u64 + 16;
 const CAPTURE_BYTES: u64 = (size_of::<Option<Capture>>() + 16 + COURSE_BYTES) as u64;
-
-/// Why something is forgotten.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Need {
-    /// It is old.
-    Tidiness,
-    /// A budget is nearly used up.
-    Memory,
-}
 
 /// One slot's state.
 #[derive(Clone, Debug)]
@@ -93,7 +84,7 @@ impl Slot {
             authorization_index: Index::of_counted(seed ^ 1),
             captures: Slab::default(),
             capture_index: Index::of_counted(seed ^ 2),
-            keys: KeyMemory::new(seed ^ 3),
+            keys: KeyMemory::new(seed ^ 3, seed ^ 1),
             exchanges: OpenExchanges::new(),
             answers: Answers::default(),
             in_transit: Vec::new(),
@@ -159,10 +150,14 @@ impl Slot {
         self.authorization_index.aim(id, 0)
     }
     pub(crate) fn approach_authorization(&self, aim: Aim) -> usize {
-        self.authorization_index.approach(aim)
+        self.authorization_index.approach(aim) ^ self.keys.approach_kept(aim)
     }
     pub(crate) fn guess_authorization(&self, aim: Aim) -> Option<u32> {
         self.authorization_index.guess(aim)
+    }
+    /// A key that its hold keeps, likewise.
+    pub(crate) fn guess_kept(&self, aim: Aim) -> Option<u32> {
+        self.keys.guess_kept(aim)
     }
     /// Looks at every cache line of the account.
     pub(crate) fn touch_account(&self, position: u32) -> u128 {
@@ -217,10 +212,6 @@ impl Slot {
     pub(crate) fn find_authorization(&self, id: u128) -> Option<&Authorization> {
         self.authorizations.get(self.authorization_position(id)?)
     }
-    /// The authorization, unless it is past its window.
-    pub(crate) fn visible_authorization(&self, id: u128, at: Time) -> Option<&Authorization> {
-        self.find_authorization(id).filter(|a| self.is_authorization_visible(a, at))
-    }
     pub(crate) fn authorization_ref(&self, position: u32) -> Option<&Authorization> {
         self.authorizations.get(position)
     }
@@ -251,10 +242,6 @@ impl Slot {
     }
     pub(crate) fn iter_authorizations(&self) -> impl Iterator<Item = &Authorization> {
         self.authorizations.iter()
-    }
-    pub(crate) fn note_closed(&mut self, at: Time, position: u32) {
-        self.holds_open -= 1;
-        self.closed.push_back((at, position));
     }
     pub(crate) fn capture_position(&self, id: u128) -> Option<u32> {
         self.capture_index.find(id, 0, |p| self.captures.get(p).is_some_and(|c| c.id.0 == id))
@@ -324,26 +311,8 @@ impl Slot {
         })
     }
 
-    // --- windows ---
+    // --- keys ---
 
-    pub(crate) fn is_authorization_visible(&self, a: &Authorization, at: Time) -> bool {
-        a.is_open() || a.exchange() != 0 || at <= self.windows.authorization_end(a.named_at)
-    }
-    fn key_age(&self, r: &KeyRecord, at: Time) -> Age {
-        if at < self.windows.key_end(r.key.kind, r.received, r.key.own_time()) {
-            return Age::Young;
-        }
-        // A hold never opens again, so a key that became invisible stays so, evicted or not (J4).
-        let hold_lives = self.find_authorization(r.authorization).is_some_and(Authorization::is_open);
-        if r.exchange != 0 || hold_lives {
-            Age::Kept { rounds: self.windows.key_rounds(r.key.kind, r.received, at) }
-        } else {
-            Age::Past
-        }
-    }
-    pub(crate) fn is_key_visible(&self, r: &KeyRecord, at: Time) -> bool {
-        self.key_age(r, at) != Age::Past
-    }
     const fn home(&self) -> Home<'_> {
         Home { slot: self.index, accounts: &self.accounts }
     }
@@ -364,18 +333,6 @@ impl Slot {
     /// All records of keys, with their positions.
     pub(crate) fn iter_keys(&self) -> impl Iterator<Item = (u32, KeyRecord)> {
         self.keys.entries(self.home())
-    }
-    /// The record of a key, unless it is past its window.
-    pub(crate) fn visible_key(&self, account: AccountId, key: Key, at: Time) -> Option<KeyRecord> {
-        let record = self.find_key(account, key)?;
-        self.is_key_visible(&record, at).then_some(record)
-    }
-    /// Whether a key that is not remembered can only be one that never came: its window cannot have passed.
-    pub(crate) fn is_surely_unknown(&self, key: Key, at: Time) -> bool {
-        match key.kind {
-            KeyKind::UuidV7 => at < self.windows.key_end(key.kind, Time(0), key.own_time()),
-            KeyKind::Opaque => self.opaque_since.is_none_or(|since| at < self.windows.key_end(key.kind, since, None)),
-        }
     }
     /// The record of a key that this turn's last event noted, or of any other.
     pub(crate) fn noted_key(&self, account: AccountId, key: Key) -> Option<KeyRecord> {
@@ -433,96 +390,12 @@ impl Slot {
     pub(crate) fn positions(&self) -> [u32; 3] {
         [self.accounts.positions(), self.authorizations.positions(), self.keys.positions()]
     }
-    /// Puts the order of the forgetting right after records came in any order.
-    pub(crate) fn order_by_age(&mut self) {
-        self.keys.order_by_age();
-        let closed = self.authorizations.entries().filter(|(_, a)| !a.is_open());
-        let mut closed: Vec<_> = closed.map(|(position, a)| (a.named_at, position)).collect();
-        closed.sort_unstable();
-        self.closed = Fifo::default();
-        for entry in closed {
-            self.closed.push_back(entry);
-        }
-    }
     /// Puts a record of an image back.
     pub(crate) fn restore_key(&mut self, record: &KeyRecord) {
         self.orphan_keys += usize::from(record.is_orphan);
         let account = self.account_position(record.account);
         let (keys, home) = self.keys_and_home();
         keys.insert(record, account, home);
-    }
-    /// Whether a look at the oldest keys and authorizations may find one to forget.
-    pub(crate) fn may_forget(&self, at: Time, need: Need) -> bool {
-        let has_past = || self.closed.front().is_some_and(|(named_at, _)| self.is_closed_past(*named_at, at));
-        need == Need::Memory || self.has_due_key(at) || has_past()
-    }
-    fn has_due_key(&self, at: Time) -> bool {
-        self.keys.has_due_head(|kind, received, rounds| at >= self.windows.key_round_end(kind, received, rounds))
-    }
-    fn is_closed_past(&self, named_at: Time, at: Time) -> bool {
-        at > self.windows.authorization_end(named_at)
-    }
-    /// Forgets a few of the oldest keys and authorizations that are past their windows at `at`, the time of the partition's
-    /// last event or before: `most` of each kind are looked at. What is past its window is invisible either way. A key that its
-    /// hold kept may stay for one window more, unless there is need.
-    pub(crate) fn forget(&mut self, at: Time, most: usize, need: Need) {
-        if need == Need::Memory || self.has_due_key(at) {
-            self.forget_keys(at, most);
-        }
-        for _ in 0..most {
-            let Some((named_at, position)) = self.closed.front().copied() else { return };
-            if !self.is_closed_past(named_at, at) {
-                return;
-            }
-            self.closed.pop_front();
-            let Some(a) = self.authorizations.get(position) else { continue };
-            if self.is_authorization_visible(a, at) {
-                // Named again since, or an exchange works on it: later.
-                self.closed.push_back((a.named_at, position));
-                continue;
-            }
-            let mut at = a.course().capture_first;
-            self.save_authorization(position);
-            while let Some(next) = self.captures.get(at).map(|c| c.next) {
-                self.drop_capture(at);
-                at = next;
-            }
-            if let Some(a) = self.authorizations.remove(position) {
-                self.authorization_index.remove(a.id().0, 0, position);
-            }
-        }
-    }
-
-    fn forget_keys(&mut self, at: Time, most: usize) {
-        let mut keys = core::mem::replace(&mut self.keys, KeyMemory::new(0));
-        let mut copying = self.copying.take();
-        let mut orphans_gone = 0;
-        keys.forget(
-            most,
-            self.home(),
-            |record| self.key_age(record, at),
-            |position, record| {
-                orphans_gone += usize::from(record.is_orphan);
-                if let Some(copying) = &mut copying {
-                    copying.save_key(position, || Some(record.clone()));
-                }
-            },
-        );
-        (self.keys, self.copying) = (keys, copying);
-        self.orphan_keys = self.orphan_keys.saturating_sub(orphans_gone);
-    }
-
-    /// How many of the oldest keys, and of the oldest closed authorizations, time alone would free at `now`: up to `most` of
-    /// each kind. Looks at heads only, and moves on those that something open keeps.
-    pub(crate) fn count_past(&mut self, now: Time, most: usize) -> (usize, usize) {
-        let mut keys = core::mem::replace(&mut self.keys, KeyMemory::new(0));
-        let past_keys = keys.count_past(most, self.home(), |record| self.key_age(record, now));
-        self.keys = keys;
-        let is_past = |(_, position): &&(Time, u32)| {
-            self.authorizations.get(*position).is_none_or(|a| !self.is_authorization_visible(a, now))
-        };
-        let oldest = (0..most).map_while(|at| self.closed.get(at));
-        (past_keys, oldest.take_while(is_past).count())
     }
 
     // --- numbers ---
@@ -554,69 +427,6 @@ impl Slot {
     /// How many accounts, open holds, authorizations in memory, remembered keys.
     pub const fn counts(&self) -> [usize; 4] {
         [self.accounts.len(), self.holds_open, self.authorizations.len(), self.keys.len()]
-    }
-
-    // --- views ---
-
-    /// All accounts, ascending by id.
-    pub fn accounts(&self) -> Vec<AccountView> {
-        let mut all: Vec<_> = self.accounts.iter().map(Account::view).collect();
-        all.sort_unstable_by_key(|a| a.account);
-        all
-    }
-    /// The accounts whose ids are wanted, in no order.
-    pub fn accounts_where(&self, is_wanted: impl Fn(AccountId) -> bool) -> impl Iterator<Item = AccountView> {
-        self.accounts.iter().filter(move |account| is_wanted(account.id())).map(Account::view)
-    }
-    /// One account.
-    pub fn account(&self, id: AccountId) -> Option<AccountView> {
-        self.find_account(id).map(Account::view)
-    }
-    /// One authorization, while it is in memory.
-    pub fn authorization(&self, id: AuthorizationId) -> Option<AuthorizationView> {
-        let a = self.find_authorization(id.0)?;
-        let captures: Vec<_> = self.captures_of(a).map(capture_view).collect();
-        Some(AuthorizationView {
-            authorization: a.id(),
-            account: a.payer(),
-            payee: (a.payee() != 0).then_some(AccountId(a.payee())),
-            state: a.state,
-            authorized: a.authorized.get(),
-            held: a.hold.get(),
-            captured: a.course().captured,
-            refunded: captures.iter().map(|c| c.refunded).sum(),
-            expires: a.expires,
-            exchange_open: a.exchange() != 0,
-            captures,
-        })
-    }
-    /// The authorization that a capture belongs to, while it is in memory.
-    pub fn authorization_of_capture(&self, id: TransferId) -> Option<AuthorizationId> {
-        self.authorization_of(self.find_capture(id.0)?).map(Authorization::id)
-    }
-    /// What is on its way to or from other slots, by ledger. Zero only summed over all slots when no exchange is open.
-    pub fn in_transit(&self) -> &[(Ledger, i128)] {
-        &self.in_transit
-    }
-    /// Exchanges that this slot opened and has not ended.
-    pub const fn open_exchanges(&self) -> usize {
-        self.exchanges.len()
-    }
-    /// Fences and tombstones whose command has not come.
-    pub fn is_forbidden(&self, account: AccountId, key: Key) -> bool {
-        let record = self.find_key(account, key);
-        record.is_some_and(|r| r.standing != Standing::Decided)
-    }
-}
-
-const fn capture_view(c: &Capture) -> CaptureView {
-    CaptureView {
-        transfer: c.id,
-        payee: c.payee,
-        amount: c.amount,
-        refunded: c.refunded,
-        at: c.at,
-        is_final: c.is_final,
     }
 }
 

@@ -18,7 +18,7 @@ use crate::ids::{AccountId, Seq, Version};
 use crate::key::Key;
 use crate::keys::{KeyRecord, Standing};
 use crate::reply::AuthorizationState;
-use crate::slot::{FORGET_STEPS, ID_COUNTER_END, Need, Slot};
+use crate::slot::{FORGET_STEPS, ID_COUNTER_END, Slot};
 use crate::time::Time;
 
 /// An event does not follow from the state that it is applied to.
@@ -72,7 +72,7 @@ impl Slot {
         self.fold(&event.body, at, role).map_err(|what| EvolveError { seq: seq.0, slot: self.index.get(), what })?;
         if !seq.is_provisional() {
             // A replay pays for what it adds, as a turn does.
-            self.forget(event.time, FORGET_STEPS, Need::Tidiness);
+            self.forget(event.time, FORGET_STEPS);
         }
         Ok(())
     }

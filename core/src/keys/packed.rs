@@ -185,7 +185,7 @@ impl Packed {
         let none = Moved::default();
         let moved = moved.unwrap_or(&none);
         let authorization = match self.form() {
-            Form::Made(counter) => AuthorizationId::new(received, owner.slot, u64::from(counter)).0,
+            Form::Made(counter) => self.made(counter, owner.slot),
             _ => moved.authorization.get(),
         };
         KeyRecord {
@@ -220,6 +220,10 @@ impl Packed {
         }
     }
 
+    /// The authorization with this counter that it made.
+    pub(super) fn made(&self, counter: u32, slot: SlotIndex) -> u128 {
+        AuthorizationId::new(self.received(), slot, u64::from(counter)).0
+    }
     pub(super) const fn form(&self) -> Form {
         match self.traits & 0b11 {
             0 => Form::Bare,

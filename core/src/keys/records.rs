@@ -5,10 +5,11 @@
 
 use crate::account::Account;
 use crate::ids::{AccountId, Seq, SlotIndex};
+use crate::key::Key;
 use crate::slab::Slab;
 
-use super::KeyRecord;
 use super::packed::{Form, Moved, Owner, Packed};
+use super::{KeyRecord, Span};
 
 /// What the records of a slot lean on. Accounts stay where they are, for good.
 #[derive(Clone, Copy, Debug)]
@@ -110,11 +111,30 @@ impl Records {
         let in_line = self.lines.get(position).filter(|line| !matches!(line.form(), Form::Odd(_)));
         self.put(position, &record, in_line.map(Packed::account), home);
     }
-    pub(super) fn remove(&mut self, position: u32, home: Home<'_>) -> Option<KeyRecord> {
-        let record = self.get(position, home)?;
-        let line = self.lines.remove(position)?;
-        self.drop_beside(line.form());
-        Some(record)
+    pub(super) fn remove(&mut self, position: u32) {
+        if let Some(line) = self.lines.remove(position) {
+            self.drop_beside(line.form());
+        }
+    }
+    /// Whose record it is, and of which key.
+    pub(super) fn owner_and_key(&self, position: u32, home: Home<'_>) -> Option<(AccountId, Key)> {
+        let line = self.lines.get(position)?;
+        let account = match line.form() {
+            Form::Odd(place) => self.odd.get(place)?.account,
+            _ => home.accounts.get(line.account())?.id(),
+        };
+        Some((account, line.key()))
+    }
+    /// What the record's age depends on. Looks at no account.
+    pub(super) fn span(&self, position: u32, home: Home<'_>) -> Option<Span> {
+        let line = self.lines.get(position)?;
+        let (authorization, exchange) = match line.form() {
+            Form::Bare => (0, 0),
+            Form::Made(counter) => (line.made(counter, home.slot), 0),
+            Form::Moved(place) => self.moved.get(place).map(|moved| (moved.authorization.get(), moved.exchange))?,
+            Form::Odd(place) => self.odd.get(place).map(|record| (record.authorization, record.exchange))?,
+        };
+        Some(Span::new(line.key(), line.received(), authorization, exchange))
     }
     /// Turns a provisional number into a real one.
     pub(super) fn stamp(&mut self, position: u32, first: Seq, home: Home<'_>) {
@@ -197,12 +217,18 @@ mod tests {
                             records.stamp(position, record.seq, home);
                             known.seq = Seq::provisional(3).stamped(record.seq);
                         }
-                        _ => prop_assert_eq!(records.remove(position, home), model.remove(&position)),
+                        _ => {
+                            records.remove(position);
+                            prop_assert_eq!(records.get(position, home), None);
+                            model.remove(&position);
+                        }
                     }
                 }
                 for (&position, record) in &model {
                     prop_assert_eq!(records.get(position, home), Some(record.clone()));
                     prop_assert_eq!(records.is_orphan(position), record.is_orphan);
+                    prop_assert_eq!(records.span(position, home), Some(Span::of(record)));
+                    prop_assert_eq!(records.owner_and_key(position, home), Some((record.account, record.key)));
                     let line = records.line(position).expect("it is there");
                     prop_assert!(records.is_of(line, record.account, home) && !records.is_of(line, AccountId(3), home));
                     prop_assert_eq!((line.key(), line.received()), (record.key, record.received));

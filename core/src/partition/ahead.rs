@@ -1,12 +1,13 @@
-//! Taking commands and messages a few at a time: what they will touch is looked up before the first of them is decided.
+//! Taking commands, messages, expiries and what is to be forgotten a few at a time: what they will touch is looked up before the first
+//! of them is worked on.
 //!
 //! Owns how many are looked at together, and in which steps; refuses to decide anything.
 
 use crate::command::Command;
 use crate::evolve::EvolveError;
-use crate::ids::SlotIndex;
+use crate::ids::{AuthorizationId, SlotIndex};
 use crate::look::{Aims, Looked};
-use crate::slot::Slot;
+use crate::slot::{Old, Slot};
 use crate::turn::{AnswerMessage, OpenMessage, Output, Submission, Turn};
 
 use super::Partition;
@@ -83,6 +84,33 @@ impl Partition {
             *way = self.slot(m.to).and_then(|slot| Some((slot, slot.aim_for_end(m)?)));
         }
         look_up(&ways)
+    }
+
+    /// Where the holds are that expire, and the accounts that they stand on.
+    pub(super) fn look_at_due(&self, due: &[AuthorizationId]) -> [Looked; LOOK_AHEAD] {
+        let mut ways = [None; LOOK_AHEAD];
+        for (way, id) in ways.iter_mut().zip(due) {
+            *way = self.slot(id.slot()).map(|slot| (slot, slot.aim_for_expiry(*id)));
+        }
+        let mut found = look_up(&ways);
+        for (way, looked) in ways.iter_mut().zip(&found) {
+            *way = way.and_then(|(slot, _)| Some((slot, slot.aim_behind_hold(*looked)?)));
+        }
+        for (looked, behind) in found.iter_mut().zip(look_up(&ways)) {
+            *looked = looked.or(behind);
+        }
+        found
+    }
+
+    /// Looks at what is to be forgotten, and at all that leads to it.
+    pub(super) fn look_at_old(&self, old: &[(usize, Old)]) {
+        let slots = || old.iter().filter_map(|(index, old)| Some((self.slots[*index].as_deref()?, *old)));
+        core::hint::black_box(slots().fold(0, |seen, (slot, old)| seen ^ slot.touch_old(old)));
+        let mut ways = [None; LOOK_AHEAD];
+        for (way, (slot, old)) in ways.iter_mut().zip(slots()) {
+            *way = slot.aim_at_old(old).map(|aims| (slot, aims));
+        }
+        look_up(&ways);
     }
 
     /// What these things are of is next.

@@ -2,14 +2,14 @@
 //!
 //! Owns the room that commands find; refuses to decide them.
 
-use super::{ASKS_MAX, Partition, PartitionStats};
+use super::{ASKS_MAX, LOOK_AHEAD, Partition, PartitionStats};
 use crate::command::Command;
 use crate::decide::Room;
 use crate::event::{Body, Forgotten};
 use crate::evolve::EvolveError;
 use crate::keys::KEY_BYTES;
 use crate::outcome::Outcome;
-use crate::slot::{AUTHORIZATION_BYTES, FORGET_STEPS, Need};
+use crate::slot::{AUTHORIZATION_BYTES, FORGET_STEPS, Old, Slot};
 use crate::time::Time;
 use crate::turn::{Admission, Message, Output, Turn};
 
@@ -37,20 +37,55 @@ impl Partition {
     /// Forgetting goes by the time of the last event. Slots that a turn added to pay for it; a few others are visited in turn, so
     /// that what is past its window leaves quiet slots too.
     pub(super) fn forget(&mut self) {
-        for n in 0..self.touched.len() {
-            self.forget_in(self.touched[n].index(), Need::Tidiness);
+        let mut old = core::mem::take(&mut self.old);
+        let (from, slots) = (self.forget_from, self.slots.len());
+        self.forget_from = (from + FORGET_SLOTS) % slots;
+        let others = (0..FORGET_SLOTS).map(|n| (from + n) % slots);
+        let heads = others.clone().filter_map(|index| self.slots[index].as_deref().map(Slot::touch_order));
+        core::hint::black_box(heads.fold(0, |seen, head| seen ^ head));
+        let visited = self.touched.iter().map(|slot| slot.index()).chain(others);
+        old.extend(visited.filter(|index| self.may_forget(*index)));
+        let mut left = &old[..];
+        while !left.is_empty() {
+            let few = self.look_at_few(left);
+            for index in &left[..few] {
+                self.forget_in(*index);
+            }
+            left = &left[few..];
         }
-        for _ in 0..FORGET_SLOTS {
-            self.forget_from = (self.forget_from + 1) % self.slots.len();
-            self.forget_in(self.forget_from, Need::Tidiness);
-        }
+        old.clear();
+        self.old = old;
     }
 
-    fn forget_in(&mut self, index: usize, need: Need) {
-        let due = self.slots[index].as_deref_mut().filter(|slot| slot.may_forget(self.last_event, need));
-        let Some(slot) = due else { return };
+    /// Looks ahead for the first of these slots; for how many.
+    fn look_at_few(&self, indices: &[usize]) -> usize {
+        let mut old = [(0, Old::Closed(0)); LOOK_AHEAD];
+        let (mut found, mut few) = (0, 0);
+        while found < LOOK_AHEAD
+            && let Some(&index) = indices.get(few)
+        {
+            few += 1;
+            let Some(slot) = self.slots[index].as_deref() else { continue };
+            slot.each_old(self.last_event, FORGET_STEPS, |one| {
+                if let Some(place) = old.get_mut(found) {
+                    *place = (index, one);
+                    found += 1;
+                }
+            });
+        }
+        self.look_at_old(&old[..found]);
+        few
+    }
+
+    fn may_forget(&self, index: usize) -> bool {
+        self.slots[index].as_deref().is_some_and(|slot| slot.may_forget(self.last_event))
+    }
+
+    fn forget_in(&mut self, index: usize) {
+        let is_due = self.may_forget(index);
+        let Some(slot) = self.slots[index].as_deref_mut().filter(|_| is_due) else { return };
         let before = PartitionStats::of(slot);
-        slot.forget(self.last_event, FORGET_STEPS, need);
+        slot.forget(self.last_event, FORGET_STEPS);
         self.stats.shift(&before, &PartitionStats::of(slot));
     }
 
@@ -66,7 +101,7 @@ impl Partition {
             return;
         }
         for index in 0..self.slots.len() {
-            self.forget_in(index, Need::Memory);
+            self.forget_in(index);
         }
         for slot in self.slots.iter_mut().flatten() {
             let (keys, authorizations) = slot.count_past(now, FORGET_STEPS);

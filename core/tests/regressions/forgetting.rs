@@ -7,7 +7,8 @@ use tp_core::rules::{KEY_AHEAD_MS, Rules};
 use tp_core::time::{DAY_MS, Time};
 
 use crate::bank::{
-    Bank, MINUTE_MS, START, account, authorize, capture_all, fence, inquire, lookup, refund, reverse, transfer,
+    Bank, MINUTE_MS, START, account, authorize, capture, capture_all, fence, increment, inquire, lookup, refund,
+    reverse, transfer, void,
 };
 use crate::harness::SEED;
 
@@ -165,6 +166,54 @@ fn one_opaque_key_does_not_hold_uuid_keys() {
     assert!(keys <= 20, "{keys} keys in memory, of which ten minutes are within their window");
     let repeat = bank.call(inquire(FIRST, payer));
     assert!(repeat.repeated, "the opaque key is remembered for its day: {repeat:?}");
+}
+
+/// Keys past their window that open holds keep are in no order of forgetting, for as long as those are open. Each must come back to it
+/// when its hold closes, however that closes, and whichever command of the hold was sent under it.
+#[test]
+fn keys_that_open_holds_kept_are_known_until_those_close_and_then_leave() {
+    let mut bank = Bank::new(2, Rules::default());
+    let (payer, payee) = (account(PAYER, 0), account(PAYEE, 0));
+    bank.open(payer);
+    bank.open(payee);
+    let key = |n: u128, step: u128| Key::opaque(1_000 * (step + 1) + n);
+    let holds: Vec<AuthorizationId> = (0..60).map(|n| bank.hold(key(n, 0), payer, 100)).collect();
+    for (n, hold) in (0..).zip(&holds) {
+        bank.approved(increment(key(n, 1), *hold, 10));
+        bank.approved(capture(key(n, 2), *hold, payee, 5));
+    }
+    bank.at(START.plus_ms(3 * DAY_MS));
+    let pass = |bank: &mut Bank, events: u64| {
+        for _ in 0..events {
+            let key = bank.key();
+            bank.approved(inquire(key, payer));
+        }
+    };
+    let keys = |bank: &Bank| bank.world.slot(SEED.slot_of(payer)).expect("a slot").counts()[3];
+    pass(&mut bank, 200);
+    for (n, hold) in (0..).zip(&holds) {
+        let repeats = [
+            bank.call(authorize(key(n, 0), payer, 100)),
+            bank.call(increment(key(n, 1), *hold, 10)),
+            bank.call(capture(key(n, 2), *hold, payee, 5)),
+        ];
+        assert!(repeats.iter().all(|reply| reply.repeated && reply.outcome == Outcome::Approved), "{repeats:?}");
+    }
+    bank.world.check_replay(&[1, 2, 4]);
+    for (n, hold) in (0..).zip(&holds) {
+        match n % 4 {
+            0 => drop(bank.approved(void(key(n, 3), *hold))),
+            1 => drop(bank.approved(capture_all(key(n, 3), *hold, payee, 10))),
+            2 => assert_eq!(bank.outcome(reverse(key(n, 3), payer, key(n, 2))), Outcome::ReversalAccepted),
+            _ => {} // it expires
+        }
+    }
+    bank.world.check_replay(&[1, 2, 4]);
+    bank.at(START.plus_ms(20 * DAY_MS));
+    pass(&mut bank, 400);
+    let left = keys(&bank);
+    assert!((400..420).contains(&left), "{left} keys, of which 400 are young");
+    bank.world.check_replay(&[1, 2, 4]);
 }
 
 /// Only the turns of a running engine forgot. After a replay all keys of the journal were in memory: a directory that had run
