@@ -26,6 +26,7 @@ type Entry = (u64, u128);
 const END: u32 = u32::MAX;
 
 /// An entry in the list of its bucket, or of the free ones. The id lies in two halves: whole, it would be aligned to 16 bytes.
+#[derive(Clone)]
 struct Node {
     at: u64,
     id: [u64; 2],
@@ -70,6 +71,11 @@ impl Wheel {
             due: BinaryHeap::new(),
             moving: Vec::new(),
         }
+    }
+
+    /// Takes memory for so many more entries, and touches it.
+    pub(crate) fn set_aside(&mut self, entries: usize) {
+        self.nodes.set_aside(entries, &Node::new((0, 0), END));
     }
 
     pub(crate) fn insert(&mut self, at: Time, authorization: AuthorizationId) {
@@ -177,10 +183,12 @@ mod tests {
         #[test]
         fn everything_becomes_due_at_its_time_and_in_order(
             start in 0u64..1 << 36,
+            set_aside in 0usize..3_000,
             times in prop::collection::vec(0u64..1 << 40, 1..100),
             steps in prop::collection::vec(prop_oneof![0u64..600, 0u64..1 << 20, 0u64..1 << 38], 1..60),
         ) {
             let mut wheel = Wheel::at(Time(start));
+            wheel.set_aside(set_aside);
             let mut left: Vec<Entry> = times.iter().enumerate().map(|(n, t)| (*t, n as u128)).collect();
             for (at, id) in &left {
                 wheel.insert(Time(*at), AuthorizationId(*id));

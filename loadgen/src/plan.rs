@@ -243,6 +243,8 @@ pub const fn place(account: AccountId) -> Option<(bool, u128)> {
 const KEY_BYTES: u64 = 128;
 /// Likewise an authorization.
 const AUTHORIZATION_BYTES: u64 = 160;
+/// A hold's place among those that expire, which only `--prefault` takes for holds that are not there yet.
+const EXPIRY_BYTES: u64 = 32;
 /// What a key has beside that where money moves, and an authorization that is worked on, with one capture.
 const MOVED_KEY_BYTES: u64 = 64;
 const MOVED_AUTHORIZATION_BYTES: u64 = 256;
@@ -308,7 +310,8 @@ impl Plan {
             0
         };
         let records = self.embedded.key_bytes / UNEVEN + self.embedded.authorization_bytes / UNEVEN;
-        let records = records.max(self.embedded.prefault_records.saturating_mul(KEY_BYTES + AUTHORIZATION_BYTES));
+        let record = KEY_BYTES + AUTHORIZATION_BYTES + EXPIRY_BYTES;
+        let records = records.max(self.embedded.prefault_records.saturating_mul(record));
         (self.workload.accounts * 256).saturating_add(records).saturating_add(journal)
     }
 

@@ -29,6 +29,8 @@ impl Partition {
         let budgets = self.rules.budgets;
         let keys = share(budgets.key_bytes, KEY_BYTES);
         let authorizations = share(budgets.authorization_bytes, AUTHORIZATION_BYTES);
+        let there = usize::try_from(self.stats.holds_open).unwrap_or(usize::MAX);
+        self.wheel.set_aside(authorizations.saturating_mul(self.slots().count()).saturating_sub(there));
         for slot in self.slots.iter_mut().flatten() {
             slot.set_aside(authorizations, keys);
         }
