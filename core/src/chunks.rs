@@ -145,6 +145,13 @@ impl<T: Copy, const N: usize> Fifo<T, N> {
     pub(crate) const fn front(&self) -> Option<&T> {
         self.front.as_ref()
     }
+    /// Puts another value in the place of the one that leaves next.
+    pub(crate) fn set_front(&mut self, value: T) {
+        if let Some(place) = self.get_mut(0) {
+            *place = value;
+            self.front = Some(value);
+        }
+    }
     pub(crate) fn pop_front(&mut self) -> Option<T> {
         let value = self.front?;
         self.left += 1;
@@ -209,7 +216,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_fifo_does_what_a_deque_does(steps in prop::collection::vec((0u8..4, 0usize..6), 0..300)) {
+        fn a_fifo_does_what_a_deque_does(steps in prop::collection::vec((0u8..5, 0usize..6), 0..300)) {
             let (mut fifo, mut deque) = (Fifo::<usize, 4>::default(), VecDeque::new());
             for (n, (step, at)) in steps.into_iter().enumerate() {
                 match step {
@@ -221,6 +228,11 @@ mod tests {
                     3 if at < deque.len() => {
                         fifo.remove(at);
                         deque.remove(at);
+                    }
+                    4 => {
+                        fifo.set_front(n);
+                        deque.front_mut().into_iter().for_each(|front| *front = n);
+                        prop_assert_eq!(fifo.front(), deque.front());
                     }
                     _ => {}
                 }

@@ -10,6 +10,7 @@ use core::hash::{BuildHasher as _, Hasher as _};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
+use hashbrown::hash_table::OccupiedEntry;
 
 /// Entries of a table before it is divided: what 4,096 places of the hash table take, 36 KiB.
 const TABLE_MAX: usize = 3584;
@@ -152,7 +153,7 @@ impl Index {
     pub(crate) fn guess(&self, aim: Aim) -> Option<u32> {
         self.find_tag(aim.0, |_| true)
     }
-    /// Takes out one of the positions that were added with this id.
+    /// Takes out a position that was added under this id, or under one with the same tag.
     pub(crate) fn take(&mut self, id: u128, salt: u128) -> Option<u32> {
         if self.tables.is_empty() {
             return None;
@@ -163,10 +164,20 @@ impl Index {
         let entry = table.find_entry(order.spread(tag), |entry| entry.tag == tag).ok()?;
         Some(entry.remove().0.position)
     }
-    /// Adds a position. Its id is not there, unless several are to be taken out in any order.
+    /// Puts another position in place of the one that [`Index::guess`] gives.
+    pub(crate) fn replace_at(&mut self, aim: Aim, position: u32) {
+        let (tag, order) = (aim.0, self.order);
+        let place = self.place(tag);
+        let table = self.tables.get_mut(place).map(|table| &mut table.entries);
+        if let Some(entry) = table.and_then(|table| table.find_mut(order.spread(tag), |entry| entry.tag == tag)) {
+            entry.position = position;
+        }
+    }
+    /// Adds a position whose id is not there.
     pub(crate) fn insert(&mut self, id: u128, salt: u128, position: u32) {
         self.insert_at(self.aim(id, salt), position);
     }
+    /// The same, where the way is known.
     pub(crate) fn insert_at(&mut self, aim: Aim, position: u32) {
         let (tag, order) = (aim.0, self.order);
         self.make_first();
@@ -254,15 +265,19 @@ impl Index {
         }
     }
     pub(crate) fn remove(&mut self, id: u128, salt: u128, position: u32) {
-        self.remove_at(self.aim(id, salt), position);
+        let _ = self.remove_at(self.aim(id, salt), position);
     }
-    pub(crate) fn remove_at(&mut self, aim: Aim, position: u32) {
+    /// The same, where the way is known; whether the position was there. A position is in an index once, so the tag need not be compared.
+    pub(crate) fn remove_at(&mut self, aim: Aim, position: u32) -> bool {
         let (tag, order) = (aim.0, self.order);
         let place = self.place(tag);
-        let Some(table) = self.tables.get_mut(place) else { return };
-        if let Ok(entry) = table.entries.find_entry(order.spread(tag), |entry| entry.position == position) {
-            entry.remove();
-        }
+        let Some(table) = self.tables.get_mut(place) else { return false };
+        let entry = table.entries.find_entry(order.spread(tag), |entry| entry.position == position);
+        entry.map(OccupiedEntry::remove).is_ok()
+    }
+    /// How many positions there are.
+    pub(crate) fn len(&self) -> usize {
+        self.tables.iter().map(|table| table.entries.len()).sum()
     }
 }
 
@@ -375,17 +390,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_out_was_added_with_that_id_each_once() {
+    fn what_is_replaced_and_taken_out_was_added_under_that_id() {
         let mut index = Index::of_counted(12);
         assert_eq!(index.take(1, 0), None);
-        let id = |n: u32| u128::from(n / 3); // three positions an id
-        (0..30_000).for_each(|n| index.insert(id(n), 0, n));
+        (0..30_000).for_each(|n| index.insert(u128::from(n), 0, n));
         for n in (0..30_000).step_by(3) {
-            let mut taken: Vec<u32> = core::iter::from_fn(|| index.take(id(n), 0)).collect();
-            taken.sort_unstable();
-            assert_eq!(taken, [n, n + 1, n + 2]);
+            index.replace_at(index.aim(u128::from(n), 0), n + 40_000);
         }
-        assert!(index.tables.iter().all(|table| table.entries.is_empty()));
+        assert_eq!(index.len(), 30_000);
+        for n in 0..30_000 {
+            let position = if n % 3 == 0 { n + 40_000 } else { n };
+            assert_eq!((index.take(u128::from(n), 0), index.take(u128::from(n), 0)), (Some(position), None));
+        }
+        assert_eq!(index.len(), 0);
+    }
+
+    #[test]
+    fn what_is_removed_was_there() {
+        let mut index = Index::new(13);
+        index.insert(5, 6, 7);
+        let aim = index.aim(5, 6);
+        assert_eq!((index.remove_at(aim, 8), index.remove_at(aim, 7), index.remove_at(aim, 7)), (false, true, false));
     }
 
     #[test]

@@ -157,6 +157,9 @@ impl Slot {
         if let Some(position) = looked.account {
             self.hint_account(position);
         }
+        if let Some(position) = looked.authorization {
+            self.hint_authorization(position);
+        }
     }
 
     /// Looks at what was found, and gives something that depends on it.
@@ -173,10 +176,38 @@ impl Slot {
 mod tests {
     use super::*;
     use crate::account::Account;
-    use crate::amount::Ledger;
+    use crate::amount::{Amount, Ledger};
+    use crate::authorization::{Authorization, Made};
     use crate::command::Settings;
     use crate::ids::{SlotIndex, SlotSeed};
     use crate::rules::Windows;
+    use crate::time::{Bucket, Time};
+
+    #[test]
+    fn a_hint_at_another_authorization_costs_a_look_and_no_more() {
+        let index = SlotIndex::all().next().expect("there are 1,024");
+        let mut slot = Slot::new(index, SlotSeed([7; 16]), Windows::default());
+        let ids = [1, 2, 3].map(|n| AuthorizationId::new(Time(1), index, n));
+        let made = |id| Made {
+            id,
+            payer: AccountId(1),
+            account: AccountId(1),
+            payee: 0,
+            amount: Amount::from(1),
+            expires: Time(9),
+            named_at: Time(1),
+            bucket: Bucket::default(),
+            tolerance_bp: 0,
+        };
+        let places = ids.map(|id| slot.insert_authorization(Authorization::new(made(id))));
+        let unknown = AuthorizationId::new(Time(1), index, 4);
+        for place in places.into_iter().chain([999]) {
+            slot.hint(Looked { authorization: Some(place), ..Looked::default() });
+            assert_eq!(ids.map(|id| slot.authorization_position(id.0)), places.map(Some));
+            assert_eq!((slot.authorization_position(unknown.0), slot.authorization_position(0)), (None, None));
+            assert!(ids.iter().all(|id| slot.has_authorization(id.0)) && !slot.has_authorization(unknown.0));
+        }
+    }
 
     #[test]
     fn a_hint_at_another_account_costs_a_look_and_no_more() {

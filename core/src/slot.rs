@@ -45,6 +45,8 @@ pub struct Slot {
     account_hint: u32,
     authorizations: Slab<Authorization>,
     authorization_index: Index,
+    /// Where the authorization that is worked with probably is, likewise.
+    authorization_hint: u32,
     captures: Slab<Capture>,
     capture_index: Index,
     pub(crate) keys: KeyMemory,
@@ -82,6 +84,7 @@ impl Slot {
             account_hint: 0,
             authorizations: Slab::default(),
             authorization_index: Index::of_counted(seed ^ 1),
+            authorization_hint: 0,
             captures: Slab::default(),
             capture_index: Index::of_counted(seed ^ 2),
             keys: KeyMemory::new(seed ^ 3, seed ^ 1),
@@ -207,7 +210,21 @@ impl Slot {
         if id == 0 {
             return None;
         }
-        self.authorization_index.find(id, 0, |p| self.authorizations.get(p).is_some_and(|a| a.id().0 == id))
+        let is_it = |position| self.authorizations.get(position).is_some_and(|a| a.id().0 == id);
+        if is_it(self.authorization_hint) {
+            Some(self.authorization_hint)
+        } else {
+            self.authorization_index.find(id, 0, is_it)
+        }
+    }
+    /// Whether an id is taken. It probably is not, so nobody looks at the hint: that would be a wait for another authorization.
+    pub(crate) fn has_authorization(&self, id: u128) -> bool {
+        let is_it = |position| self.authorizations.get(position).is_some_and(|a| a.id().0 == id);
+        self.authorization_index.find(id, 0, is_it).is_some()
+    }
+    /// What is found there is asked for next. A wrong position costs a look into the index.
+    pub(crate) const fn hint_authorization(&mut self, position: u32) {
+        self.authorization_hint = position;
     }
     pub(crate) fn find_authorization(&self, id: u128) -> Option<&Authorization> {
         self.authorizations.get(self.authorization_position(id)?)
@@ -217,6 +234,7 @@ impl Slot {
     }
     pub(crate) fn authorization_at(&mut self, position: u32) -> Option<&mut Authorization> {
         self.save_authorization(position);
+        self.authorization_hint = position;
         self.authorizations.get_mut(position)
     }
     /// Before it or one of its captures changes.

@@ -256,7 +256,7 @@ impl Slot {
         account.count(e.bucket, e.amount);
         account.holds_open += 1;
         let (owner, ledger) = (account.id(), account.ledger);
-        if self.authorization_position(e.authorization.0).is_some() {
+        if self.has_authorization(e.authorization.0) {
             return Err("an authorization made twice");
         }
         self.count_id(e.authorization.counter())?;

@@ -45,28 +45,41 @@ impl Partition {
         let others = (0..FORGET_SLOTS).map(|n| (from + n) % slots);
         let heads = others.clone().filter_map(|index| self.slots[index].as_deref().map(Slot::touch_order));
         core::hint::black_box(heads.fold(0, |seen, head| seen ^ head));
-        let visited = self.touched.iter().map(|slot| slot.index()).chain(others);
-        old.extend(visited.filter(|index| self.may_forget(*index)));
-        let mut left = &old[..];
-        while !left.is_empty() {
-            let few = self.look_at_few(left);
-            for index in &left[..few] {
-                self.forget_in(*index);
-            }
-            left = &left[few..];
+        old.extend(self.touched.iter().map(|slot| slot.index()).chain(others).filter(|index| self.may_forget(*index)));
+        old.sort_unstable();
+        while !old.is_empty() {
+            self.forget_in_each(&old);
+            drop_firsts(&mut old);
         }
-        old.clear();
         self.old = old;
     }
 
-    /// Looks ahead for the first of these slots; for how many.
-    fn look_at_few(&self, indices: &[usize]) -> usize {
+    /// In each slot once, however often it stands there.
+    fn forget_in_each(&mut self, sorted: &[usize]) {
+        let mut slots = sorted.chunk_by(|a, b| a == b).map(|same| same[0]).peekable();
+        while slots.peek().is_some() {
+            let mut few = [0; LOOK_AHEAD];
+            let few = self.look_at_few(&mut slots, &mut few);
+            for index in few {
+                self.forget_in(*index);
+            }
+        }
+    }
+
+    /// Looks ahead for the next of these slots; for which.
+    fn look_at_few<'a>(
+        &self,
+        slots: &mut impl Iterator<Item = usize>,
+        few: &'a mut [usize; LOOK_AHEAD],
+    ) -> &'a [usize] {
         let mut old = [(0, Old::Closed(0)); LOOK_AHEAD];
-        let (mut found, mut few) = (0, 0);
+        let (mut found, mut count) = (0, 0);
         while found < LOOK_AHEAD
-            && let Some(&index) = indices.get(few)
+            && count < few.len()
+            && let Some(index) = slots.next()
         {
-            few += 1;
+            few[count] = index;
+            count += 1;
             let Some(slot) = self.slots[index].as_deref() else { continue };
             slot.each_old(self.last_event, FORGET_STEPS, |one| {
                 if let Some(place) = old.get_mut(found) {
@@ -76,7 +89,7 @@ impl Partition {
             });
         }
         self.look_at_old(&old[..found]);
-        few
+        &few[..count]
     }
 
     fn may_forget(&self, index: usize) -> bool {
@@ -84,8 +97,8 @@ impl Partition {
     }
 
     fn forget_in(&mut self, index: usize) {
-        let is_due = self.may_forget(index);
-        let Some(slot) = self.slots[index].as_deref_mut().filter(|_| is_due) else { return };
+        let due = self.slots[index].as_deref_mut().filter(|slot| slot.may_forget(self.last_event));
+        let Some(slot) = due else { return };
         let before = PartitionStats::of(slot);
         slot.forget(self.last_event, FORGET_STEPS);
         self.stats.shift(&before, &PartitionStats::of(slot));
@@ -172,4 +185,10 @@ impl Partition {
             }
         }
     }
+}
+
+/// Takes one of each row of equals out.
+fn drop_firsts(sorted: &mut Vec<usize>) {
+    let mut last = None;
+    sorted.retain(|index| last.replace(*index) == Some(*index));
 }

@@ -9,53 +9,31 @@ use crate::authorization::Authorization;
 use crate::chunks::Fifo;
 use crate::ids::AccountId;
 use crate::index::{Aim, Index};
+use crate::invariants::Violation;
 use crate::key::{Key, KeyKind};
-use crate::keys::{Age, Home, KeyRecord, Span};
+use crate::keys::{Age, Clock, Home, KeyRecord, Span};
 use crate::look::Aims;
-use crate::rules::Windows;
 use crate::slab::Slab;
 use crate::time::Time;
 
-/// So many of the oldest of each kind are looked at for each time that something was added to a slot.
+/// So many of the oldest keys of each kind, of those that holds kept, and of closed authorizations are looked at for each time that
+/// something was added to a slot.
 pub(crate) const FORGET_STEPS: usize = 4;
 
 /// What is looked at next, by its position.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Old {
-    /// A key's record, and the key's way into its index.
-    Key(u32, Aim),
+    /// A key's record, and the key's way into its index where that is known.
+    Key(u32, Option<Aim>),
     /// A closed authorization.
     Closed(u32),
 }
 
-/// What the age of a key depends on at a time.
-#[derive(Clone, Copy)]
-struct Clock<'a> {
-    at: Time,
-    windows: Windows,
-    authorizations: &'a Slab<Authorization>,
-    authorization_index: &'a Index,
-}
-
-impl Clock<'_> {
-    fn age(self, key: &Span) -> Age {
-        if self.at < self.windows.key_end(key.kind, key.received, key.own) {
-            return Age::Young;
-        }
-        // A hold never opens again, so a key that became invisible stays so, evicted or not (J4).
-        if key.exchange != 0 {
-            Age::InExchange
-        } else if self.is_hold_open(key.authorization) {
-            Age::Held(key.authorization)
-        } else {
-            Age::Past
-        }
-    }
-    fn is_hold_open(self, id: u128) -> bool {
-        let is_it = |position| self.authorizations.get(position).is_some_and(|a| a.id().0 == id);
-        let position = if id == 0 { None } else { self.authorization_index.find(id, 0, is_it) };
-        position.and_then(|position| self.authorizations.get(position)).is_some_and(Authorization::is_open)
-    }
+/// Whether the authorization is there and its hold is open; zero names none.
+fn is_hold_open(authorizations: &Slab<Authorization>, index: &Index, id: u128) -> bool {
+    let found = |position| authorizations.get(position).filter(|a| a.id().0 == id);
+    let position = if id == 0 { None } else { index.find(id, 0, |position| found(position).is_some()) };
+    position.and_then(found).is_some_and(Authorization::is_open)
 }
 
 impl Slot {
@@ -68,12 +46,14 @@ impl Slot {
     pub(crate) fn visible_authorization(&self, id: u128, at: Time) -> Option<&Authorization> {
         self.find_authorization(id).filter(|a| self.is_authorization_visible(a, at))
     }
-    const fn clock(&self, at: Time) -> Clock<'_> {
-        let Self { windows, authorizations, authorization_index, .. } = self;
-        Clock { at, windows: *windows, authorizations, authorization_index }
+    const fn clock(&self, at: Time) -> Clock {
+        Clock { at, windows: self.windows }
+    }
+    fn is_hold_open(&self, id: u128) -> bool {
+        is_hold_open(&self.authorizations, &self.authorization_index, id)
     }
     pub(crate) fn is_key_visible(&self, r: &KeyRecord, at: Time) -> bool {
-        self.clock(at).age(&Span::of(r)) != Age::Past
+        Span::of(r).age(self.clock(at), |id| self.is_hold_open(id)) != Age::Past
     }
     /// The record of a key, unless it is past its window.
     pub(crate) fn visible_key(&self, account: AccountId, key: Key, at: Time) -> Option<KeyRecord> {
@@ -95,8 +75,7 @@ impl Slot {
         self.holds_open -= 1;
         self.closed.push_back((at, position));
         if let Some(id) = self.authorizations.get(position).map(|a| a.id().0) {
-            let (keys, home) = self.keys_and_home();
-            keys.free(id, home);
+            self.keys.free(id, at);
         }
     }
     /// Puts the order right after records came in any order.
@@ -117,12 +96,7 @@ impl Slot {
     /// Whether a look at the oldest keys and authorizations may find one to forget.
     pub(crate) fn may_forget(&self, at: Time) -> bool {
         let has_past = || self.closed.front().is_some_and(|(named_at, _)| self.is_closed_past(*named_at, at));
-        self.keys.has_due_head(self.is_key_due(at)) || has_past()
-    }
-    /// Whether a key of that kind, received then, may be past its window.
-    fn is_key_due(&self, at: Time) -> impl Fn(KeyKind, Time) -> bool + use<> {
-        let windows = self.windows;
-        move |kind, received| at >= windows.key_end(kind, received, None)
+        self.keys.has_due_head(self.clock(at)) || has_past()
     }
     fn is_closed_past(&self, named_at: Time, at: Time) -> bool {
         at > self.windows.authorization_end(named_at)
@@ -133,7 +107,7 @@ impl Slot {
     /// Forgets a few of the oldest keys and authorizations that are past their windows at `at`, the time of the partition's
     /// last event or before: `most` of each kind are looked at. What is past its window is invisible either way.
     pub(crate) fn forget(&mut self, at: Time, most: usize) {
-        if self.keys.has_due_head(self.is_key_due(at)) {
+        if self.keys.has_due_head(self.clock(at)) {
             self.forget_keys(at, most);
         }
         for _ in 0..most {
@@ -161,29 +135,23 @@ impl Slot {
     }
 
     fn forget_keys(&mut self, at: Time, most: usize) {
-        let Self { windows, authorizations, authorization_index, copying, orphan_keys, .. } = self;
-        let clock = Clock { at, windows: *windows, authorizations, authorization_index };
-        let home = Home { slot: self.index, accounts: &self.accounts };
-        self.keys.forget(
-            most,
-            home,
-            |span| clock.age(span),
-            |keys, position| {
-                *orphan_keys = orphan_keys.saturating_sub(usize::from(keys.is_orphan(position)));
-                if let Some(copying) = copying {
-                    copying.save_key(position, || keys.get(position, home));
-                }
-            },
-        );
+        let (clock, home) = (self.clock(at), Home { slot: self.index, accounts: &self.accounts });
+        let Self { authorizations, authorization_index, copying, orphan_keys, .. } = self;
+        let is_open = |id| is_hold_open(authorizations, authorization_index, id);
+        self.keys.forget(most, clock, home, is_open, |keys, position| {
+            *orphan_keys = orphan_keys.saturating_sub(usize::from(keys.is_orphan(position)));
+            if let Some(copying) = copying {
+                copying.save_key(position, || keys.get(position, home));
+            }
+        });
     }
 
     /// How many of the oldest keys, and of the oldest closed authorizations, time alone would free at `now`: up to `most` of
     /// each kind. Looks at heads only, and moves on those that something open keeps.
     pub(crate) fn count_past(&mut self, now: Time, most: usize) -> (usize, usize) {
-        let Self { windows, authorizations, authorization_index, .. } = self;
-        let clock = Clock { at: now, windows: *windows, authorizations, authorization_index };
-        let home = Home { slot: self.index, accounts: &self.accounts };
-        let past_keys = self.keys.count_past(most, home, |span| clock.age(span));
+        let (clock, home) = (self.clock(now), Home { slot: self.index, accounts: &self.accounts });
+        let is_open = |id| is_hold_open(&self.authorizations, &self.authorization_index, id);
+        let past_keys = self.keys.count_past(most, clock, home, is_open);
         let is_past = |(_, position): &&(Time, u32)| {
             self.authorizations.get(*position).is_none_or(|a| !self.is_authorization_visible(a, now))
         };
@@ -195,7 +163,7 @@ impl Slot {
 
     /// What [`Slot::forget`] will look at.
     pub(crate) fn each_old(&self, at: Time, most: usize, mut each: impl FnMut(Old)) {
-        self.keys.each_due_head(most, self.is_key_due(at), |position, aim| each(Old::Key(position, aim)));
+        self.keys.each_due_head(most, self.clock(at), |position, aim| each(Old::Key(position, aim)));
         let past = |n| self.closed.get(n).filter(|(named_at, _)| self.is_closed_past(*named_at, at));
         (0..most).map_while(past).for_each(|&(_, position)| each(Old::Closed(position)));
     }
@@ -208,11 +176,29 @@ impl Slot {
     }
     /// The ways to its entry in the index and to what keeps it. Looks at it, and at what lies beside it.
     pub(crate) fn aim_at_old(&self, old: Old) -> Option<Aims> {
+        let home = self.home();
         let (key, authorization) = match old {
-            Old::Key(position, aim) => (Some(aim), self.keys.span(position, self.home())?.authorization),
+            Old::Key(position, aim) => {
+                (aim.or_else(|| self.keys.aim_of(position, home)), self.keys.authorization_of(position, home)?)
+            }
             Old::Closed(position) => (None, self.authorizations.get(position)?.id().0),
         };
         Some(Aims { key, ..self.aim_at(None, authorization, None) })
+    }
+
+    /// FGT-1: every remembered key is in the order, or comes back to it when its hold or exchange ends. Looks at all of them: for tests.
+    ///
+    /// # Errors
+    /// The first key found that will never leave.
+    pub fn validate_order(&self) -> Result<(), Violation> {
+        match self.keys.stranded(self.home(), |id| self.is_hold_open(id)) {
+            None => Ok(()),
+            Some(position) => Err(Violation {
+                invariant: "FGT-1",
+                slot: self.index.get(),
+                what: format!("{:?} is in no order", self.key_at(position)),
+            }),
+        }
     }
 }
 
@@ -224,6 +210,7 @@ mod tests {
     use crate::ids::{AuthorizationId, Seq, SlotIndex, SlotSeed};
     use crate::keys::Standing;
     use crate::reply::AuthorizationState;
+    use crate::rules::Windows;
     use crate::time::Bucket;
 
     /// Seven keys and six closed authorizations past their windows, one more of each within.

@@ -229,6 +229,7 @@ impl World {
         for slot in &touched {
             let state = self.slot(*slot).expect("a leg's slot has an owner");
             state.validate().expect("a slot is valid after every turn");
+            state.validate_order().expect("every key can leave");
         }
         let Seat { partition, copies, .. } = &mut self.seats[p];
         copies.go_on(partition, touched.into_iter(), self.now);
