@@ -241,19 +241,28 @@ impl Worker {
                 }
             });
         }
-        let seen = looked.drain(..).fold(0, |seen, (place, looked)| seen ^ self.share[place].0.warm(looked));
+        let seen = looked.iter().fold(0, |seen, (place, looked)| seen ^ self.share[*place].0.warm(*looked));
         std::hint::black_box(seen);
-        let applied = batch.iter().try_for_each(|(seq, event)| self.apply(*seq, event));
+        let mut legs = looked.iter();
+        let applied = batch.iter().try_for_each(|(seq, event)| self.apply(*seq, event, &mut legs));
         (self.batch, self.looked) = (batch, looked);
         self.batch.clear();
+        self.looked.clear();
         applied
     }
 
-    fn apply(&mut self, seq: u64, event: &Event) -> Result<(), ReplayError> {
+    /// `legs` has what was looked up for each leg of the worker's slots, in order.
+    fn apply<'a>(
+        &mut self,
+        seq: u64,
+        event: &Event,
+        legs: &mut impl Iterator<Item = &'a (usize, Looked)>,
+    ) -> Result<(), ReplayError> {
         let mut applied = Ok(());
         event.body.each_leg(|leg| {
             let Some(place) = self.place(leg.slot) else { return };
             let (slot, as_of) = &mut self.share[place];
+            slot.hint(legs.next().map(|(_, looked)| *looked).unwrap_or_default());
             if applied.is_ok() && seq > *as_of {
                 applied = slot.evolve(event, Seq(seq), leg.role);
             }

@@ -115,7 +115,10 @@ fn steady(criterion: &mut Criterion) {
                 took
             });
         });
-        bank.iter().for_each(Bank::check);
+        if let Some(bank) = &bank {
+            assert_steady(bank, lifetime_ms, window_ms);
+            bank.check();
+        }
     }
     group.finish();
 }
@@ -131,10 +134,18 @@ fn bank_in_steady_state(lifetime_ms: u64, window_ms: u64) -> Bank {
         let commands = authorizations(&mut bank, CHUNK.min(COMMANDS_PER_MS));
         measure_chunk(&mut bank, commands, BATCH, is_approved);
     }
-    let per_ms = COMMANDS_PER_MS / 2; // what a run adds in half of the time
-    let stats = bank.partition(0).stats();
-    assert!(stats.holds_open > per_ms * lifetime_ms && stats.holds_open < 4 * per_ms * lifetime_ms, "{stats:?}");
+    assert_steady(&bank, lifetime_ms, window_ms);
     bank
+}
+
+/// Of holds, keys and authorizations there are about as many as are made in the time that each stays: a key for the longer of its window
+/// and its hold, an authorization for both.
+fn assert_steady(bank: &Bank, lifetime_ms: u64, window_ms: u64) {
+    let stats = bank.partition(0).stats();
+    let is_about = |count: u64, ms: u64| (COMMANDS_PER_MS * ms * 9 / 10..COMMANDS_PER_MS * ms * 3 / 2).contains(&count);
+    assert!(is_about(stats.holds_open, lifetime_ms), "{stats:?}");
+    assert!(is_about(stats.keys, lifetime_ms.max(window_ms)), "{stats:?}");
+    assert!(is_about(stats.authorizations, lifetime_ms + window_ms), "{stats:?}");
 }
 
 /// The time that so many commands take in turns of `batch`; every reply is tested.

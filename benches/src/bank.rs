@@ -202,6 +202,7 @@ impl Bank {
         let mut sum = 0;
         for slot in self.partitions.iter().flat_map(Partition::slots) {
             slot.validate().expect("a slot is valid after every turn");
+            slot.validate_order().expect("every key can leave");
             sum += slot.accounts().iter().map(|account| account.balances.posted).sum::<i128>();
             sum += slot.in_transit().iter().map(|(_, transit)| transit).sum::<i128>();
         }

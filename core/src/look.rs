@@ -33,7 +33,7 @@ pub struct Looked {
     pub(crate) authorization: Option<u32>,
     pub(crate) key: Option<u32>,
     /// A key that the authorization's hold keeps.
-    kept: Option<u32>,
+    pub(crate) kept: Option<u32>,
 }
 
 impl Looked {
@@ -142,7 +142,7 @@ impl Slot {
         account ^ authorization ^ aims.key.map_or(0, |aim| self.keys.approach(aim))
     }
 
-    /// Looks everything up, in the indexes only.
+    /// Looks everything up, in the indexes and the lists of kept keys only.
     pub fn look(&self, aims: Aims) -> Looked {
         Looked {
             account: aims.account.and_then(|aim| self.guess_account(aim)),
@@ -153,13 +153,11 @@ impl Slot {
     }
 
     /// The command whose things these are is next.
-    pub(crate) fn hint(&mut self, looked: Looked) {
+    pub fn hint(&mut self, looked: Looked) {
         if let Some(position) = looked.account {
             self.hint_account(position);
         }
-        if let Some(position) = looked.authorization {
-            self.hint_authorization(position);
-        }
+        self.hint_authorization(looked.authorization);
     }
 
     /// Looks at what was found, and gives something that depends on it.

@@ -76,8 +76,10 @@ pub struct Partition {
     ahead: Vec<Ahead>,
     /// Holds that expire next; empty between turns.
     due: Vec<AuthorizationId>,
-    /// Slots in which something may be forgotten; empty between turns.
-    old: Vec<usize>,
+    /// Slots that a turn forgets in, as often as each was touched; empty between turns.
+    visited: Vec<usize>,
+    /// Those of them in which something may be forgotten, and how often; empty between turns.
+    old: Vec<(usize, usize)>,
     owed: BTreeMap<ExchangeId, Owed>,
     last_seq: Seq,
     last_event: Time,
@@ -121,6 +123,7 @@ impl Partition {
             ready: VecDeque::new(),
             ahead: Vec::with_capacity(LOOK_AHEAD),
             due: Vec::with_capacity(LOOK_AHEAD),
+            visited: Vec::new(),
             old: Vec::new(),
             owed: BTreeMap::new(),
             last_seq: Seq::ZERO,

@@ -76,6 +76,8 @@ impl Slot {
         let seed = u64::from_le_bytes([
             seed.0[0], seed.0[1], seed.0[2], seed.0[3], seed.0[4], seed.0[5], seed.0[6], seed.0[7],
         ]);
+        // What finds an authorization finds the keys that its hold keeps.
+        let holds_seed = seed ^ 1;
         Self {
             index,
             windows,
@@ -83,11 +85,11 @@ impl Slot {
             account_index: Index::new(seed),
             account_hint: 0,
             authorizations: Slab::default(),
-            authorization_index: Index::of_counted(seed ^ 1),
+            authorization_index: Index::of_counted(holds_seed),
             authorization_hint: 0,
             captures: Slab::default(),
             capture_index: Index::of_counted(seed ^ 2),
-            keys: KeyMemory::new(seed ^ 3, seed ^ 1),
+            keys: KeyMemory::new(seed ^ 3, holds_seed),
             exchanges: OpenExchanges::new(),
             answers: Answers::default(),
             in_transit: Vec::new(),
@@ -222,9 +224,9 @@ impl Slot {
         let is_it = |position| self.authorizations.get(position).is_some_and(|a| a.id().0 == id);
         self.authorization_index.find(id, 0, is_it).is_some()
     }
-    /// What is found there is asked for next. A wrong position costs a look into the index.
-    pub(crate) const fn hint_authorization(&mut self, position: u32) {
-        self.authorization_hint = position;
+    /// What is found there is asked for next. A wrong position costs a look into the index; `None` costs no look at another one before.
+    pub(crate) fn hint_authorization(&mut self, position: Option<u32>) {
+        self.authorization_hint = position.unwrap_or(NOWHERE);
     }
     pub(crate) fn find_authorization(&self, id: u128) -> Option<&Authorization> {
         self.authorizations.get(self.authorization_position(id)?)

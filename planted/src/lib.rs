@@ -65,6 +65,7 @@ bugs! {
         BucketOff = "bucket-off", "limits ignore the ledger's calendar";
         FrozenPays = "frozen-pays", "a debit-frozen account is debited";
         KeyTooOld = "key-too-old", "keys older than the window are executed";
+        FreedLost = "freed-lost", "keys that an open hold kept never leave memory once it has closed";
         AnswersForgotten = "answers-forgotten", "an answer is forgotten while its exchange is open";
         ClosedTakes = "closed-takes", "forced movements are booked on closed accounts";
         MirrorUnsynced = "mirror-unsynced", "the second copy of a frame is not synced before the frame counts as durable";

@@ -36,10 +36,6 @@ impl Kept {
     pub(super) fn new(seed: u64) -> Self {
         Self { index: Index::of_counted(seed), nodes: Slab::default() }
     }
-    /// Takes memory for those of so many holds, and touches it.
-    pub(super) fn set_aside(&mut self, holds: usize) {
-        self.index.set_aside(holds);
-    }
     /// See [`Index::approach`].
     pub(super) fn approach(&self, hold: Aim) -> usize {
         self.index.approach(hold)
@@ -50,6 +46,7 @@ impl Kept {
     }
     /// The authorization's hold keeps this record.
     pub(super) fn keep(&mut self, authorization: u128, position: u32) {
+        debug_assert!(position < LIST, "a slot has fewer records");
         let hold = self.index.aim(authorization, 0);
         match self.index.guess(hold) {
             None => self.index.insert_at(hold, position),

@@ -45,41 +45,42 @@ impl Partition {
         let others = (0..FORGET_SLOTS).map(|n| (from + n) % slots);
         let heads = others.clone().filter_map(|index| self.slots[index].as_deref().map(Slot::touch_order));
         core::hint::black_box(heads.fold(0, |seen, head| seen ^ head));
-        old.extend(self.touched.iter().map(|slot| slot.index()).chain(others).filter(|index| self.may_forget(*index)));
-        old.sort_unstable();
+        let mut visited = core::mem::take(&mut self.visited);
+        visited.extend(self.touched.iter().map(|slot| slot.index()).chain(others));
+        visited.sort_unstable();
+        let rows = visited.chunk_by(|a, b| a == b).map(|row| (row[0], row.len()));
+        old.extend(rows.filter(|(index, _)| self.may_forget(*index)));
+        visited.clear();
         while !old.is_empty() {
             self.forget_in_each(&old);
-            drop_firsts(&mut old);
+            old.retain_mut(|(index, times)| {
+                *times -= 1;
+                *times > 0 && self.may_forget(*index)
+            });
         }
-        self.old = old;
+        (self.visited, self.old) = (visited, old);
     }
 
-    /// In each slot once, however often it stands there.
-    fn forget_in_each(&mut self, sorted: &[usize]) {
-        let mut slots = sorted.chunk_by(|a, b| a == b).map(|same| same[0]).peekable();
-        while slots.peek().is_some() {
-            let mut few = [0; LOOK_AHEAD];
-            let few = self.look_at_few(&mut slots, &mut few);
-            for index in few {
+    /// In each slot once.
+    fn forget_in_each(&mut self, slots: &[(usize, usize)]) {
+        let mut left = slots;
+        while !left.is_empty() {
+            let (few, others) = left.split_at(self.look_at_few(left));
+            for (index, _) in few {
                 self.forget_in(*index);
             }
+            left = others;
         }
     }
 
-    /// Looks ahead for the next of these slots; for which.
-    fn look_at_few<'a>(
-        &self,
-        slots: &mut impl Iterator<Item = usize>,
-        few: &'a mut [usize; LOOK_AHEAD],
-    ) -> &'a [usize] {
+    /// Looks ahead for the first of these slots, at least one; for how many.
+    fn look_at_few(&self, slots: &[(usize, usize)]) -> usize {
         let mut old = [(0, Old::Closed(0)); LOOK_AHEAD];
-        let (mut found, mut count) = (0, 0);
+        let (mut found, mut few) = (0, 0);
         while found < LOOK_AHEAD
-            && count < few.len()
-            && let Some(index) = slots.next()
+            && let Some(&(index, _)) = slots.get(few)
         {
-            few[count] = index;
-            count += 1;
+            few += 1;
             let Some(slot) = self.slots[index].as_deref() else { continue };
             slot.each_old(self.last_event, FORGET_STEPS, |one| {
                 if let Some(place) = old.get_mut(found) {
@@ -89,7 +90,7 @@ impl Partition {
             });
         }
         self.look_at_old(&old[..found]);
-        &few[..count]
+        few
     }
 
     fn may_forget(&self, index: usize) -> bool {
@@ -185,10 +186,4 @@ impl Partition {
             }
         }
     }
-}
-
-/// Takes one of each row of equals out.
-fn drop_firsts(sorted: &mut Vec<usize>) {
-    let mut last = None;
-    sorted.retain(|index| last.replace(*index) == Some(*index));
 }

@@ -229,6 +229,25 @@ fn keys_that_open_holds_kept_are_known_until_those_close_and_then_leave() {
     assert_eq!(keys_of(&bank, payer), 300, "after a replay too");
 }
 
+/// Each touch of a slot pays for what it adds: of one that a turn touches twenty times, eighty keys leave.
+#[test]
+fn a_slot_touched_often_in_a_turn_forgets_as_often() {
+    let mut bank = Bank::new(1, Rules::default());
+    let payer = account(0, 0);
+    bank.open(payer);
+    pass(&mut bank, payer, 200);
+    bank.at(START.plus_ms(20 * MINUTE_MS));
+    let before = keys_of(&bank, payer);
+    for _ in 0..20 {
+        let key = bank.key();
+        bank.world.submit(inquire(key, payer));
+    }
+    bank.world.decide(0, usize::MAX, usize::MAX, usize::MAX);
+    bank.world.ticket(0);
+    let left = before + 20 - keys_of(&bank, payer);
+    assert!((80..=84).contains(&left), "{left}: the slot may have been among those visited in turn");
+}
+
 /// A hold that kept many keys closes, and the engine stops before they have left. A start has no time of a last event; the turns
 /// before the first one took the keys out of the order, and none of them left any more.
 #[test]

@@ -28,7 +28,10 @@ impl World {
         let mut differs = |what: String| result = Err(what);
         let states = engine.look(|partition| {
             let slots = || partition.slots();
-            let broken = slots().find_map(|slot| slot.validate().err().map(|error| format!("{error:?}")));
+            let broken = slots().find_map(|slot| {
+                let error = slot.validate().and_then(|()| slot.validate_order()).err()?;
+                Some(format!("{error:?}"))
+            });
             let accounts: Vec<_> = slots().flat_map(Slot::accounts).collect();
             let holds: Vec<_> = oracle
                 .holds
