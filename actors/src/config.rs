@@ -131,8 +131,8 @@ pub struct Config {
     /// exchanges.
     pub budgets: Budgets,
     /// Remembered keys and authorizations, so many of each in all, of the whole engine and within its budgets, whose memory is taken and
-    /// touched when the engine opens: the first touch of a page makes a turn wait, on some virtual machines 8 µs for 4 KiB. About 340
-    /// bytes for one of each, and 90 MiB in any case; captures, and what movements add, are not among it. What is beyond is taken
+    /// touched when the engine opens: the first touch of a page makes a turn wait, on some virtual machines 8 µs for 4 KiB. About 310
+    /// bytes for one of each, and 70 MiB in any case; captures, and what movements add, are not among it. What is beyond is taken
     /// when it is needed. Range up to 2^32. Default 0: none.
     pub prefault_records: u64,
     /// Where engine time comes from. Default the steered system clock.

@@ -262,7 +262,9 @@ impl Worker {
         event.body.each_leg(|leg| {
             let Some(place) = self.place(leg.slot) else { return };
             let (slot, as_of) = &mut self.share[place];
-            slot.hint(legs.next().map(|(_, looked)| *looked).unwrap_or_default());
+            let looked = legs.next().filter(|(looked_at, _)| *looked_at == place);
+            debug_assert!(looked.is_some(), "each leg of these slots was looked up");
+            slot.hint(looked.map(|(_, looked)| *looked).unwrap_or_default());
             if applied.is_ok() && seq > *as_of {
                 applied = slot.evolve(event, Seq(seq), leg.role);
             }

@@ -8,7 +8,7 @@
 //! | IDM-1 | one outcome per key | evolve, decide |
 //! | SEQ-1 | an account's version is gapless, each leg names the event before it (J3) | evolve |
 //! | EXC-1 | an exchange is answered once and ends once | evolve |
-//! | FGT-1 | a remembered key leaves once nothing keeps it: it is in the order of the forgetting, or its hold or exchange brings it back | [`Slot::validate_order`], in tests |
+//! | FGT-1 | a remembered key leaves once nothing keeps it: it is in the order of the forgetting, or its hold or exchange brings it back | [`Slot::validate_order`], in tests and the simulation |
 //! | DUR-1 | no reply before what it reveals is durable (J2) | the engine's reply release |
 //! | RPL-1 | a replay gives the live state, digest for digest (J4) | recovery tests, verify |
 

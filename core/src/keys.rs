@@ -1,4 +1,4 @@
-//! What is remembered of decided keys, fences and tombstones: records in the order of their receipt, forgotten by time.
+//! What is remembered of decided keys, fences and tombstones: records in the order in which they came, forgotten by time.
 //!
 //! IDM-1: one outcome per (account, key). A record past its window is invisible to decide whether it is still in memory or
 //! not, so that eviction changes nothing; it stays visible while its hold or exchange is open.
@@ -115,7 +115,7 @@ const fn hash_parts(account: AccountId, key: Key) -> (u128, u128) {
 pub(crate) struct KeyMemory {
     records: Records,
     index: Index,
-    /// One for each kind of key, since their windows differ, by the beginning of the window.
+    /// One for each kind of key, since their windows differ, in the order of arrival.
     queues: [Fifo<Queued, 64>; 2],
     /// Past their window, while the hold of their authorization is open. They are in no queue: a hold that lives for a week would have
     /// its keys looked at again and again.
@@ -147,7 +147,7 @@ impl KeyMemory {
     pub(crate) fn bytes(&self) -> u64 {
         self.records.bytes()
     }
-    /// Takes memory for so many in all, and touches it. (Not for those that holds keep: few of them share a page.)
+    /// Takes memory for so many in all, and touches it. (Not for those that holds keep: hundreds of them share a page.)
     pub(crate) fn set_aside(&mut self, records: usize) {
         let more = records.saturating_sub(self.records.len());
         self.records.set_aside(more);

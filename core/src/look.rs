@@ -152,7 +152,7 @@ impl Slot {
         }
     }
 
-    /// The command whose things these are is next.
+    /// The command or leg whose things these are is next. Wrong ones cost a look.
     pub fn hint(&mut self, looked: Looked) {
         if let Some(position) = looked.account {
             self.hint_account(position);
@@ -199,8 +199,8 @@ mod tests {
         };
         let places = ids.map(|id| slot.insert_authorization(Authorization::new(made(id))));
         let unknown = AuthorizationId::new(Time(1), index, 4);
-        for place in places.into_iter().chain([999]) {
-            slot.hint(Looked { authorization: Some(place), ..Looked::default() });
+        for place in places.into_iter().chain([999]).map(Some).chain([None]) {
+            slot.hint(Looked { authorization: place, ..Looked::default() });
             assert_eq!(ids.map(|id| slot.authorization_position(id.0)), places.map(Some));
             assert_eq!((slot.authorization_position(unknown.0), slot.authorization_position(0)), (None, None));
             assert!(ids.iter().all(|id| slot.has_authorization(id.0)) && !slot.has_authorization(unknown.0));

@@ -8,7 +8,7 @@
 //! | `edges` | lines that could be broken unseen: the exact deadline, the end of a sum's range, whom an idle partition asks |
 //! | `bytes` | images and events from outside that were believed |
 //!
-//! The driver is the harness of the other tests, so that every step also checks SEQ-1, J1, J3, EXC-1, IDM-1, LED-1 and
+//! The driver is the harness of the other tests, so that every step also checks SEQ-1, J1, J3, EXC-1, IDM-1, LED-1, FGT-1 and
 //! `Slot::validate`.
 
 mod harness;

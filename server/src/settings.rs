@@ -365,7 +365,7 @@ settings! {
     /// Partitions of the engine, each with a thread; 0: as many as cores.
     engine_partitions: Number<0, 256> = "0", "engine.partitions", "threads";
     /// Remembered keys and authorizations, so many of each in all, whose memory is taken and touched at the start, so that no command waits
-    /// for a page: about 340 bytes for one of each, and 90 MiB in any case. What is beyond is taken when it is needed. 0: none.
+    /// for a page: about 310 bytes for one of each, and 70 MiB in any case. What is beyond is taken when it is needed. 0: none.
     engine_prefault_records: Number<0, 4_294_967_296> = "0", "engine.prefault_records", "records";
     /// Size of a journal segment: a multiple of 4,096.
     engine_segment_bytes: Number<1_048_576, 1_099_511_627_776> = "67108864", "engine.segment_bytes", "bytes";

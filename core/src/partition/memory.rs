@@ -80,16 +80,21 @@ impl Partition {
         while found < LOOK_AHEAD
             && let Some(&(index, _)) = slots.get(few)
         {
-            few += 1;
-            let Some(slot) = self.slots[index].as_deref() else { continue };
+            let Some(slot) = self.slots[index].as_deref() else { return few + 1 };
+            let before = found;
             slot.each_old(self.last_event, FORGET_STEPS, |one| {
                 if let Some(place) = old.get_mut(found) {
                     *place = (index, one);
-                    found += 1;
                 }
+                found += 1;
             });
+            if found > LOOK_AHEAD && few > 0 {
+                found = before; // it is the first of the next
+                break;
+            }
+            few += 1;
         }
-        self.look_at_old(&old[..found]);
+        self.look_at_old(&old[..found.min(LOOK_AHEAD)]);
         few
     }
 

@@ -191,8 +191,8 @@ impl Slot {
     /// # Errors
     /// What was found first.
     pub fn validate_order(&self) -> Result<(), Violation> {
-        let is_exchange_open = |number| self.exchanges.get(number).is_some();
-        match self.keys.what_is_stranded(self.home(), |id| self.is_hold_open(id), is_exchange_open) {
+        let is_exchange_of = |number, key| self.exchanges.get(number).is_some_and(|exchange| exchange.key == key);
+        match self.keys.what_is_stranded(self.home(), |id| self.is_hold_open(id), is_exchange_of) {
             None => Ok(()),
             Some(what) => Err(Violation { invariant: "FGT-1", slot: self.index.get(), what }),
         }

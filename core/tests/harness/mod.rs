@@ -1,7 +1,7 @@
 //! A deterministic driver of 1 to 8 partitions in one thread, under a schedule drawn from a seed.
 //!
 //! Owns queues, the counter of sequence numbers, the journal (every event goes through its bytes), the durable point, crashes
-//! and recovery. Refuses to know what a command means. After each step it checks SEQ-1, J1, J3, EXC-1, IDM-1, LED-1 and
+//! and recovery. Refuses to know what a command means. After each step it checks SEQ-1, J1, J3, EXC-1, IDM-1, LED-1, FGT-1 and
 //! `Slot::validate`; at rest J4 (RPL-1).
 //!
 //! ```text

@@ -17,6 +17,13 @@ impl World {
         differs.map_or(Ok(()), |(n, _)| Err(format!("event {} is gone, or another one than before", n + 1)))
     }
 
+    /// Every key can leave memory (FGT-1). A start queues all of them anew, so this is for the end of a life.
+    pub(super) fn check_order(&mut self) -> Result<(), Wrong> {
+        let Some(engine) = &mut self.engine else { return Ok(()) };
+        let stranded = engine.look(|partition| partition.slots().find_map(|slot| slot.validate_order().err()));
+        stranded.into_iter().flatten().next().map_or(Ok(()), |violation| Err(format!("{violation:?}")))
+    }
+
     /// At rest: the engine's state is the oracle's.
     pub(super) fn check_state(&mut self) -> Result<(), Wrong> {
         let (Some(engine), Some(oracle)) = (&mut self.engine, &self.oracle) else { return Ok(()) };

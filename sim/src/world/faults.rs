@@ -119,7 +119,11 @@ impl World {
 
     /// Replies that are there are taken before a crash, unless the machine is off already.
     pub(super) fn look_if_on(&mut self) -> Result<(), Wrong> {
-        if self.device_is_off() { Ok(()) } else { self.look() }
+        if self.device_is_off() {
+            return Ok(());
+        }
+        self.look()?;
+        self.check_order()
     }
 
     pub(super) fn device_is_off(&self) -> bool {
