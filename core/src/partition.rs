@@ -13,6 +13,7 @@
 //! every answer says what must be durable before it; EXC-1; at most [`WAITING_MAX`] commands wait for one exchange.
 
 mod ahead;
+mod expiries;
 mod memory;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -300,40 +301,6 @@ impl Partition {
             self.apply(turn, body, out)?;
         }
         out.messages.push(Message::Answer(message));
-        Ok(())
-    }
-
-    // --- expiries ---
-
-    /// Holds that are due, a few at a time: what their expiry will touch is looked up before the first of them.
-    fn expire(&mut self, turn: Turn, out: &mut Output) -> Result<(), EvolveError> {
-        let mut due = core::mem::take(&mut self.due);
-        let mut left = turn.expiries_max; // entries of holds closed or extended since are work too
-        while left > 0 && self.wheel.has_due() {
-            due.extend(core::iter::from_fn(|| self.wheel.pop_due()).take(left.min(LOOK_AHEAD)));
-            left -= due.len();
-            for (id, looked) in due.iter().zip(self.look_at_due(&due)) {
-                self.hint(id.slot(), looked);
-                self.expire_one(turn, *id, out)?;
-            }
-            due.clear();
-        }
-        self.due = due;
-        Ok(())
-    }
-
-    fn expire_one(&mut self, turn: Turn, id: AuthorizationId, out: &mut Output) -> Result<(), EvolveError> {
-        let Some(slot) = self.slot(id.slot()) else { return Ok(()) };
-        let Some(a) = slot.find_authorization(id.0).filter(|a| a.is_open()) else { return Ok(()) };
-        let early_ms = if has(Bug::ExpireEarly) { 2_000 } else { 0 };
-        if a.expires > turn.now.plus_ms(early_ms) {
-            let (at, id) = (a.expires, a.id());
-            self.wheel.insert(at, id);
-        } else if a.exchange() == 0 {
-            let body = decide::expiry(a, slot);
-            self.apply(turn, body, out)?;
-        }
-        // Else an exchange works on it: its end puts the entry back.
         Ok(())
     }
 

@@ -212,17 +212,13 @@ impl Slot {
         if id == 0 {
             return None;
         }
-        let is_it = |position| self.authorizations.get(position).is_some_and(|a| a.id().0 == id);
-        if is_it(self.authorization_hint) {
-            Some(self.authorization_hint)
-        } else {
-            self.authorization_index.find(id, 0, is_it)
-        }
+        let hint = self.authorization_hint;
+        let is_at_hand = self.authorizations.get(hint).is_some_and(|a| a.id().0 == id);
+        if is_at_hand { Some(hint) } else { search(&self.authorizations, &self.authorization_index, id) }
     }
     /// Whether an id is taken. It probably is not, so nobody looks at the hint: that would be a wait for another authorization.
     pub(crate) fn has_authorization(&self, id: u128) -> bool {
-        let is_it = |position| self.authorizations.get(position).is_some_and(|a| a.id().0 == id);
-        self.authorization_index.find(id, 0, is_it).is_some()
+        search(&self.authorizations, &self.authorization_index, id).is_some()
     }
     /// What is found there is asked for next. A wrong position costs a look into the index; `None` costs no look at another one before.
     pub(crate) fn hint_authorization(&mut self, position: Option<u32>) {
@@ -448,6 +444,11 @@ impl Slot {
     pub const fn counts(&self) -> [usize; 4] {
         [self.accounts.len(), self.holds_open, self.authorizations.len(), self.keys.len()]
     }
+}
+
+/// Where an authorization is, by the index.
+fn search(authorizations: &Slab<Authorization>, index: &Index, id: u128) -> Option<u32> {
+    index.find(id, 0, |position| authorizations.get(position).is_some_and(|a| a.id().0 == id))
 }
 
 /// A sum that is known to be a single amount: an authorization never comes to more than one (decide refuses the increment).

@@ -80,6 +80,11 @@ impl Span {
     }
 }
 
+/// What stands at a place, if anything does, and its age.
+fn aged(span: Option<Span>, clock: Clock, is_hold_open: impl Fn(u128) -> bool) -> Option<(Span, Age)> {
+    span.map(|span| (span, span.age(clock, is_hold_open)))
+}
+
 /// From when a key's window counts: a key may claim to be made later than it came.
 fn since(key: Key, received: Time) -> Time {
     key.own_time().map_or(received, |own| own.max(received))
@@ -205,7 +210,7 @@ impl KeyMemory {
             let mut at = 0;
             for _ in 0..most {
                 let Some(queued) = self.due_head(kind, at, clock) else { break };
-                let aged = self.span_of(kind, queued, home).map(|span| (span, span.age(clock, &is_hold_open)));
+                let aged = aged(self.span_of(kind, queued, home), clock, &is_hold_open);
                 if matches!(aged, Some((_, Age::Past))) {
                     past.push(queued.position());
                     at += 1;
@@ -242,13 +247,8 @@ impl KeyMemory {
             for _ in 0..most {
                 let Some(queued) = self.due_head(kind, 0, clock) else { break };
                 self.queues[kind as usize].pop_front();
-                let aged = self.span_of(kind, queued, home).map(|span| (span, span.age(clock, &is_hold_open)));
-                if matches!(aged, Some((_, Age::Past))) {
-                    leaves(self, queued.position());
-                    self.remove(queued.position(), Some(queued.aim()), home);
-                } else {
-                    self.set_apart(queued.position(), aged);
-                }
+                let span = self.span_of(kind, queued, home);
+                self.settle(queued.position(), Some(queued.aim()), aged(span, clock, &is_hold_open), home, &mut leaves);
             }
         }
         for _ in 0..most {
@@ -258,17 +258,22 @@ impl KeyMemory {
                 Some(rest) => self.freed.set_front(rest),
                 None => drop(self.freed.pop_front()),
             }
-            let aged = self.records.span(position, home).map(|span| (span, span.age(clock, &is_hold_open)));
-            if matches!(aged, Some((_, Age::Past))) {
-                leaves(self, position);
-                self.remove(position, None, home);
-            } else {
-                self.set_apart(position, aged);
-            }
+            let span = self.records.span(position, home);
+            self.settle(position, None, aged(span, clock, &is_hold_open), home, &mut leaves);
         }
     }
-    /// Removes a record. Where the way into the index is another's that had this position before, its own is worked out.
-    fn remove(&mut self, position: u32, aim: Option<Aim>, home: Home<'_>) {
+    /// A record that left the order is past its window and goes, or is set apart. Where the way into the index is another's that had
+    /// this position before, its own is worked out.
+    fn settle(
+        &mut self,
+        position: u32,
+        aim: Option<Aim>,
+        aged: Option<(Span, Age)>,
+        home: Home<'_>,
+        leaves: &mut impl FnMut(&Self, u32),
+    ) {
+        let Some((_, Age::Past)) = aged else { return self.set_apart(position, aged) };
+        leaves(self, position);
         let is_out = aim.is_some_and(|aim| self.index.remove_at(aim, position));
         if !is_out && let Some(aim) = self.aim_of(position, home) {
             let _ = self.index.remove_at(aim, position);

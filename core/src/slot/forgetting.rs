@@ -4,7 +4,7 @@
 //! that they leave shows nowhere (J4). A key that an open hold or exchange keeps leaves the order of the forgetting, and comes back to it
 //! when that ends. Owns the verdicts, that order, and the look ahead for it; refuses to know budgets and turns.
 
-use super::Slot;
+use super::{Slot, search};
 use crate::authorization::Authorization;
 use crate::chunks::Fifo;
 use crate::ids::AccountId;
@@ -31,9 +31,8 @@ pub(crate) enum Old {
 
 /// Whether the authorization is there and its hold is open; zero names none.
 fn is_hold_open(authorizations: &Slab<Authorization>, index: &Index, id: u128) -> bool {
-    let found = |position| authorizations.get(position).filter(|a| a.id().0 == id);
-    let position = if id == 0 { None } else { index.find(id, 0, |position| found(position).is_some()) };
-    position.and_then(found).is_some_and(Authorization::is_open)
+    let position = if id == 0 { None } else { search(authorizations, index, id) };
+    position.and_then(|position| authorizations.get(position)).is_some_and(Authorization::is_open)
 }
 
 impl Slot {

@@ -154,6 +154,7 @@ impl World {
     }
 
     pub(super) fn close(&mut self) -> Result<(), Wrong> {
+        self.check_order()?;
         if self.is_full || self.has_write_fault {
             return Ok(());
         }
