@@ -77,9 +77,9 @@ pub struct Partition {
     ahead: Vec<Ahead>,
     /// Holds that expire next; empty between turns.
     due: Vec<AuthorizationId>,
-    /// Slots that a turn forgets in, as often as each was touched; empty between turns.
+    /// Slots in which a turn may forget something, as often as each was touched; empty between turns.
     visited: Vec<usize>,
-    /// Those of them in which something may be forgotten, and how often; empty between turns.
+    /// Each of them, and how often it is still to be forgotten in; empty between turns.
     old: Vec<(usize, usize)>,
     owed: BTreeMap<ExchangeId, Owed>,
     last_seq: Seq,

@@ -46,10 +46,10 @@ impl Partition {
         let heads = others.clone().filter_map(|index| self.slots[index].as_deref().map(Slot::touch_order));
         core::hint::black_box(heads.fold(0, |seen, head| seen ^ head));
         let mut visited = core::mem::take(&mut self.visited);
-        visited.extend(self.touched.iter().map(|slot| slot.index()).chain(others));
+        let all = self.touched.iter().map(|slot| slot.index()).chain(others);
+        visited.extend(all.filter(|index| self.may_forget(*index)));
         visited.sort_unstable();
-        let rows = visited.chunk_by(|a, b| a == b).map(|row| (row[0], row.len()));
-        old.extend(rows.filter(|(index, _)| self.may_forget(*index)));
+        old.extend(visited.chunk_by(|a, b| a == b).map(|row| (row[0], row.len())));
         visited.clear();
         while !old.is_empty() {
             self.forget_in_each(&old);
